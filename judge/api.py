@@ -1,0 +1,127 @@
+"""The Python API: ``compare`` one pair, ``acompare`` it in an event loop, ``compare_many`` pairs in one go."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Coroutine, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from .backends import Backend, open_backend
+from .engine import Job, judge_pairs
+from .environment import environment
+from .errors import InputError
+from .types import Answer, Comparison, Item, Pair
+
+if TYPE_CHECKING:
+    from rubrics import Rubric
+
+__all__ = ["acompare", "compare", "compare_many"]
+
+T = TypeVar("T")
+
+_opened: dict[str, Backend] = {}
+_lock = threading.Lock()
+
+
+def compare(
+    prompt: str,
+    *,
+    candidate: str,
+    baseline: str,
+    rubric: str | Path = "helpfulness",
+    judge: str | Backend = "local",
+    context: Sequence[str] = (),
+    reference: str | None = None,
+    seed: int = 0,
+) -> Comparison:
+    """Judge one pair of answers, blind and in both orders.
+
+    ``rubric`` is ``name@version`` (a bare name means the newest released one) or a path; ``judge`` is a judge string or an open
+    backend. ``context`` are the sources and ``reference`` the known answer, used by rubrics that ask for them. Nothing is stored;
+    the model stays loaded for the next call. Works in scripts and in notebooks.
+
+    Raises ``InputError`` for a rubric, judge string or text that cannot be used, ``BackendUnavailable`` where a package or model is
+    missing. An unreadable verdict is no exception: it is a comparison with ``invalid`` set.
+
+    >>> import judge
+    >>> result = judge.compare("2 + 2?", candidate="4", baseline="5", judge="scripted:longer")
+    >>> result.outcome.value, result.preference, result.consistent
+    ('tie', 0.5, True)
+    """
+    item = Item(_text("prompt", prompt), context=tuple(context), reference=reference)
+    pair = Pair("pair", item, Answer(_text("candidate", candidate)), Answer(_text("baseline", baseline)))
+    return compare_many([pair], rubric=rubric, judge=judge, seed=seed)[0]
+
+
+async def acompare(prompt: str, *, candidate: str, baseline: str, **options: Any) -> Comparison:
+    """``compare`` for an event loop: the same options and result, without blocking the loop."""
+    return await asyncio.to_thread(compare, prompt, candidate=candidate, baseline=baseline, **options)
+
+
+def compare_many(
+    pairs: Iterable[Pair], *, rubric: str | Path = "helpfulness", judge: str | Backend = "local", seed: int = 0
+) -> list[Comparison]:
+    """Judge many pairs in memory and return their comparisons in the order of the pairs; ids must be unique.
+
+    For eval sets on disk use ``judge run``: it streams, can be resumed and stores what was paid for.
+    """
+    todo = list(pairs)
+    if len({pair.id for pair in todo}) != len(todo):
+        raise InputError("compare_many: pair ids must be unique; two pairs share one")
+    settings = _rubric(rubric)
+    return _wait(_judge(todo, settings, judge, seed))
+
+
+async def _judge(pairs: list[Pair], rubric: Rubric, judge: str | Backend, seed: int) -> list[Comparison]:
+    backend = _backend(judge) if isinstance(judge, str) else judge
+    found = {entry.pair.id: entry.comparison async for entry in judge_pairs(pairs, Job(rubric, backend, seed=seed))}
+    return [found[pair.id] for pair in pairs]
+
+
+def _backend(spec: str) -> Backend:
+    """The backend of a judge string, opened once per process: loading a model costs a second, a call milliseconds."""
+    with _lock:
+        if spec not in _opened:
+            _opened[spec] = open_backend(spec, environment())
+        return _opened[spec]
+
+
+def _rubric(rubric: str | Path) -> Rubric:
+    from rubrics import load
+
+    return load(rubric)
+
+
+def _text(name: str, value: str) -> str:
+    if not isinstance(value, str):
+        raise InputError(f"{name} is {type(value).__name__}, not text")
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise InputError(f"{name} holds a lone surrogate at character {error.start}; decode the text with errors='strict' first") from None
+    return value
+
+
+def _wait(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine to its end from synchronous code, also where an event loop is running already (Jupyter)."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work)
+    result: list[T] = []
+    failure: list[BaseException] = []
+
+    def target() -> None:
+        try:
+            result.append(asyncio.run(work))
+        except BaseException as error:  # noqa: BLE001 - handed to the caller's thread below
+            failure.append(error)
+
+    thread = threading.Thread(target=target, name="judge-compare")
+    thread.start()
+    thread.join()
+    if failure:
+        raise failure[0]
+    return result[0]

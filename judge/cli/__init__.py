@@ -1,0 +1,104 @@
+"""The command line: one file per verb, loaded only when that verb is called. Nobody imports this package.
+
+Human text goes to stderr, data to stdout. Exit codes: 0 done, 1 blocked or a check failed, 2 your input, 3 could not judge,
+4 not enough evidence, 130 interrupted (with the command that resumes).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from importlib import import_module
+
+import click
+
+_COMMANDS = {
+    "demo": "Judge the sample eval set offline, in under a minute.",
+    "compare": "Judge one pair of answers, in both orders.",
+    "run": "Judge an eval set; journaled, resumable, stored.",
+    "resume": "Finish an interrupted run.",
+    "report": "Show a run: terminal, Markdown, JSON or HTML.",
+    "rubric": "List, show, compare, check, write and release rubrics.",
+    "doctor": "Check the installation, the journals and the database.",
+}
+
+
+class _Verbs(click.Group):
+    """A group that knows its verbs by name and imports a verb's module when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        command = import_module(f".{cmd_name}", __name__).command
+        assert isinstance(command, click.Command)  # noqa: S101 - a programming error, not a user's
+        return command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in _COMMANDS and not args[0].startswith("-"):
+            import difflib
+
+            near = difflib.get_close_matches(args[0], _COMMANDS, 1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            ctx.fail(f"No such command {args[0]!r}.{hint}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+
+@click.command(
+    cls=_Verbs,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Start with: judge demo",
+)
+@click.version_option(None, "--version", package_name="touchstone-judge", message="judge %(version)s")
+def root() -> None:
+    """Know whether a new model is better: blind, position-swapped judgements with the doubt stated."""
+
+
+def main() -> None:
+    """Run the command line and exit with its code."""
+    sys.exit(_run(sys.argv[1:]))
+
+
+def _run(argv: list[str]) -> int:
+    from ..errors import BackendError, InputError
+
+    try:
+        code = root.main(argv, prog_name="judge", standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except click.Abort:
+        return 130
+    except click.ClickException as error:
+        error.show()
+        return 2
+    except InputError as error:
+        return _fail(str(error), 2)
+    except BackendError as error:
+        return _fail(str(error), 3)
+    except KeyboardInterrupt:
+        click.echo("interrupted", err=True)
+        return 130
+    except BrokenPipeError:
+        # The reader went away (`judge report | head`): silence the flush at exit, too.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        return _fail(f"{where}{error.strerror}; what was judged is in the journal, make room or pass --home, then `judge resume`", 3)
+    return code if isinstance(code, int) else 0
+
+
+def _fail(message: str, code: int) -> int:
+    from .screen import safe
+
+    click.echo(f"error: {safe(message)}", err=True)
+    return code

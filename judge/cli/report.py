@@ -1,0 +1,89 @@
+"""``judge report``: show a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ..environment import environment
+from .screen import home_option, safe
+
+if TYPE_CHECKING:
+    from ..store import RunInfo, Store
+
+__all__ = ["command"]
+
+
+@click.command("report", epilog="Example: judge report --html report.html")
+@click.argument("run_id", default="latest")
+@click.option("--list", "list_runs", is_flag=True, help="List the runs, newest first.")
+@click.option("--md", "as_md", is_flag=True, help="Markdown, for a pull request.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Write one self-contained HTML file.")
+@click.option("--tie-margin", type=click.FloatRange(0, 0.5, max_open=True), help="Settle anew under this tie margin; asks no model.")
+@home_option
+def command(  # noqa: PLR0913 - one parameter per option is how click passes them
+    run_id: str, *, list_runs: bool, as_md: bool, as_json: bool, html: Path | None, tie_margin: float | None, home: str | None
+) -> int:
+    """Show RUN_ID (default: the latest run). An interrupted run shows what it has so far, and says so."""
+    from .. import render
+    from ..store import Store
+    from ..summary import summarise
+
+    store = Store(Path(home) if home else environment().home)
+    _catch_up(store)
+    if list_runs:
+        return _list(store, as_json=as_json)
+    info = store.run(run_id)
+    frame = store.comparisons(info.run_id) if tie_margin is None else store.resettled(info.run_id, tie_margin)
+    if frame.is_empty():
+        click.echo(f"error: run {info.run_id} has no comparison yet; finish it with: judge resume {info.run_id}", err=True)
+        return 4
+    report = summarise(info.header, frame, sealed=info.sealed)
+    if html is not None:
+        html.write_text(render.to_html(report, render.pick_examples(store, report, frame)), encoding="utf-8")
+        click.echo(f"wrote {safe(str(html))}", err=True)
+    elif as_json:
+        click.echo(render.to_json(report))
+    else:
+        click.echo(render.to_markdown(report) if as_md else render.to_text(report))
+    if not info.sealed:
+        click.echo(f"note: this run is not finished; finish it with: judge resume {info.run_id}", err=True)
+    return 0
+
+
+def _catch_up(store: Store) -> None:
+    """Bring journals into the database that it does not hold, or held only in part when they were last read."""
+    sealed = {run.run_id for run in store.runs() if run.sealed}
+    for path in sorted(store.runs_folder.glob("*.jsonl")):
+        if path.stem not in sealed:
+            store.ingest(path)
+
+
+def _list(store: Store, *, as_json: bool) -> int:
+    import json
+
+    runs = store.runs()
+    if as_json:
+        click.echo(json.dumps([_row(run) for run in runs]))
+        return 0
+    if not runs:
+        click.echo(f"no runs in {store.home}; start one with: judge demo", err=True)
+    for run in runs:
+        row = _row(run)
+        state = "sealed" if run.sealed else "unfinished"
+        click.echo(f"{row['run_id']:12} {row['created_at'][:16]:17} {state:11} {row['pairs']:>7} pairs  {row['rubric']:24} {safe(row['judge'])}")
+    return 0
+
+
+def _row(run: RunInfo) -> dict[str, object]:
+    return {
+        "run_id": run.run_id,
+        "created_at": run.created_at,
+        "sealed": run.sealed,
+        "pairs": run.header["evalset"]["rows"],
+        "rubric": run.rubric,
+        "judge": run.judge,
+    }

@@ -1,0 +1,148 @@
+"""``judge run``: judge an eval set."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import sys
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..environment import environment
+from .screen import home_option, progress
+
+if TYPE_CHECKING:
+    from ..store import Store
+
+__all__ = ["command", "drive", "finish"]
+
+
+@click.command("run", epilog="Example: judge run evals.jsonl --rubric helpfulness@1 --judge local")
+@click.argument("evalset", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--candidate", "-c", type=click.Path(dir_okay=False, path_type=Path), help="The candidate's answers, joined on id.")
+@click.option("--baseline", "-b", type=click.Path(dir_okay=False, path_type=Path), help="The baseline's answers, joined on id.")
+@click.option("--rubric", "-r", default="helpfulness", show_default=True, help="NAME@VERSION, NAME for the newest, or a path.")
+@click.option("--judge", "-j", default="local", show_default=True, help="local, hf:MODEL, openai:MODEL, recorded:FILE, scripted.")
+@click.option("--map", "maps", multiple=True, metavar="FIELD=COLUMN", help="Name a column: --map baseline=answer_old.")
+@click.option("--skip-bad", is_flag=True, help="Judge the usable rows although others cannot be; they stay counted.")
+@click.option("--limit", type=click.IntRange(1), help="Only the first N rows.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of labels and fences.")
+@click.option("--repeat", type=click.IntRange(1, 100), default=1, show_default=True, help="Judge every pair this many times.")
+@click.option("--no-cache", is_flag=True, help="Ask again even where an identical judgement is stored.")
+@click.option("--json", "as_json", is_flag=True, help="The report as one JSON object on stdout.")
+@home_option
+def command(**options: Any) -> int:
+    """Judge EVALSET: blind, both orders, under a rubric; the result is journaled, stored and summarised.
+
+    EVALSET is JSONL, CSV, JSON or Parquet: pairs (prompt, candidate, baseline) or prompts with --candidate and --baseline files
+    joined on id. Rows that cannot be judged are listed with line numbers and nothing is judged unless --skip-bad is given.
+    """
+    return run(**options)
+
+
+def run(
+    evalset: Path,
+    *,
+    candidate: Path | None = None,
+    baseline: Path | None = None,
+    rubric: str = "helpfulness",
+    judge: str = "local",
+    maps: tuple[str, ...] = (),
+    skip_bad: bool = False,
+    limit: int | None = None,
+    seed: int = 0,
+    repeat: int = 1,
+    no_cache: bool = False,
+    as_json: bool = False,
+    home: str | None = None,
+) -> int:
+    """Do what the command says; also used by ``judge demo``."""
+    from rubrics import load
+
+    from ..backends import open_backend
+    from ..formats import open_evalset
+    from ..runs import RunPlan, start_run
+    from ..store import Store
+
+    env = environment()
+    env = replace(env, home=Path(home)) if home else env
+    mapping = _mapping(maps)
+    checked = open_evalset(evalset, candidate=candidate, baseline=baseline, mapping=mapping, skip_bad=skip_bad, limit=limit)
+    loaded = load(rubric)
+    backend = open_backend(judge, env)
+    plan = RunPlan(
+        run_id=f"r-{secrets.token_hex(3)}",
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        evalset=checked,
+        options={
+            "candidate": str(candidate) if candidate else None,
+            "baseline": str(baseline) if baseline else None,
+            "mapping": mapping,
+            "skip_bad": skip_bad,
+            "limit": limit,
+        },
+        rubric=loaded,
+        judge_spec=judge,
+        seed=seed,
+        repeats=repeat,
+        reuse=not no_cache,
+    )
+    click.echo(f"{plan.run_id}: {checked.rows} pairs x 2 orders, rubric {loaded.ref}, judge {backend.id}", err=True)
+    if checked.problems:
+        click.echo(f"  {len(checked.problems)} rows left out (--skip-bad); they are counted in the report", err=True)
+    store = Store(env.home)
+
+    async def work() -> None:
+        try:
+            await start_run(plan, backend, store, report=progress())
+        finally:
+            await backend.close()
+
+    drive(work(), plan.run_id, home)
+    return finish(store, plan.run_id, as_json=as_json, home=home)
+
+
+def drive(work: Any, run_id: str, home: str | None) -> None:
+    """Run to the end; on Ctrl-C or a judge that gives up, say how to go on."""
+    from ..errors import BackendError
+
+    where = f" --home {home}" if home else ""
+    try:
+        asyncio.run(work)
+    except KeyboardInterrupt:
+        click.echo(f"\ninterrupted: what was judged is kept; finish with: judge resume {run_id}{where}", err=True)
+        sys.exit(130)
+    except BackendError as error:
+        rest = f" ({error.unanswered} asks unanswered)" if error.unanswered else ""
+        raise BackendError(f"{error}{rest}; what was judged is kept; finish with: judge resume {run_id}{where}") from error
+
+
+def finish(store: Store, run_id: str, *, as_json: bool, home: str | None) -> int:
+    """Print the report of a finished run; exit code 3 where not one comparison could be judged."""
+    from .. import render
+    from ..summary import summarise
+
+    info = store.run(run_id)
+    report = summarise(info.header, store.comparisons(run_id), sealed=info.sealed)
+    click.echo(render.to_json(report) if as_json else render.to_text(report))
+    if report.overall.judged == 0:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in report.invalid_reasons)
+        click.echo(f"error: not one comparison could be judged ({reasons})", err=True)
+        return 3
+    where = f" --home {home}" if home else ""
+    click.echo(f"next: judge report {run_id} --html report.html{where}", err=True)
+    return 0
+
+
+def _mapping(maps: tuple[str, ...]) -> dict[str, str]:
+    found = {}
+    for entry in maps:
+        field, equals, column = entry.partition("=")
+        if not equals or not field or not column:
+            raise click.UsageError(f"--map {entry}: write FIELD=COLUMN, for example --map baseline=answer_old")
+        found[field] = column
+    return found

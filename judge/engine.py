@@ -1,0 +1,173 @@
+"""The loop between the pure protocol and a backend: pairs in, settled comparisons out, every reply journaled as it comes.
+
+There is one implementation, asynchronous; ``judge.compare`` and the CLI are synchronous faces of it. Memory is bounded: pairs are
+read in windows, a window's asks go out in the batches the backend wants, and nothing is kept once a pair is settled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from . import journal as journals
+from . import protocol
+from .errors import BackendError
+from .store import Settled
+from .types import Ask, Pair, Reply
+
+if TYPE_CHECKING:
+    from rubrics import Rubric
+
+    from .backends import Backend
+    from .journal import Journal
+
+__all__ = ["Job", "judge_pairs"]
+
+Lookup = Callable[[Sequence[str]], Mapping[str, Reply]]
+
+_WINDOW = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """How to judge: the rubric, the judge, the seed of all draws, how often each pair is judged, and where replies are known from.
+
+    ``known`` looks up stored replies by key (the cache); ``resumed`` holds replies of this very run's journal by key, and ``done``
+    the ids of pairs that its journal answers whole.
+    """
+
+    rubric: Rubric
+    backend: Backend
+    seed: int = 0
+    repeats: int = 1
+    known: Lookup | None = None
+    resumed: Mapping[str, Reply] = field(default_factory=dict)
+    done: frozenset[str] = frozenset()
+    planned: frozenset[str] = frozenset()
+    """Ids of pairs whose texts the journal holds already."""
+
+
+async def judge_pairs(pairs: Iterable[Pair], job: Job, *, journal: Journal | None = None) -> AsyncIterator[Settled]:
+    """Judge pairs and yield each as it is settled; order of completion is not order of input.
+
+    A pair's texts are journaled before it is asked and each reply as soon as it is read. If the backend gives up
+    (``BackendError``), everything already answered stands in the journal and the error is raised with the number still unanswered.
+    """
+    source = iter(pairs)
+    while window := list(islice(source, _WINDOW)):
+        async for entry in _judge_window([pair for pair in window if pair.id not in job.done], job, journal):
+            yield entry
+
+
+async def _judge_window(pairs: Sequence[Pair], job: Job, journal: Journal | None) -> AsyncIterator[Settled]:
+    work = [
+        _Open(pair, protocol.plan(pair, job.rubric, job.backend.id, seed=job.seed, repeat=repeat))
+        for pair in pairs
+        for repeat in range(job.repeats)
+    ]
+    if journal is not None:
+        for pair in pairs:
+            if pair.id not in job.planned:
+                journal.append("pair", {"pair": journals.encode_pair(pair)})
+    _fill_known(work, job, journal)
+    for entry in work:
+        if entry.complete:
+            yield entry.settle(job)
+    # Two rows with the same texts have the same identity: asked once, the reply serves both.
+    shared: dict[str, list[_Open]] = {}
+    asks: dict[str, Ask] = {}
+    for entry in work:
+        for ask in entry.missing:
+            asks.setdefault(ask.key, ask)
+            shared.setdefault(ask.key, []).append(entry)
+    async for group, replies in _answered(list(asks.values()), job.backend):
+        for ask, reply in zip(group, replies, strict=True):
+            for entry in shared[ask.key]:
+                entry.add(ask.key, reply, cached=False)
+                if journal is not None:
+                    journal.append("reply", _record(ask.key, entry.pair.id, reply, cached=False))
+        for entry in {id(entry): entry for ask in group for entry in shared[ask.key] if entry.complete}.values():
+            if not entry.yielded:
+                entry.yielded = True
+                yield entry.settle(job)
+
+
+class _Open:
+    """One pair at one repeat while its replies come in."""
+
+    __slots__ = ("asks", "cached", "pair", "replies", "yielded")
+
+    def __init__(self, pair: Pair, asks: tuple[Ask, ...]) -> None:
+        self.pair, self.asks = pair, asks
+        self.replies: dict[str, Reply] = {}
+        self.cached = 0
+        self.yielded = False
+
+    @property
+    def missing(self) -> list[Ask]:
+        return [ask for ask in self.asks if ask.key not in self.replies]
+
+    @property
+    def complete(self) -> bool:
+        return len(self.replies) == len({ask.key for ask in self.asks})
+
+    def add(self, key: str, reply: Reply, *, cached: bool) -> None:
+        self.replies[key] = reply
+        self.cached += cached
+
+    def settle(self, job: Job) -> Settled:
+        replies = tuple(self.replies[ask.key] for ask in self.asks)
+        comparison = protocol.settle(self.pair, job.rubric, job.backend.id, self.asks, replies)
+        return Settled(self.pair, self.asks, replies, comparison, self.cached)
+
+
+def _fill_known(work: Sequence[_Open], job: Job, journal: Journal | None) -> None:
+    """Give each open pair the replies that need no call: those of this run's own journal, then those of the store."""
+    for entry in work:
+        for ask in entry.asks:
+            if ask.key in job.resumed:
+                entry.add(ask.key, job.resumed[ask.key], cached=False)
+    if job.known is None:
+        return
+    stored = job.known([ask.key for entry in work for ask in entry.missing])
+    for entry in work:
+        for ask in entry.missing:
+            if ask.key in stored:
+                entry.add(ask.key, stored[ask.key], cached=True)
+                if journal is not None:
+                    journal.append("reply", _record(ask.key, entry.pair.id, stored[ask.key], cached=True))
+
+
+def _record(key: str, pair_id: str, reply: Reply, *, cached: bool) -> dict[str, Any]:
+    return {"key": key, "pair_id": pair_id, "reply": journals.encode_reply(reply), **({"cached": True} if cached else {})}
+
+
+async def _answered(asks: Sequence[Ask], backend: Backend) -> AsyncIterator[tuple[Sequence[Ask], list[Reply]]]:
+    """Send asks in the backend's batches, at most ``concurrency`` at once, and yield each batch as it is answered."""
+    size = max(1, backend.batch)
+    batches = iter([asks[start : start + size] for start in range(0, len(asks), size)])
+    running: dict[asyncio.Task[list[Reply]], Sequence[Ask]] = {}
+    answered = 0
+    try:
+        while True:
+            for batch in islice(batches, max(1, backend.concurrency) - len(running)):
+                running[asyncio.ensure_future(backend.ask(batch))] = batch
+            if not running:
+                return
+            finished, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            for task in finished:
+                batch = running.pop(task)
+                replies = task.result()
+                if len(replies) != len(batch):
+                    raise BackendError(f"{backend.id} gave {len(replies)} replies to {len(batch)} asks", unanswered=len(asks) - answered)
+                answered += len(batch)
+                yield batch, replies
+    except BackendError as error:
+        raise BackendError(str(error), unanswered=len(asks) - answered) from error
+    finally:
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)

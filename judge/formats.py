@@ -1,0 +1,396 @@
+"""Reading eval sets: JSONL, JSON, CSV or Parquet, as one file of pairs or as prompts with answer files joined on ``id``.
+
+A set is read twice: once to check every row and take the digest, once to stream the pairs, so memory does not grow with the answers
+(JSONL and CSV; a Parquet or JSON file is loaded whole). Rows that cannot be used are never dropped in silence: each is a ``Problem``
+with file, line and reason, and ``open_evalset`` refuses the set unless ``skip_bad`` says to judge the rest.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from .errors import InputError
+from .journal import encode_pair
+from .types import Answer, Item, Message, Outcome, Pair
+
+__all__ = ["EvalSet", "Problem", "open_evalset"]
+
+MAX_FIELD = 5_000_000
+"""Characters one text field may have."""
+
+_ALIASES = {
+    "id": ("id", "uid", "question_id"),
+    "prompt": ("prompt", "instruction", "question"),
+    "candidate": ("candidate", "response_a", "answer_a", "output_a"),
+    "baseline": ("baseline", "response_b", "answer_b", "output_b"),
+    "category": ("category", "segment"),
+    "text": ("text", "answer", "output", "response", "completion"),
+    "model": ("model", "generator"),
+}
+_FIELDS = (*_ALIASES, "messages", "tags", "context", "reference", "label", "metadata")
+_LABELS = {"win": "win", "candidate": "win", "a": "win", "tie": "tie", "loss": "loss", "baseline": "loss", "b": "loss"}
+_SHOWN = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One row that cannot be judged: where it stands and why."""
+
+    file: str
+    line: int
+    kind: str
+    """``malformed``, ``missing``, ``duplicate`` or ``unmatched``."""
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class EvalSet:
+    """A checked eval set; ``pairs`` streams it again from its files.
+
+    ``digest`` covers the content of every usable pair in order (sha256 hex), ``rows`` counts them.
+    """
+
+    sources: tuple[Path, ...]
+    digest: str
+    rows: int
+    problems: tuple[Problem, ...]
+    read: Callable[[], Iterator[tuple[int, Pair | Problem]]] = field(repr=False)
+
+    def pairs(self) -> Iterator[Pair]:
+        """Stream the usable pairs in file order; raises ``InputError`` if a file was changed or removed since it was checked."""
+        seen: set[str] = set()
+        count = 0
+        for _line, pair in self.read():
+            if isinstance(pair, Pair) and pair.id not in seen:
+                seen.add(pair.id)
+                count += 1
+                yield pair
+        if count != self.rows:
+            raise InputError(f"{self.sources[0]}: the file changed while it was judged ({self.rows} rows before, {count} now)")
+
+
+class _Bad(Exception):
+    """A row that cannot be used; becomes a ``Problem``."""
+
+    def __init__(self, kind: str, reason: str) -> None:
+        super().__init__(reason)
+        self.kind = kind
+
+
+def open_evalset(
+    evalset: Path,
+    *,
+    candidate: Path | None = None,
+    baseline: Path | None = None,
+    mapping: Mapping[str, str] | None = None,
+    skip_bad: bool = False,
+    limit: int | None = None,
+) -> EvalSet:
+    """Check an eval set and return a handle that streams it.
+
+    ``candidate`` and ``baseline`` are answer files joined on ``id``. ``mapping`` names columns: ``{"baseline": "answer_old"}``.
+    Raises ``InputError`` for a file that cannot be read, an empty set, an unknown column, or (unless ``skip_bad``) rows that cannot
+    be used, with the first of them listed.
+    """
+    names = dict(mapping or {})
+    unknown = sorted(set(names) - set(_FIELDS))
+    if unknown:
+        raise InputError(f"--map {unknown[0]}=...: unknown field; the fields are {', '.join(_FIELDS)}")
+    reader = _Reader(evalset, candidate, baseline, names, limit)
+    problems: list[Problem] = []
+    seen: dict[str, int] = {}
+    digest = hashlib.sha256()
+    for line, row in reader.read():
+        if isinstance(row, Problem):
+            problems.append(row)
+        elif row.id in seen:
+            problems.append(Problem(str(evalset), line, "duplicate", f"id {row.id!r} stands already on line {seen[row.id]}"))
+        else:
+            seen[row.id] = line
+            digest.update(orjson.dumps(encode_pair(row)) + b"\n")
+    if limit is None:
+        problems += reader.unmatched(seen)
+    sources = tuple(path for path in (evalset, candidate, baseline) if path is not None)
+    if problems and (not skip_bad or not seen):
+        raise InputError(_refusal(evalset, problems, len(seen)))
+    if not seen:
+        raise InputError(f"{evalset}: the eval set is empty; it needs at least one row with a prompt and two answers")
+    return EvalSet(sources, digest.hexdigest(), len(seen), tuple(problems), reader.read)
+
+
+def _refusal(evalset: Path, problems: list[Problem], usable: int) -> str:
+    kinds: dict[str, int] = {}
+    for problem in problems:
+        kinds[problem.kind] = kinds.get(problem.kind, 0) + 1
+    counts = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
+    rest = len(problems) - _SHOWN
+    lines = [f"{evalset}: {len(problems)} rows cannot be judged ({counts}), {usable} can:"]
+    lines += [f"  {problem}" for problem in problems[:_SHOWN]]
+    if rest > 0:
+        lines.append(f"  and {rest} more")
+    lines.append("correct them, or pass --skip-bad to judge the usable rows; the others stay counted in the report" if usable else
+                 "name the columns with --map, for example --map candidate=answer_new,baseline=answer_old")
+    return "\n".join(lines)
+
+
+class _Reader:
+    """Rows of the eval set merged with the answer files; holds only ids and byte offsets of those."""
+
+    def __init__(
+        self, evalset: Path, candidate: Path | None, baseline: Path | None, names: dict[str, str], limit: int | None
+    ) -> None:
+        self.evalset, self.names, self.limit = evalset, names, limit
+        self.answers = {
+            side: _Answers(path, names) for side, path in (("candidate", candidate), ("baseline", baseline)) if path is not None
+        }
+
+    def read(self) -> Iterator[tuple[int, Pair | Problem]]:
+        for count, (line, _offset, row) in enumerate(_rows(self.evalset)):
+            if self.limit is not None and count >= self.limit:
+                return
+            try:
+                if isinstance(row, _Bad):
+                    raise row
+                yield line, _pair(row, self.names, self.answers)
+            except _Bad as bad:
+                yield line, Problem(str(self.evalset), line, bad.kind, str(bad))
+
+    def unmatched(self, seen: Mapping[str, int]) -> list[Problem]:
+        found: list[Problem] = []
+        for answers in self.answers.values():
+            found += answers.problems
+            found += [
+                Problem(str(answers.path), line, "unmatched", f"id {name!r} is not in {self.evalset}")
+                for name, line in answers.lines.items()
+                if name not in seen
+            ]
+        return found
+
+
+class _Answers:
+    """One answer file, indexed by id: by byte offset for JSONL, in memory for the other formats."""
+
+    def __init__(self, path: Path, names: dict[str, str]) -> None:
+        self.path, self.names = path, names
+        self.lines: dict[str, int] = {}
+        self.problems: list[Problem] = []
+        self._where: dict[str, int | dict[str, Any]] = {}
+        for line, offset, row in _rows(path):
+            name = None if isinstance(row, _Bad) else _get(row, "id", names)
+            if isinstance(row, _Bad):
+                self.problems.append(Problem(str(path), line, row.kind, str(row)))
+            elif name in (None, ""):
+                self.problems.append(Problem(str(path), line, "missing", "no 'id' to join on"))
+            elif str(name) in self.lines:
+                self.problems.append(
+                    Problem(str(path), line, "duplicate", f"id {name!r} stands already on line {self.lines[str(name)]}")
+                )
+            else:
+                self.lines[str(name)] = line
+                self._where[str(name)] = offset if offset >= 0 else row
+
+    def get(self, name: str) -> Any:
+        where = self._where.get(name)
+        if isinstance(where, int):
+            with self.path.open("rb") as handle:
+                handle.seek(where)
+                row = orjson.loads(handle.readline())
+        elif where is None:
+            raise _Bad("unmatched", f"id {name!r} has no answer in {self.path}")
+        else:
+            row = where
+        inner = row.get("answer")
+        return inner if isinstance(inner, Mapping) else row
+
+
+def _rows(path: Path) -> Iterator[tuple[int, int, Any]]:
+    """Line number, byte offset (-1 where a row cannot be re-read by one) and the row, a mapping or ``_Bad``."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    kind = path.suffix.lower()
+    if kind in (".jsonl", ".ndjson"):
+        yield from _jsonl_rows(path)
+    elif kind == ".json":
+        try:
+            rows = orjson.loads(path.read_bytes())
+        except orjson.JSONDecodeError as error:
+            raise InputError(f"{path}:{error.lineno}: not JSON: {error.msg}") from None
+        if not isinstance(rows, list):
+            raise InputError(f"{path}: a .json eval set is a list of rows; for one row a line name it .jsonl")
+        yield from ((number, -1, row if isinstance(row, dict) else _Bad("malformed", "not an object")) for number, row in enumerate(rows, 1))
+    elif kind == ".csv":
+        yield from _csv_rows(path)
+    elif kind == ".parquet":
+        import polars
+
+        frame = polars.read_parquet(path)
+        yield from ((number, -1, row) for number, row in enumerate(frame.iter_rows(named=True), 1))
+    else:
+        raise InputError(f"{path}: unknown format {kind or '(no suffix)'}; use .jsonl, .json, .csv or .parquet")
+
+
+def _jsonl_rows(path: Path) -> Iterator[tuple[int, int, Any]]:
+    offset = 0
+    with path.open("rb") as handle:
+        for number, line in enumerate(handle, 1):
+            start, offset = offset, offset + len(line)
+            if number == 1 and line.startswith(b"\xef\xbb\xbf"):
+                start, line = start + 3, line[3:]
+            if not line.strip():
+                continue
+            try:
+                row = orjson.loads(line)
+            except orjson.JSONDecodeError as error:
+                yield number, start, _Bad("malformed", _why_not_json(line, error))
+                continue
+            yield number, start, row if isinstance(row, dict) else _Bad("malformed", f"a row is an object, not {type(row).__name__}")
+
+
+def _why_not_json(line: bytes, error: orjson.JSONDecodeError) -> str:
+    try:
+        line.decode("utf-8")
+    except UnicodeDecodeError as bad:
+        return f"not UTF-8 at byte {bad.start}"
+    return f"not JSON: {error.msg} (column {error.colno})"
+
+
+def _csv_rows(path: Path) -> Iterator[tuple[int, int, Any]]:
+    csv.field_size_limit(MAX_FIELD * 4)
+
+    def lines() -> Iterator[str]:
+        with path.open("rb") as handle:
+            for number, line in enumerate(handle, 1):
+                try:
+                    yield line.decode("utf-8-sig" if number == 1 else "utf-8")
+                except UnicodeDecodeError as bad:
+                    raise InputError(f"{path}:{number}: not UTF-8 at byte {bad.start}; save the file as UTF-8") from None
+
+    reader = csv.DictReader(lines(), strict=True)
+    try:
+        for row in reader:
+            if None in row or any(value is None for value in row.values()):
+                yield reader.line_num, -1, _Bad("malformed", f"the row does not have the header's {len(reader.fieldnames or ())} columns")
+            else:
+                yield reader.line_num, -1, row
+    except csv.Error as error:
+        raise InputError(f"{path}:{reader.line_num}: not CSV: {error}") from None
+
+
+def _get(row: Mapping[str, Any], name: str, names: Mapping[str, str]) -> Any:
+    if name in names:
+        if names[name] not in row:
+            raise _Bad("missing", f"no column {names[name]!r} (mapped to {name}); the row has {', '.join(map(str, row))}")
+        return row[names[name]]
+    return next((row[alias] for alias in _ALIASES.get(name, (name,)) if row.get(alias) is not None), None)
+
+
+def _pair(row: Mapping[str, Any], names: Mapping[str, str], answers: Mapping[str, _Answers]) -> Pair:
+    prompt = _get(row, "prompt", names)
+    messages = _messages(_get(row, "messages", names))
+    if prompt is None and not messages:
+        raise _Bad("missing", "no 'prompt' and no 'messages'")
+    text = _text(prompt, "prompt") if prompt is not None else "\n\n".join(message.content for message in messages)
+    name = _get(row, "id", names)
+    sides = {}
+    for side in ("candidate", "baseline"):
+        if side in answers:
+            if name in (None, ""):
+                raise _Bad("missing", "no 'id' to join the answer files on")
+            sides[side] = _answer(answers[side].get(str(name)), side, names)
+        else:
+            value = _get(row, side, names)
+            if value is None:
+                raise _Bad("missing", f"no '{side}' answer")
+            sides[side] = _answer(value, side, names)
+    metadata = _get(row, "metadata", names) or _get(row, "meta", names)
+    item = Item(
+        prompt=text,
+        messages=messages,
+        category=str(_get(row, "category", names) or ""),
+        tags=_texts(_get(row, "tags", names), "tags"),
+        context=_texts(_get(row, "context", names), "context"),
+        reference=_optional(_get(row, "reference", names), "reference"),
+        metadata=metadata if isinstance(metadata, Mapping) else {},
+    )
+    if name in (None, ""):
+        name = hashlib.sha256(orjson.dumps([text, sides["candidate"].text, sides["baseline"].text])).hexdigest()[:16]
+    return Pair(str(name), item, sides["candidate"], sides["baseline"], label=_label(_get(row, "label", names)))
+
+
+def _answer(value: Any, side: str, names: Mapping[str, str]) -> Answer:
+    if isinstance(value, str):
+        return Answer(_text(value, side))
+    if not isinstance(value, Mapping):
+        raise _Bad("malformed", f"'{side}' is {type(value).__name__}, not text")
+    text = _get(value, "text", names)
+    if text is None:
+        messages = _messages(value.get("messages"))
+        if not messages:
+            raise _Bad("missing", f"'{side}' has no text")
+        text = messages[-1].content
+    return Answer(
+        text=_text(text, side),
+        model=_optional(_get(value, "model", {}), f"{side}.model"),
+        latency_ms=_number(value.get("latency_ms"), f"{side}.latency_ms"),
+        tokens=None if value.get("tokens") is None else int(_number(value["tokens"], f"{side}.tokens") or 0),
+        cost=_number(value.get("cost"), f"{side}.cost"),
+        tool_calls=tuple(value.get("tool_calls") or ()),
+    )
+
+
+def _text(value: Any, name: str) -> str:
+    if not isinstance(value, str):
+        raise _Bad("malformed", f"'{name}' is {type(value).__name__}, not text")
+    if len(value) > MAX_FIELD:
+        raise _Bad("malformed", f"'{name}' has {len(value):,} characters, more than {MAX_FIELD:,}")
+    return value
+
+
+def _optional(value: Any, name: str) -> str | None:
+    return None if value in (None, "") else _text(value, name)
+
+
+def _texts(value: Any, name: str) -> tuple[str, ...]:
+    if value in (None, "", []):
+        return ()
+    if isinstance(value, str):
+        return (_text(value, name),)
+    if not isinstance(value, list | tuple):
+        raise _Bad("malformed", f"'{name}' is {type(value).__name__}, not a list of texts")
+    return tuple(_text(part, name) for part in value)
+
+
+def _number(value: Any, name: str) -> float | None:
+    if value in (None, ""):
+        return None
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise _Bad("malformed", f"'{name}' is not a number: {value!r}") from None
+
+
+def _messages(value: Any) -> tuple[Message, ...]:
+    if not value:
+        return ()
+    if not isinstance(value, list) or not all(isinstance(turn, dict) and isinstance(turn.get("content"), str) for turn in value):
+        raise _Bad("malformed", "'messages' is not a list of {role, content}")
+    return tuple(Message(str(turn.get("role", "user")), _text(turn["content"], "messages")) for turn in value)
+
+
+def _label(value: Any) -> Outcome | None:
+    if value in (None, ""):
+        return None
+    name = _LABELS.get(str(value).lower())
+    if name is None:
+        raise _Bad("malformed", f"'label' is {value!r}; use win, tie or loss (or A, B, tie with A as the candidate)")
+    return Outcome(name)

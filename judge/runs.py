@@ -1,0 +1,268 @@
+"""A run from start to seal: header first, then every pair and reply in the journal, a seal at the end, the database brought up to date.
+
+An interrupted or failed run keeps its journal; ``resume_run`` reads it and asks only for what is missing. A resume whose eval set
+changed is refused with the difference named.
+"""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rubrics import parse
+
+from . import journal as journals
+from . import protocol
+from .engine import Job, judge_pairs
+from .errors import BackendError, InputError, StoreError
+from .formats import EvalSet, Problem, open_evalset
+from .journal import Journal
+from .store import Settled, Store
+from .types import JudgeId, Reply
+
+if TYPE_CHECKING:
+    from rubrics import Rubric
+
+    from .backends import Backend
+
+__all__ = ["Progress", "RunPlan", "header_of", "resume_run", "start_run"]
+
+_MIN_FREE_BYTES = 20_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class RunPlan:
+    """Everything a new run is made of, fixed before the first call; ``judge_spec`` is the judge string for a later resume."""
+
+    run_id: str
+    created_at: str
+    evalset: EvalSet
+    options: Mapping[str, Any]
+    """How the eval set was opened: ``candidate``, ``baseline``, ``mapping``, ``skip_bad``, ``limit``."""
+    rubric: Rubric
+    judge_spec: str
+    seed: int = 0
+    repeats: int = 1
+    reuse: bool = True
+    """Whether replies of earlier runs with the same identity are taken over instead of asked again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run is: comparisons settled of all, how many needed no call, how many are invalid, seconds since the start.
+
+    ``cost`` is in US dollars, ``None`` once a price was unknown.
+    """
+
+    settled: int
+    total: int
+    cached: int
+    invalid: int
+    seconds: float
+    cost: float | None = 0.0
+
+    @property
+    def eta_seconds(self) -> float | None:
+        """Seconds until the end at the average rate of this run, ``None`` before the first comparison."""
+        return self.seconds / self.settled * (self.total - self.settled) if self.settled else None
+
+
+Report = Callable[[Progress], None]
+
+
+def header_of(plan: RunPlan, judge: JudgeId, notice: str) -> dict[str, Any]:
+    """The header record of a run: every version and digest that its numbers depend on."""
+    return {
+        "format": journals.FORMAT,
+        "run_id": plan.run_id,
+        "created_at": plan.created_at,
+        "rubric": str(plan.rubric.ref),
+        "rubric_digest": plan.rubric.digest,
+        "rubric_released": plan.rubric.released,
+        "rubric_text": plan.rubric.text,
+        "judge": asdict(judge),
+        "judge_spec": plan.judge_spec,
+        "judge_notice": notice,
+        "seed": plan.seed,
+        "repeats": plan.repeats,
+        "reuse": plan.reuse,
+        "template": protocol.TEMPLATE,
+        "evalset": {
+            "files": [str(path) for path in plan.evalset.sources],
+            "digest": plan.evalset.digest,
+            "rows": plan.evalset.rows,
+            "left_out": _counts(plan.evalset.problems),
+            "options": dict(plan.options),
+        },
+        "versions": _versions(),
+    }
+
+
+async def start_run(plan: RunPlan, backend: Backend, store: Store, *, report: Report | None = None) -> str:
+    """Judge an eval set from the beginning; returns the run id once the run is sealed and in the database."""
+    _require_space(store.home)
+    header = header_of(plan, backend.id, backend.notice)
+    job = Job(
+        plan.rubric,
+        backend,
+        seed=plan.seed,
+        repeats=plan.repeats,
+        known=store.known(plan.rubric.digest, backend.id) if plan.reuse else None,
+    )
+    with Journal(store.journal_path(plan.run_id), create=True) as journal:
+        journal.append("run", header)
+        journal.sync()
+        await _run(plan.evalset, job, journal, report)
+    store.ingest(journal.path)
+    return plan.run_id
+
+
+async def resume_run(run_id: str, store: Store, open_judge: Callable[[str], Backend], *, report: Report | None = None) -> str:
+    """Finish an interrupted run: what its journal holds is kept, only missing asks are sent.
+
+    Raises ``StoreError`` where the run is sealed already, or its eval set, rubric digest or judge is no longer what the header says.
+    """
+    path = store.journal_path(run_id)
+    if not path.exists():
+        raise StoreError(f"{path}: no such run; list them with `judge report --list`")
+    header = next(journals.records(path))
+    if journals.scan(path).sealed:
+        store.ingest(path)
+        return run_id
+    evalset = _same_evalset(header)
+    rubric = _rubric_of(header)
+    backend = open_judge(header["judge_spec"])
+    try:
+        if asdict(backend.id) != header["judge"]:
+            raise StoreError(
+                f"run {run_id} was begun with judge {JudgeId(**header['judge'])}, now {header['judge_spec']!r} is {backend.id}; "
+                "start a new run, or bring back the old judge"
+            )
+        if header["template"] != protocol.TEMPLATE:
+            raise StoreError(f"run {run_id} was begun with template {header['template']}, this version asks {protocol.TEMPLATE}; start a new run")
+        with Journal(path) as journal:
+            job = _resumed_job(path, header, rubric, backend)
+            known = store.known(rubric.digest, backend.id) if header["reuse"] else None
+            await _run(evalset, replace(job, known=known), journal, report)
+    finally:
+        await backend.close()
+    store.ingest(path)
+    return run_id
+
+
+async def _run(evalset: EvalSet, job: Job, journal: Journal, report: Report | None) -> None:
+    started = time.monotonic()
+    total = (evalset.rows - len(job.done)) * job.repeats
+    settled = cached = invalid = 0
+    cost: float | None = 0.0
+    async for entry in judge_pairs(evalset.pairs(), job, journal=journal):
+        settled += 1
+        cached += entry.cached == len(entry.asks) > 0
+        invalid += entry.comparison.invalid is not None
+        cost = _sum(cost, entry)
+        if report is not None:
+            report(Progress(settled, total, cached, invalid, time.monotonic() - started, cost))
+    if settled != total:
+        raise BackendError(f"{total - settled} of {total} comparisons were not settled", unanswered=total - settled)
+    journal.append("seal", {"comparisons": evalset.rows * job.repeats})
+
+
+def _sum(cost: float | None, entry: Settled) -> float | None:
+    if entry.cached:
+        return cost
+    return None if cost is None or entry.comparison.cost is None else cost + entry.comparison.cost
+
+
+def _resumed_job(path: Path, header: Mapping[str, Any], rubric: Rubric, backend: Backend) -> Job:
+    """What the journal of an interrupted run already holds; memory is one id per finished pair and the replies of unfinished ones."""
+    done: set[str] = set()
+    planned: set[str] = set()
+    replies: dict[str, dict[str, Reply]] = {}
+    wanted: dict[str, set[str]] = {}
+    for record in journals.records(path):
+        if record["t"] == "pair":
+            pair = journals.decode_pair(record["pair"])
+            planned.add(pair.id)
+            plans = [
+                protocol.plan(pair, rubric, backend.id, seed=header["seed"], repeat=repeat) for repeat in range(header["repeats"])
+            ]
+            wanted[pair.id] = {ask.key for asks in plans for ask in asks}
+            replies[pair.id] = {}
+        elif record["t"] == "reply" and record["pair_id"] in wanted:
+            replies[record["pair_id"]][record["key"]] = journals.decode_reply(record["reply"])
+        else:
+            continue
+        name = record["pair"]["id"] if record["t"] == "pair" else record["pair_id"]
+        if wanted[name] <= replies[name].keys():
+            done.add(name)
+            del wanted[name], replies[name]
+    open_replies = {key: reply for given in replies.values() for key, reply in given.items()}
+    return Job(
+        rubric,
+        backend,
+        seed=header["seed"],
+        repeats=header["repeats"],
+        resumed=open_replies,
+        done=frozenset(done),
+        planned=frozenset(planned),
+    )
+
+
+def _same_evalset(header: Mapping[str, Any]) -> EvalSet:
+    files, options = header["evalset"]["files"], header["evalset"]["options"]
+    answers = {side: Path(options[side]) if options.get(side) else None for side in ("candidate", "baseline")}
+    try:
+        evalset = open_evalset(
+            Path(files[0]),
+            **answers,
+            mapping=options.get("mapping"),
+            skip_bad=options.get("skip_bad", False),
+            limit=options.get("limit"),
+        )
+    except InputError as error:
+        raise StoreError(f"run {header['run_id']} cannot be resumed: {error}") from None
+    was = header["evalset"]
+    if evalset.digest != was["digest"]:
+        raise StoreError(
+            f"run {header['run_id']} cannot be resumed: {', '.join(files)} changed since it began "
+            f"({was['rows']} rows, sha256 {was['digest'][:12]}; now {evalset.rows} rows, {evalset.digest[:12]}); "
+            "restore the file, or start a new run (finished judgements are taken from the cache)"
+        )
+    return evalset
+
+
+def _rubric_of(header: Mapping[str, Any]) -> Rubric:
+    """The rubric as the run recorded it: the shipped file may have moved on, the run has not."""
+    rubric = parse(header["rubric_text"], path=f"run {header['run_id']} (rubric)")
+    if rubric.digest != header["rubric_digest"]:
+        raise StoreError(f"run {header['run_id']}: the recorded rubric text does not have the recorded digest; the journal was edited")
+    return rubric
+
+
+def _require_space(home: Path) -> None:
+    home.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(home).free
+    if free < _MIN_FREE_BYTES:
+        raise StoreError(f"{home}: only {free // 1_000_000} MB free on this disk; make room or pass --home on another disk")
+
+
+def _counts(problems: tuple[Problem, ...]) -> dict[str, int]:
+    return {kind: sum(problem.kind == kind for problem in problems) for kind in sorted({problem.kind for problem in problems})}
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version(), "platform": f"{platform.system()} {platform.machine()}"}
+    for name in ("touchstone-judge", "duckdb", "polars", "ctranslate2", "tokenizers", "torch", "transformers"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+

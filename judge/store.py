@@ -1,0 +1,381 @@
+"""The DuckDB store: every query of the package, and a view that can be rebuilt from the journals at any time.
+
+Layout of a home folder (default ``.judge``): ``runs/<run id>.jsonl`` are the journals, ``judge.duckdb`` is the view. DuckDB locks a
+whole file per process, so nothing here keeps a connection: writers open, commit and close; readers open read-only for one burst.
+Both retry for a bounded time while another process holds the file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from . import journal, protocol
+from .errors import StoreError
+from .types import Ask, Comparison, JudgeId, Pair, Reply
+
+if TYPE_CHECKING:
+    import duckdb
+    import polars
+
+    from rubrics import Rubric
+
+__all__ = ["RunInfo", "Settled", "Store", "settled"]
+
+_CHUNK = 2_000
+_WAIT_SECONDS = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class RunInfo:
+    """One run as the database lists it; ``header`` is the journal's header record."""
+
+    run_id: str
+    created_at: str
+    rubric: str
+    judge: str
+    sealed: bool
+    header: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """One pair with its raw replies and the comparison they settle to; ``cached`` counts replies that were not asked again."""
+
+    pair: Pair
+    asks: tuple[Ask, ...]
+    replies: tuple[Reply, ...]
+    comparison: Comparison
+    cached: int
+
+
+def settled(path: Path, rubric: Rubric | None = None) -> Iterator[Settled]:
+    """Settle every fully answered pair of a journal anew, without a model; ``rubric`` replaces the recorded tie rule.
+
+    Pairs come in the order in which their last reply was written; memory holds only pairs that are still incomplete.
+    """
+    from rubrics import parse
+
+    stream = journal.records(path)
+    header = next(stream)
+    frozen = parse(header["rubric_text"], path=f"{path} (rubric)")
+    judge = JudgeId(**header["judge"])
+    open_pairs: dict[str, tuple[Pair, dict[str, tuple[Reply, bool]]]] = {}
+    for record in stream:
+        if record["t"] == "pair":
+            pair = journal.decode_pair(record["pair"])
+            open_pairs[pair.id] = (pair, {})
+        elif record["t"] == "reply":
+            if record["pair_id"] not in open_pairs:
+                continue
+            open_pairs[record["pair_id"]][1][record["key"]] = (journal.decode_reply(record["reply"]), record.get("cached", False))
+        else:
+            continue
+        name = record["pair"]["id"] if record["t"] == "pair" else record["pair_id"]
+        pair, replies = open_pairs[name]
+        plans = [protocol.plan(pair, frozen, judge, seed=header["seed"], repeat=index) for index in range(header["repeats"])]
+        if all(ask.key in replies for asks in plans for ask in asks):
+            del open_pairs[name]
+            for asks in plans:
+                given = [replies[ask.key] for ask in asks]
+                comparison = protocol.settle(pair, rubric or frozen, judge, asks, [reply for reply, _ in given])
+                yield Settled(pair, asks, tuple(reply for reply, _ in given), comparison, sum(cached for _, cached in given))
+
+
+class Store:
+    """The database of one home folder."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.path = home / "judge.duckdb"
+        self.runs_folder = home / "runs"
+
+    def journal_path(self, run_id: str) -> Path:
+        """Where a run's journal lies; raises ``StoreError`` for a name that could leave the folder."""
+        if not re.fullmatch(r"[A-Za-z0-9_.-]{1,80}", run_id) or run_id.startswith("."):
+            raise StoreError(f"{run_id!r} is no run id; list them with `judge report --list`")
+        return self.runs_folder / f"{run_id}.jsonl"
+
+    def ingest(self, path: Path) -> int:
+        """Replace one run's rows by what its journal says; returns the number of comparisons. Safe to repeat."""
+        self.home.mkdir(parents=True, exist_ok=True)
+        header = next(journal.records(path))
+        sealed = journal.scan(path).sealed
+        with tempfile.TemporaryDirectory(dir=self.home, prefix="ingest-") as folder:
+            count = _write_parquet(path, header, Path(folder))
+            with self._writing() as con:
+                con.execute("BEGIN")
+                for table in ("comparison", "pair", "reply", "run"):
+                    con.execute(f"DELETE FROM {table} WHERE run_id = ?", [header["run_id"]])  # noqa: S608 - names from the tuple above
+                    files = sorted(str(file) for file in Path(folder).glob(f"{table}-*.parquet"))
+                    if files:
+                        con.execute(f"INSERT INTO {table} BY NAME SELECT * FROM read_parquet(?)", [files])  # noqa: S608
+                con.execute(
+                    "INSERT INTO run VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                    [
+                        header["run_id"],
+                        header["created_at"],
+                        header["rubric"],
+                        header["rubric_digest"],
+                        str(JudgeId(**header["judge"])),
+                        header["evalset"]["digest"],
+                        sealed,
+                        orjson.dumps(header).decode(),
+                    ],
+                )
+                con.execute("COMMIT")
+        return count
+
+    def rebuild(self) -> dict[str, int]:
+        """Build the database anew from all journals, then swap it in; returns comparisons per run. The old file is kept as ``.old``."""
+        fresh = Store(self.home)
+        fresh.path = self.home / f"rebuild-{os.getpid()}.duckdb"
+        counts = {path.stem: fresh.ingest(path) for path in sorted(self.runs_folder.glob("*.jsonl"))}
+        if not counts:
+            raise StoreError(f"{self.runs_folder}: no journals to rebuild from")
+        if self.path.exists():
+            self.path.replace(self.path.with_suffix(".duckdb.old"))
+        fresh.path.replace(self.path)
+        return counts
+
+    def runs(self) -> list[RunInfo]:
+        """All runs, newest first; empty where no database exists."""
+        if not self.path.exists():
+            return []
+        with self._reading() as con:
+            rows = con.execute(
+                "SELECT run_id, created_at, rubric, judge, sealed, header FROM run ORDER BY created_at DESC, run_id DESC"
+            ).fetchall()
+        return [RunInfo(*row[:5], header=orjson.loads(row[5])) for row in rows]
+
+    def run(self, run_id: str = "latest") -> RunInfo:
+        """One run by id, by unique prefix, or the latest; raises ``StoreError`` naming what exists."""
+        runs = self.runs()
+        if not runs:
+            raise StoreError(f"{self.home}: no runs here yet; start one with `judge run` or pass --home")
+        found = runs[:1] if run_id == "latest" else [run for run in runs if run.run_id == run_id]
+        found = found or [run for run in runs if run.run_id.startswith(run_id)]
+        if len(found) != 1:
+            names = ", ".join(run.run_id for run in (found or runs)[:5])
+            raise StoreError(f"{run_id!r} {'is ambiguous: ' if found else 'is not a run here; there are: '}{names}")
+        return found[0]
+
+    def comparisons(self, run_id: str) -> polars.DataFrame:
+        """Every comparison of a run without texts, in the order of pair id and repeat (columns as in ``schema/001_runs.sql``)."""
+        import polars
+
+        with self._reading() as con:
+            relation = con.cursor().sql("SELECT * FROM comparison WHERE run_id = $id ORDER BY pair_id, repeat", params={"id": run_id})
+            return polars.DataFrame(_Stream(relation))
+
+    def resettled(self, run_id: str, tie_margin: float) -> polars.DataFrame:
+        """The comparisons of a run settled anew under another tie margin, from its stored replies and without a model.
+
+        Same columns and order as ``comparisons``; nothing is written. Raises ``StoreError`` where the journal is gone.
+        """
+        import polars
+
+        from rubrics import TieRule, parse
+
+        path = self.journal_path(run_id)
+        frozen = parse(next(journal.records(path))["rubric_text"], path=str(path))
+        rubric = frozen.model_copy(update={"tie_rule": TieRule(margin=tie_margin, conflict=frozen.tie_rule.conflict)})
+        rows = [_comparison_row(run_id, entry) for entry in settled(path, rubric)]
+        return polars.DataFrame(rows, schema_overrides=_TYPES, infer_schema_length=None).sort("pair_id", "repeat") if rows else polars.DataFrame()
+
+    def pair(self, run_id: str, pair_id: str) -> Pair:
+        """The texts of one pair; raises ``StoreError`` if the run has no such pair."""
+        with self._reading() as con:
+            row = con.execute("SELECT body FROM pair WHERE run_id = ? AND pair_id = ?", [run_id, pair_id]).fetchone()
+        if row is None:
+            raise StoreError(f"run {run_id} has no pair {pair_id!r}")
+        return journal.decode_pair(orjson.loads(row[0]))
+
+    def known(self, rubric_digest: str, judge: JudgeId) -> Callable[[Sequence[str]], dict[str, Reply]] | None:
+        """A lookup of stored replies by key for one rubric and judge, or ``None`` where the store has none at all."""
+        if not self.path.exists():
+            return None
+        with self._reading() as con:
+            row = con.execute("SELECT 1 FROM reply WHERE rubric_digest = ? AND judge = ? LIMIT 1", [rubric_digest, str(judge)]).fetchone()
+        return self._replies if row else None
+
+    def _replies(self, keys: Sequence[str]) -> dict[str, Reply]:
+        with self._reading() as con:
+            rows = con.execute("SELECT key, body FROM reply WHERE key IN (SELECT unnest(?))", [list(keys)]).fetchall()
+        return {key: journal.decode_reply(orjson.loads(body)) for key, body in rows}
+
+    def counts(self, run_id: str) -> tuple[int, int]:
+        """Comparisons and replies the database holds of a run."""
+        with self._reading() as con:
+            row = con.execute(
+                "SELECT (SELECT count(*) FROM comparison WHERE run_id = $id), (SELECT count(*) FROM reply WHERE run_id = $id)",
+                {"id": run_id},
+            ).fetchone()
+        return (int(row[0]), int(row[1])) if row else (0, 0)
+
+    @contextmanager
+    def _reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        with _connection(self.path, read_only=True) as con:
+            version = con.execute("SELECT max(version) FROM schema_version").fetchone()
+            _refuse_newer(self.path, int(version[0]) if version else 0)
+            yield con
+
+    @contextmanager
+    def _writing(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        with _connection(self.path, read_only=False) as con:
+            _migrate(con, self.path)
+            yield con
+
+
+def _migrations() -> list[tuple[int, str]]:
+    folder = resources.files("judge").joinpath("schema")
+    files = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".sql"))
+    return [(int(name[:3]), folder.joinpath(name).read_text(encoding="utf-8")) for name in files]
+
+
+def _migrate(con: duckdb.DuckDBPyConnection, path: Path) -> None:
+    """Apply the numbered migrations that are missing, each in one transaction with the row that records it."""
+    con.execute("CREATE TABLE IF NOT EXISTS schema_version (version INTEGER PRIMARY KEY)")
+    row = con.execute("SELECT coalesce(max(version), 0) FROM schema_version").fetchone()
+    current = int(row[0]) if row else 0
+    _refuse_newer(path, current)
+    for number, script in _migrations():
+        if number > current:
+            con.execute("BEGIN")
+            con.execute(script)
+            con.execute("INSERT INTO schema_version VALUES (?)", [number])
+            con.execute("COMMIT")
+
+
+def _refuse_newer(path: Path, version: int) -> None:
+    newest = max(number for number, _ in _migrations())
+    if version > newest:
+        raise StoreError(f"{path}: schema {version} is newer than this version knows ({newest}); upgrade touchstone-judge")
+
+
+@contextmanager
+def _connection(path: Path, *, read_only: bool) -> Iterator[duckdb.DuckDBPyConnection]:
+    import duckdb
+
+    deadline = time.monotonic() + _WAIT_SECONDS
+    while True:
+        try:
+            con = duckdb.connect(str(path), read_only=read_only)
+            break
+        except (duckdb.IOException, duckdb.ConnectionException) as error:
+            held = "lock" in str(error).lower() or "different configuration" in str(error)
+            if not held:
+                raise StoreError(f"{path}: cannot open the database ({_first_line(error)}); run `judge doctor`, then `judge doctor --rebuild`") from None
+            if time.monotonic() > deadline:
+                raise StoreError(f"{path}: another process holds the database ({_first_line(error)}); the journals are safe, try again") from None
+            time.sleep(0.05)
+        except duckdb.Error as error:
+            raise StoreError(f"{path}: not a usable database ({_first_line(error)}); run `judge doctor --rebuild`") from None
+    try:
+        yield con
+    finally:
+        con.close()
+
+
+class _Stream:
+    """A relation as an Arrow stream and nothing else.
+
+    polars keeps the type of what it was given in a cache for the life of the process; given DuckDB's own type, DuckDB 2.0 prints
+    warnings about leaked instances when the interpreter exits.
+    """
+
+    def __init__(self, relation: duckdb.DuckDBPyRelation) -> None:
+        self.relation = relation
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        return self.relation.__arrow_c_stream__(requested_schema)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0][:200]
+
+
+def _write_parquet(path: Path, header: Mapping[str, Any], folder: Path) -> int:
+    """Write a journal's settled rows as Parquet files of bounded size; returns the number of comparisons."""
+    import polars
+
+    rows: dict[str, list[dict[str, Any]]] = {"comparison": [], "pair": [], "reply": []}
+    count = part = 0
+
+    def flush() -> None:
+        nonlocal part
+        part += 1
+        for table, batch in rows.items():
+            if batch:
+                polars.DataFrame(batch, schema_overrides=_TYPES, infer_schema_length=None).write_parquet(folder / f"{table}-{part:06}.parquet")
+                batch.clear()
+
+    for entry in settled(path):
+        if entry.comparison.repeat == 0:
+            rows["pair"].append({"run_id": header["run_id"], "pair_id": entry.pair.id, "body": orjson.dumps(journal.encode_pair(entry.pair)).decode()})
+        rows["comparison"].append(_comparison_row(header["run_id"], entry))
+        rows["reply"] += _reply_rows(header, entry)
+        count += 1
+        if count % _CHUNK == 0:
+            flush()
+    flush()
+    return count
+
+
+_TYPES: dict[str, Any] = dict.fromkeys(("label", "outcome", "invalid", "cf_outcome", "cf_invalid", "bf_outcome", "bf_invalid"), str)
+
+
+def _comparison_row(run_id: str, entry: Settled) -> dict[str, Any]:
+    comparison, pair = entry.comparison, entry.pair
+    row: dict[str, Any] = {
+        "run_id": run_id,
+        "pair_id": pair.id,
+        "repeat": comparison.repeat,
+        "category": pair.item.category,
+        "prompt_digest": hashlib.sha256(pair.item.prompt.encode()).hexdigest()[:16],
+        "label": pair.label.value if pair.label else None,
+        "outcome": comparison.outcome.value if comparison.outcome else None,
+        "invalid": comparison.invalid.value if comparison.invalid else None,
+        "candidate_chars": len(pair.candidate.text),
+        "baseline_chars": len(pair.baseline.text),
+        "flags": " ".join(comparison.flags),
+        "rationale": comparison.rationale,
+        "cost": comparison.cost,
+        "tokens": sum(reply.usage.prompt_tokens + reply.usage.completion_tokens for reply in entry.replies),
+        "cached": entry.cached,
+    }
+    for name in ("preference", "p_win", "p_tie", "p_loss", "consistent", "confidence"):
+        row[name] = getattr(comparison, name)
+    for prefix, verdict in zip(("cf", "bf"), comparison.verdicts, strict=True):
+        row[f"{prefix}_outcome"] = verdict.outcome.value if verdict.outcome else None
+        row[f"{prefix}_invalid"] = verdict.invalid.value if verdict.invalid else None
+        row |= {f"{prefix}_win": verdict.p_win, f"{prefix}_tie": verdict.p_tie, f"{prefix}_loss": verdict.p_loss}
+    return row
+
+
+def _reply_rows(header: Mapping[str, Any], entry: Settled) -> list[dict[str, Any]]:
+    """Replies worth keeping for another run: a failed call is evidence of this run, not an answer to reuse."""
+    return [
+        {
+            "key": ask.key if reply.error is None else f"failed:{ask.key}",
+            "rubric_digest": header["rubric_digest"],
+            "judge": str(entry.comparison.judge),
+            "run_id": header["run_id"],
+            "pair_id": ask.pair_id,
+            "placement": ask.order.value,
+            "repeat": ask.repeat,
+            "body": orjson.dumps(journal.encode_reply(reply)).decode(),
+        }
+        for ask, reply in zip(entry.asks, entry.replies, strict=True)
+    ]

@@ -1,0 +1,245 @@
+"""What a run says, as one value: rates with intervals, by category, with the doubt beside them. Pure: a frame in, a report out.
+
+``RunReport`` feeds every output (terminal, Markdown, JSON, HTML), so they cannot disagree. Every interval is clustered by prompt.
+Invalid comparisons are counted and bound the headline: the net win rate if all of them had been losses, or wins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from calibration.estimates import Estimate, mean, share
+
+if TYPE_CHECKING:
+    import polars
+
+__all__ = ["Caveat", "JudgeWorth", "RunReport", "Slice", "summarise"]
+
+LEVEL = 0.95
+_FLIP_LIMIT = 0.12
+_FIRST_LIMIT = 0.10
+_LENGTH_LIMIT = 0.10
+_SMALL = 30
+
+Values = "np.ndarray[Any, np.dtype[Any]]"
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """The comparisons of one category, or of all.
+
+    ``win``, ``tie`` and ``loss`` are shares of the judged comparisons; ``net`` is win minus loss, ``preference`` the mean soft
+    preference. ``flips`` is the share whose two orders name different outcomes, ``first_place`` the share of decisive verdicts that
+    went to the answer shown first (0.5 is unbiased), ``length_ratio`` the geometric mean of candidate over baseline length in
+    characters. ``net_bounds`` is the net win rate with every invalid comparison a loss, and a win. ``verdict`` is ``better``,
+    ``worse`` or ``unclear`` by the interval of ``net``, widened by Bonferroni over the categories.
+    """
+
+    name: str
+    n: int
+    judged: int
+    invalid: int
+    win: Estimate | None
+    tie: Estimate | None
+    loss: Estimate | None
+    net: Estimate | None
+    preference: Estimate | None
+    flips: Estimate | None
+    first_place: Estimate | None
+    length_ratio: Estimate | None
+    net_bounds: tuple[float, float]
+    verdict: str
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeWorth:
+    """How often the judge agreed with the labels that the eval set carries, beside two judges that read nothing.
+
+    ``accuracy`` is the share of decisively labelled comparisons whose preferred side (soft preference over or under 0.5; exactly 0.5
+    counts half) is the labelled one; ``longer`` and ``shorter`` are the same for "the longer (shorter) answer is better".
+    ``by_category`` and ``by_fault`` hold the same accuracy per slice.
+    """
+
+    n: int
+    accuracy: Estimate
+    longer: Estimate
+    shorter: Estimate
+    by_category: tuple[tuple[str, Estimate], ...]
+
+    @property
+    def skilled(self) -> bool:
+        """Whether the accuracy interval lies above chance and above both length baselines' values."""
+        return self.accuracy.low > max(0.5, self.longer.value, self.shorter.value)
+
+
+@dataclass(frozen=True, slots=True)
+class Caveat:
+    """One way in which the report may mislead, in a sentence; ``kind`` is a stable word for machines."""
+
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunReport:
+    """A run summarised; ``header`` is the run's header record without the rubric text."""
+
+    run_id: str
+    sealed: bool
+    header: Mapping[str, Any]
+    overall: Slice
+    categories: tuple[Slice, ...]
+    worth: JudgeWorth | None
+    invalid_reasons: tuple[tuple[str, int], ...]
+    cached: int
+    cost: float | None
+    tokens: int
+    caveats: tuple[Caveat, ...]
+
+
+def summarise(header: Mapping[str, Any], frame: polars.DataFrame, *, sealed: bool = True) -> RunReport:
+    """Summarise the comparisons of one run (columns of ``schema/001_runs.sql``) at the 95% level."""
+    names = sorted({str(name) for name in frame["category"].to_list()} - {""})
+    count = max(1, len(names))
+    overall = _slice("all", frame, tests=1)
+    categories = tuple(_slice(name, frame.filter(frame["category"] == name), tests=count) for name in names)
+    worth = _worth(frame, names)
+    reasons = frame.filter(frame["invalid"].is_not_null())["invalid"].to_list()
+    costs = frame["cost"].to_list()
+    shown = {key: value for key, value in header.items() if key not in ("rubric_text", "t", "format")}
+    return RunReport(
+        run_id=str(header["run_id"]),
+        sealed=sealed,
+        header=shown,
+        overall=overall,
+        categories=tuple(sorted(categories, key=lambda part: part.net.value if part.net else 0.0)),
+        worth=worth,
+        invalid_reasons=tuple((reason, reasons.count(reason)) for reason in sorted(set(reasons))),
+        cached=int(frame["cached"].sum()),
+        cost=None if any(cost is None for cost in costs) else float(sum(costs)),
+        tokens=int(frame["tokens"].sum()),
+        caveats=tuple(_caveats(header, overall, categories, worth)),
+    )
+
+
+def _slice(name: str, frame: polars.DataFrame, *, tests: int) -> Slice:
+    judged = frame.filter(frame["outcome"].is_not_null())
+    clusters = judged["prompt_digest"].to_list()
+    outcome = np.array(judged["outcome"].to_list(), dtype=object)
+    win, tie, loss = ((outcome == word).astype(float) for word in ("win", "tie", "loss"))
+    sign = win - loss
+    net = mean(sign, clusters=clusters, level=LEVEL, bounds=(-1.0, 1.0))
+    strict = mean(sign, clusters=clusters, level=1 - (1 - LEVEL) / tests, bounds=(-1.0, 1.0))
+    invalid = frame.height - judged.height
+    total = max(frame.height, 1)
+    return Slice(
+        name=name,
+        n=frame.height,
+        judged=judged.height,
+        invalid=invalid,
+        win=share(win, clusters=clusters, level=LEVEL),
+        tie=share(tie, clusters=clusters, level=LEVEL),
+        loss=share(loss, clusters=clusters, level=LEVEL),
+        net=net,
+        preference=mean(judged["preference"].to_numpy(), clusters=clusters, level=LEVEL, bounds=(0.0, 1.0)),
+        flips=share((~judged["consistent"].fill_null(value=False)).to_numpy().astype(float), clusters=clusters, level=LEVEL),
+        first_place=_first_place(judged),
+        length_ratio=_length_ratio(frame),
+        net_bounds=((float(sign.sum()) - invalid) / total, (float(sign.sum()) + invalid) / total),
+        verdict=_verdict(strict),
+    )
+
+
+def _verdict(net: Estimate | None) -> str:
+    if net is None or (net.low <= 0 <= net.high):
+        return "unclear"
+    return "better" if net.low > 0 else "worse"
+
+
+def _first_place(frame: polars.DataFrame) -> Estimate | None:
+    """Share of decisive verdicts, over both orders, that chose the answer shown first."""
+    hits: list[float] = []
+    clusters: list[str] = []
+    for column, chosen in (("cf_outcome", "win"), ("bf_outcome", "loss")):
+        rows = frame.filter(frame[column].is_in(["win", "loss"]) & ~frame["flags"].str.contains("identical"))
+        hits += [float(value == chosen) for value in rows[column].to_list()]
+        clusters += rows["prompt_digest"].to_list()
+    return share(hits, clusters=clusters, level=LEVEL)
+
+
+def _length_ratio(frame: polars.DataFrame) -> Estimate | None:
+    """Geometric mean of (candidate + 1) / (baseline + 1) characters; the one keeps an empty answer finite."""
+    logs = np.log((frame["candidate_chars"].to_numpy() + 1) / (frame["baseline_chars"].to_numpy() + 1))
+    found = mean(logs, clusters=frame["prompt_digest"].to_list(), level=LEVEL)
+    if found is None:
+        return None
+    value, low, high = (float(np.exp(x)) for x in (found.value, found.low, found.high))
+    return Estimate(value, low, high, found.level, found.n, found.clusters, f"exp of {found.method} of log ratio")
+
+
+def _worth(frame: polars.DataFrame, names: Sequence[str]) -> JudgeWorth | None:
+    rows = frame.filter(frame["label"].is_in(["win", "loss"]) & frame["outcome"].is_not_null())
+    if rows.height == 0:
+        return None
+    preference = rows["preference"].to_numpy()
+    longer = np.sign(rows["candidate_chars"].to_numpy() - rows["baseline_chars"].to_numpy())
+    accuracy = _accuracy(rows, np.sign(preference - 0.5))
+    first, second = _accuracy(rows, longer), _accuracy(rows, -longer)
+    if accuracy is None or first is None or second is None:
+        return None
+    by_category = []
+    for name in names:
+        part = rows.filter(rows["category"] == name)
+        found = _accuracy(part, np.sign(part["preference"].to_numpy() - 0.5)) if part.height else None
+        if found is not None:
+            by_category.append((name, found))
+    return JudgeWorth(rows.height, accuracy, first, second, tuple(by_category))
+
+
+def _accuracy(rows: polars.DataFrame, side: Any) -> Estimate | None:
+    wanted = np.where(np.array(rows["label"].to_list(), dtype=object) == "win", 1.0, -1.0)
+    hits = np.where(side == 0, 0.5, (side == wanted).astype(float))
+    clusters = rows["prompt_digest"].to_list()
+    if np.isin(hits, (0.0, 1.0)).all():
+        return share(hits, clusters=clusters, level=LEVEL)
+    return mean(hits, clusters=clusters, level=LEVEL, bounds=(0.0, 1.0))
+
+
+def _caveats(header: Mapping[str, Any], overall: Slice, categories: Sequence[Slice], worth: JudgeWorth | None) -> list[Caveat]:
+    found: list[Caveat] = []
+
+    def add(kind: str, text: str) -> None:
+        found.append(Caveat(kind, text))
+
+    if header.get("judge_notice"):
+        add("judge", str(header["judge_notice"]))
+    add("uncalibrated", "The rates are on the judge's scale: no human labels of this run correct them, so they are no human win rate.")
+    if worth is not None and not worth.skilled:
+        add(
+            "no_skill",
+            f"On the {worth.n} labelled pairs of this set the judge is right in {worth.accuracy.value:.0%} "
+            f"[{worth.accuracy.low:.0%}, {worth.accuracy.high:.0%}]; always picking the longer answer is right in "
+            f"{worth.longer.value:.0%}, the shorter in {worth.shorter.value:.0%}. No skill beyond that is shown.",
+        )
+    if overall.flips is not None and overall.flips.value > _FLIP_LIMIT:
+        add("flips", f"{overall.flips.value:.0%} of the pairs get another verdict when the answers change places.")
+    if overall.first_place is not None and abs(overall.first_place.value - 0.5) > _FIRST_LIMIT:
+        add("position", f"{overall.first_place.value:.0%} of the decisive verdicts go to the answer shown first; the swap averages that out.")
+    ratio = overall.length_ratio
+    if ratio is not None and abs(np.log(ratio.value)) > np.log(1 + _LENGTH_LIMIT):
+        more = "longer" if ratio.value > 1 else "shorter"
+        add("length", f"The candidate's answers are {abs(ratio.value - 1):.0%} {more}; nothing here separates length from quality.")
+    if overall.invalid:
+        low, high = overall.net_bounds
+        add("invalid", f"{overall.invalid} of {overall.n} comparisons are invalid; the net win rate lies between {100 * low:+.1f} and {100 * high:+.1f} pp whatever they were.")
+    left = header["evalset"]["left_out"]
+    if left:
+        add("left_out", f"{sum(left.values())} rows of the eval set were left out: " + ", ".join(f"{n} {kind}" for kind, n in left.items()) + ".")
+    small = sum(part.judged < _SMALL for part in categories)
+    if small:
+        add("small", f"{small} of {len(categories)} categories have fewer than {_SMALL} judged pairs; read them as hints.")
+    return found
