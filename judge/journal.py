@@ -3,8 +3,8 @@
 The journal is the truth and the database a view of it. A line is ``CRC32 as 8 hex digits``, one space, one JSON object, newline.
 The first record is the run's header, then ``pair`` and ``reply`` records in any order, at most one ``seal`` at the end.
 A line is handed to the operating system before ``append`` returns, so ``kill -9`` loses nothing that was appended; ``fsync`` runs at
-most every 50 ms, which bounds what a power cut can take. A torn last line is cut off when the journal is opened again and reported
-by ``scan``; a damaged line anywhere else is an error, never skipped.
+most every 50 ms, which bounds what a power cut can take. A torn last line (one without its newline) is cut off when the journal is
+opened again and reported by ``scan``; a whole line with a wrong checksum is an error, never skipped.
 """
 
 from __future__ import annotations
@@ -97,12 +97,12 @@ class Journal:
 
 
 def scan(path: Path) -> Scan:
-    """Check every line of a journal; the last line may be torn, any other damage raises ``StoreError`` with its line number."""
+    """Check every line of a journal; the last may lack its end (torn), any other damage raises ``StoreError`` with the line number."""
     count, good, sealed = 0, 0, False
     size = path.stat().st_size
     for number, line, record in _lines(path):
         if record is None:
-            if good + len(line) < size:
+            if line.endswith(b"\n"):
                 raise StoreError(
                     f"{path}: line {number} is damaged (checksum); restore the file from a copy, or cut it before that line "
                     f"with `head -n {number - 1}` and resume"
@@ -121,7 +121,7 @@ def records(path: Path) -> Iterator[dict[str, Any]]:
     for number, _line, record in _lines(path):
         if record is None:
             scan(path)
-            return
+            break
         if empty and record["t"] != "run":
             raise StoreError(f"{path}: the first record is {record['t']!r}, not a run header; this is no journal of a run")
         if empty and record.get("format", 0) > FORMAT:
@@ -155,7 +155,7 @@ def encode_pair(pair: Pair) -> dict[str, Any]:
 def decode_pair(data: Mapping[str, Any]) -> Pair:
     """The inverse of ``encode_pair``."""
     item = dict(data["item"])
-    item["messages"] = tuple(Message(**message) for message in item.get("messages", ()))
+    item["messages"] = tuple(Message(turn.get("role", ""), turn.get("content", "")) for turn in item.get("messages", ()))
     for name in ("tags", "context"):
         item[name] = tuple(item.get(name, ()))
     sides = {side: Answer(**{**data[side], "tool_calls": tuple(data[side].get("tool_calls", ()))}) for side in ("candidate", "baseline")}

@@ -29,6 +29,7 @@ __all__ = ["Example", "comparison_json", "comparison_text", "pick_examples", "sa
 
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
 _SHOWN = 2_000
+_DOUBT = "This is what the judge says, and this judge is not shown to be right: see below before believing a row."
 _EXAMPLES = 12
 
 
@@ -59,6 +60,8 @@ def to_text(report: RunReport) -> str:
     lines = [f"run {name}  {head['rubric']}  judge {safe(_judge(report))}", ""]
     lines.append(f"{'':16}{'n':>5} {'win':>6} {'tie':>6} {'loss':>6} {'net':>9}  {'95% interval':17}")
     lines += [_rate_row(part) for part in (report.overall, *report.categories)]
+    if not report.believable:
+        lines += ["", *_wrap(_DOUBT)]
     lines += ["", f"{'':16}{'flips':>6} {'first place':>12} {'length':>7} {'invalid':>8}"]
     lines += [_doubt_row(part) for part in (report.overall, *report.categories)]
     lines += ["", *_wrap("net = wins minus losses, in points, from the candidate's side; intervals are clustered by prompt; better and "
@@ -105,7 +108,7 @@ def to_html(report: RunReport, examples: Sequence[Example] = ()) -> str:
 
     source = resources.files("judge").joinpath("templates/report.html.j2").read_text(encoding="utf-8")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.globals.update(pct=_pct, net=_net, ratio=_ratio, safe_text=safe)
+    environment.globals.update(doubt=_DOUBT, pct=_pct, net=_net, ratio=_ratio, safe_text=safe)
     return environment.from_string(source).render(
         report=report,
         parts=(report.overall, *report.categories),
@@ -223,9 +226,9 @@ def _worth_facts(report: RunReport) -> list[str]:
     ]
     able = [f"{name} {estimate.value:.0%}" for name, estimate in best if estimate.low > 0.5]
     blind = [f"{name} {estimate.value:.0%}" for name, estimate in best if estimate.low <= 0.5]
-    facts.append("categories where it beats chance: " + (", ".join(able) or "none"))
+    facts.append(f"by {report.by}, it beats chance in: " + (", ".join(able) or "none"))
     if blind:
-        facts.append("categories where it is not shown to: " + ", ".join(blind))
+        facts.append(f"by {report.by}, it is not shown to in: " + ", ".join(blind))
     return facts
 
 

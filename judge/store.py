@@ -284,6 +284,11 @@ def _connection(path: Path, *, read_only: bool) -> Iterator[duckdb.DuckDBPyConne
             raise StoreError(f"{path}: not a usable database ({_first_line(error)}); run `judge doctor --rebuild`") from None
     try:
         yield con
+    except duckdb.Error as error:
+        raise StoreError(
+            f"{path}: the database cannot do this ({_first_line(error)}); the journals are safe; "
+            "make room if the disk is full, else run `judge doctor --rebuild`"
+        ) from error
     finally:
         con.close()
 
@@ -343,6 +348,7 @@ def _comparison_row(run_id: str, entry: Settled) -> dict[str, Any]:
         "pair_id": pair.id,
         "repeat": comparison.repeat,
         "category": pair.item.category,
+        "metadata": orjson.dumps({k: v for k, v in pair.item.metadata.items() if isinstance(v, str | int | float | bool)}).decode(),
         "prompt_digest": hashlib.sha256(pair.item.prompt.encode()).hexdigest()[:16],
         "label": pair.label.value if pair.label else None,
         "outcome": comparison.outcome.value if comparison.outcome else None,

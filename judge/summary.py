@@ -6,6 +6,7 @@ Invalid comparisons are counted and bound the headline: the net win rate if all 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from calibration.estimates import Estimate, mean, share
+from rubrics.errors import InputError
 
 if TYPE_CHECKING:
     import polars
@@ -24,8 +26,6 @@ _FLIP_LIMIT = 0.12
 _FIRST_LIMIT = 0.10
 _LENGTH_LIMIT = 0.10
 _SMALL = 30
-
-Values = "np.ndarray[Any, np.dtype[Any]]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class JudgeWorth:
 
     ``accuracy`` is the share of decisively labelled comparisons whose preferred side (soft preference over or under 0.5; exactly 0.5
     counts half) is the labelled one; ``longer`` and ``shorter`` are the same for "the longer (shorter) answer is better".
-    ``by_category`` and ``by_fault`` hold the same accuracy per slice.
+    ``by_category`` holds the same accuracy per slice.
     """
 
     n: int
@@ -99,10 +99,20 @@ class RunReport:
     cost: float | None
     tokens: int
     caveats: tuple[Caveat, ...]
+    by: str = "category"
+
+    @property
+    def believable(self) -> bool:
+        """Whether nothing in this report says outright that the judge cannot be believed."""
+        return not {"judge", "no_skill"} & {caveat.kind for caveat in self.caveats}
 
 
-def summarise(header: Mapping[str, Any], frame: polars.DataFrame, *, sealed: bool = True) -> RunReport:
-    """Summarise the comparisons of one run (columns of ``schema/001_runs.sql``) at the 95% level."""
+def summarise(header: Mapping[str, Any], frame: polars.DataFrame, *, by: str = "category", sealed: bool = True) -> RunReport:
+    """Summarise the comparisons of one run (columns of ``schema/001_runs.sql``) at the 95% level.
+
+    ``by`` names what the slices are: ``category``, or a field of the items' metadata. Raises ``InputError`` where no item has it.
+    """
+    frame = _sliced(frame, by)
     names = sorted({str(name) for name in frame["category"].to_list()} - {""})
     count = max(1, len(names))
     overall = _slice("all", frame, tests=1)
@@ -123,7 +133,21 @@ def summarise(header: Mapping[str, Any], frame: polars.DataFrame, *, sealed: boo
         cost=None if any(cost is None for cost in costs) else float(sum(costs)),
         tokens=int(frame["tokens"].sum()),
         caveats=tuple(_caveats(header, overall, categories, worth)),
+        by=by,
     )
+
+
+def _sliced(frame: polars.DataFrame, by: str) -> polars.DataFrame:
+    """The frame with its ``category`` column replaced by a metadata field."""
+    if by == "category":
+        return frame
+    import polars
+
+    rows = [json.loads(row) for row in frame["metadata"].to_list()]
+    known = sorted({name for row in rows for name in row})
+    if by not in known:
+        raise InputError(f"--by {by}: no item has this field; there are category{''.join(', ' + name for name in known)}")
+    return frame.with_columns(polars.Series("category", [str(row.get(by, "")) for row in rows]))
 
 
 def _slice(name: str, frame: polars.DataFrame, *, tests: int) -> Slice:

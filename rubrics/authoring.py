@@ -44,7 +44,7 @@ def new(name: str, folder: Path, *, from_ref: str | Path | None = None) -> Path:
 
     Raises ``RubricError``: a name that is no name, a ``from_ref`` that cannot be read, a folder that cannot be written.
     """
-    if not re.match(NAME, name) or len(name) > 64:
+    if not re.fullmatch(NAME, name) or len(name) > 64:
         raise RubricError(f"rubric name {name!r}: use lower-case words joined by hyphens, such as tone-of-voice")
     room = folder / name
     own = sorted(int(match[1]) for file in room.glob("v*.md") if (match := _VERSION_FILE.fullmatch(file.name)))

@@ -60,7 +60,7 @@ def shipped() -> Traversable:
 
 def names() -> tuple[str, ...]:
     """Names of the shipped rubrics, sorted."""
-    return tuple(sorted(room.name for room in shipped().iterdir() if re.match(NAME, room.name) and _numbers(room)))
+    return tuple(sorted(room.name for room in shipped().iterdir() if re.fullmatch(NAME, room.name) and _numbers(room)))
 
 
 def versions(name: str) -> tuple[int, ...]:
@@ -129,7 +129,7 @@ def edited(found: Found, rubric: Rubric) -> str | None:
         return None
     path = quote(found.path)
     again = " (or reinstall touchstone-judge)" if found.file is None else ""
-    start = f"judge rubric new {ref.partition('@')[0]}" + ("" if found.file is None else f" --from {path}")
+    start = f"judge rubric new {ref.partition('@')[0]} --from {path}"
     return (
         f"{found.path}: {ref} was released and then edited (frozen {digest[:12]}, file {rubric.digest[:12]}). "
         f"Either restore it with `git checkout -- {path}`{again}, or keep the edit as the next version: "

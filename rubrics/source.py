@@ -144,7 +144,11 @@ def hidden_character(text: str) -> tuple[int, str] | None:
     for index, char in enumerate(text):
         if char in "\n\t":
             continue
-        if char in _BIDI_AND_BOM or 0xE0000 <= ord(char) <= 0xE007F or unicodedata.category(char) in {"Cc", "Cs", "Zl", "Zp"}:
+        if (
+            char in _BIDI_AND_BOM
+            or 0xE0000 <= ord(char) <= 0xE007F
+            or unicodedata.category(char) in {"Cc", "Cs", "Zl", "Zp"}
+        ):
             return index, f"U+{ord(char):04X}"
     return None
 

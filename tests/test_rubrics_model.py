@@ -111,7 +111,13 @@ def test_tie_rule_refuses_a_margin_out_of_range(margin: float) -> None:
 def test_parse_reads_every_field() -> None:
     """All fields of the front matter and the body arrive, lists as tuples."""
     rubric = parse(TEXT)
-    assert (rubric.name, rubric.version, rubric.title, rubric.mode, rubric.uses) == ("tone", 1, "Tone", "pairwise", ("context",))
+    assert (rubric.name, rubric.version, rubric.title, rubric.mode, rubric.uses) == (
+        "tone",
+        1,
+        "Tone",
+        "pairwise",
+        ("context",),
+    )
     assert [(c.id, c.weight, c.must) for c in rubric.criteria] == [("calm", 3, False), ("kind", 1, True)]
     assert (rubric.tie_rule.margin, rubric.tie_rule.conflict) == (0.1, "tie")
     assert rubric.examples[0].better == "first"
@@ -197,7 +203,7 @@ def bomb() -> str:
         ("name: !!python/object/apply:os.system ['true']", "tags are not allowed"),
         ("version: !!int ''", "tags are not allowed"),
         ("name: a\nname: b", "given twice (first on line 2)"),
-        ("criteria:\n  - id: a\n    id: b", "given twice (first on line 4)"),
+        ("criteria:\n  - id: a\n    id: b", "given twice (first on line 3)"),
         ("name: " + "[" * 400 + "]" * 400, "nested deeper"),
         ("1: a", "a key must be a plain word"),
         ("? [a]\n: b", "a key must be a plain word"),
@@ -285,7 +291,9 @@ def test_calibrated_on_hides_nothing() -> None:
     early = TEXT.replace("title: Tone\n", NOTE + "title: Tone\n")
     with pytest.raises(Malformed, match="must be the last key"):
         parse(early)
-    quoted = TEXT.replace("summary: The", 'summary: "The\ncalibrated_on: x').replace("better tone.\n", 'better tone."\n')
+    quoted = TEXT.replace("summary: The", 'summary: "The\ncalibrated_on: x').replace(
+        "better tone.\n", 'better tone."\n'
+    )
     try:
         assert parse(quoted).digest != parse(quoted.replace("weight: 3", "weight: 2")).digest
     except Malformed:

@@ -22,10 +22,11 @@ __all__ = ["command"]
 @click.option("--md", "as_md", is_flag=True, help="Markdown, for a pull request.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Write one self-contained HTML file.")
+@click.option("--by", default="category", show_default=True, help="Slice by category or by a field of the items' metadata.")
 @click.option("--tie-margin", type=click.FloatRange(0, 0.5, max_open=True), help="Settle anew under this tie margin; asks no model.")
 @home_option
 def command(  # noqa: PLR0913 - one parameter per option is how click passes them
-    run_id: str, *, list_runs: bool, as_md: bool, as_json: bool, html: Path | None, tie_margin: float | None, home: str | None
+    run_id: str, *, list_runs: bool, as_md: bool, as_json: bool, html: Path | None, by: str, tie_margin: float | None, home: str | None
 ) -> int:
     """Show RUN_ID (default: the latest run). An interrupted run shows what it has so far, and says so."""
     from .. import render
@@ -41,7 +42,7 @@ def command(  # noqa: PLR0913 - one parameter per option is how click passes the
     if frame.is_empty():
         click.echo(f"error: run {info.run_id} has no comparison yet; finish it with: judge resume {info.run_id}", err=True)
         return 4
-    report = summarise(info.header, frame, sealed=info.sealed)
+    report = summarise(info.header, frame, by=by, sealed=info.sealed)
     if html is not None:
         html.write_text(render.to_html(report, render.pick_examples(store, report, frame)), encoding="utf-8")
         click.echo(f"wrote {safe(str(html))}", err=True)

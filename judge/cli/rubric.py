@@ -69,7 +69,9 @@ def diff(before: str, after: str, as_json: bool) -> None:
     found = rubrics.diff(before, after)
     if as_json:
         changes = [{**asdict(change), "kind": change.kind} for change in found.changes]
-        _write_json({"before": asdict(found.before), "after": asdict(found.after), "changes": changes, "text": found.text})
+        _write_json(
+            {"before": asdict(found.before), "after": asdict(found.after), "changes": changes, "text": found.text}
+        )
         return
     click.echo(found.text, nl=False)
     if not found.text:
@@ -105,7 +107,9 @@ def lint(rubric: tuple[str, ...], as_json: bool) -> None:
     show_default=True,
     help="Folder of your rubrics; the draft goes to FOLDER/NAME/v<N>.md.",
 )
-@click.option("--from", "from_ref", metavar="RUBRIC", help="Copy this one. Default: the latest version of NAME, if any.")
+@click.option(
+    "--from", "from_ref", metavar="RUBRIC", help="Copy this one. Default: the latest version of NAME, if any."
+)
 @_as_json
 def new(name: str, folder: Path, from_ref: str | None, as_json: bool) -> None:
     """Write a draft of NAME: its next version, or a commented skeleton for a new name."""

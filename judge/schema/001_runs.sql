@@ -23,6 +23,7 @@ CREATE TABLE comparison (
     pair_id         VARCHAR NOT NULL,
     repeat          INTEGER NOT NULL,
     category        VARCHAR NOT NULL,
+    metadata        VARCHAR NOT NULL,  -- the item's scalar metadata as a JSON object, to segment by
     prompt_digest   VARCHAR NOT NULL,
     label           VARCHAR,
     outcome         VARCHAR,

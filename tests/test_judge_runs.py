@@ -1,0 +1,360 @@
+"""Runs: engine, journal and store together, with the scripted judge and real files."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import orjson
+import polars
+import pytest
+import rubrics
+
+from judge import journal, protocol
+from judge.backends import Backend, open_backend
+from judge.engine import Job, judge_pairs
+from judge.environment import Environment
+from judge.errors import BackendError, InputError, StoreError
+from judge.formats import open_evalset
+from judge.runs import Progress, RunPlan, resume_run, start_run
+from judge.store import Store, settled
+from judge.testing import ScriptedBackend, prefer_longer, sample_rubric
+from judge.types import Ask, Outcome, Reply
+
+
+def evalset(path: Path, rows: int = 10) -> Path:
+    lines = [
+        orjson.dumps({"id": f"p{n:04}", "prompt": f"Question {n}?", "category": "ab"[n % 2], "candidate": "c" * (n % 7 + 1), "baseline": "b" * 4 + str(n)})
+        for n in range(rows)
+    ]
+    path.write_bytes(b"\n".join(lines) + b"\n")
+    return path
+
+
+def plan_of(path: Path, run_id: str = "r-1", **changes: object) -> RunPlan:
+    values = {"seed": 0, "repeats": 1, "reuse": True} | changes
+    options = {"candidate": None, "baseline": None, "mapping": {}, "skip_bad": False, "limit": None}
+    return RunPlan(run_id, "2026-01-01T00:00:00+00:00", open_evalset(path), options, sample_rubric(), "scripted:longer", **values)  # type: ignore[arg-type]
+
+
+def run(path: Path, store: Store, backend: Backend | None = None, run_id: str = "r-1", **changes: object) -> polars.DataFrame:
+    asyncio.run(start_run(plan_of(path, run_id, **changes), backend or longer(), store))
+    return store.comparisons(run_id)
+
+
+def longer(**options: int) -> ScriptedBackend:
+    return ScriptedBackend(prefer_longer, name="scripted/longer", **options)
+
+
+def facts(frame: polars.DataFrame) -> list[tuple[object, ...]]:
+    return frame.drop("run_id", "cached").rows()
+
+
+def test_a_run_stores_one_row_per_pair_with_both_orders(tmp_path: Path) -> None:
+    """Every pair becomes one comparison; both orders' verdicts stand in its columns."""
+    frame = run(evalset(tmp_path / "e.jsonl"), Store(tmp_path / "home"))
+    assert frame.height == 10
+    first = frame.row(6, named=True)
+    assert (first["pair_id"], first["outcome"], first["cf_outcome"], first["bf_outcome"]) == ("p0006", "win", "win", "win")
+    assert first["cf_win"] == first["bf_win"] == pytest.approx(8 / 14)
+
+
+@pytest.mark.parametrize(("batch", "concurrency"), [(1, 1), (3, 2), (64, 8)])
+def test_batch_size_concurrency_and_row_order_change_no_number(tmp_path: Path, batch: int, concurrency: int) -> None:
+    """However the work is cut, the table is the same (M7)."""
+    path = evalset(tmp_path / "e.jsonl", 40)
+    plain = run(path, Store(tmp_path / "a"))
+    mixed = tmp_path / "mixed.jsonl"
+    mixed.write_bytes(b"".join(reversed(path.read_bytes().splitlines(keepends=True))))
+    other = run(mixed, Store(tmp_path / "b"), longer(batch=batch, concurrency=concurrency))
+    assert facts(plain) == facts(other)
+
+
+def test_a_second_run_asks_nothing_and_says_the_same(tmp_path: Path) -> None:
+    """Judgements with the same identity come from the store: no call, the same bytes."""
+    path, store = evalset(tmp_path / "e.jsonl"), Store(tmp_path / "home")
+    first = run(path, store)
+    backend = longer()
+    again = run(path, store, backend, "r-2")
+    assert backend.asked == []
+    assert facts(first) == facts(again)
+    assert again["cached"].sum() == 2 * again.height
+
+
+def test_reuse_can_be_refused_and_repeats_are_asked_anew(tmp_path: Path) -> None:
+    """Without reuse everything is asked again; another repeat is another judgement."""
+    path, store = evalset(tmp_path / "e.jsonl"), Store(tmp_path / "home")
+    run(path, store)
+    anew, repeated = longer(), longer()
+    run(path, store, anew, "r-2", reuse=False)
+    frame = run(path, store, repeated, "r-3", repeats=3)
+    assert (len(anew.asked), len(repeated.asked), frame.height) == (20, 40, 30)
+
+
+def test_rows_with_the_same_texts_are_asked_once_and_counted_each(tmp_path: Path) -> None:
+    """Doubling a set under new ids doubles the rows and not the calls (M18)."""
+    path = evalset(tmp_path / "e.jsonl")
+    rows = [orjson.loads(line) for line in path.read_bytes().splitlines()]
+    path.write_bytes(b"\n".join(orjson.dumps(row | {"id": f"{row['id']}-{n}"}) for row in rows for n in range(2)))
+    backend = longer()
+    frame = run(path, Store(tmp_path / "home"), backend)
+    assert (len(backend.asked), frame.height) == (20, 20)
+
+
+class _Failing(ScriptedBackend):
+    """Answers some asks, then gives up for good."""
+
+    def __init__(self, after: int) -> None:
+        super().__init__(prefer_longer, name="scripted/longer", batch=2, concurrency=1)
+        self.left = after
+
+    async def ask(self, asks: Sequence[Ask]) -> list[Reply]:
+        self.left -= len(asks)
+        if self.left < 0:
+            raise BackendError("the server went away")
+        return await super().ask(asks)
+
+
+@pytest.mark.parametrize("after", [0, 1, 2, 6, 19])
+def test_resume_asks_only_for_what_is_missing(tmp_path: Path, after: int) -> None:
+    """A judge that gives up leaves what it answered; resuming asks the rest and gives the unbroken table (M19)."""
+    path, store = evalset(tmp_path / "e.jsonl"), Store(tmp_path / "home")
+    broken = _Failing(after)
+    with pytest.raises(BackendError, match="went away") as caught:
+        asyncio.run(start_run(plan_of(path), broken, store))
+    rest = longer()
+    asyncio.run(resume_run("r-1", store, lambda _spec: rest))
+    assert caught.value.unanswered == 20 - len(broken.asked) == len(rest.asked)
+    assert facts(store.comparisons("r-1")) == facts(run(path, Store(tmp_path / "other")))
+
+
+def test_half_a_pair_in_the_journal_is_kept(tmp_path: Path) -> None:
+    """If only one order was answered before the crash, only the other is asked on resume."""
+    path, store = evalset(tmp_path / "e.jsonl", 1), Store(tmp_path / "home")
+    broken = _Failing(1)
+    broken.batch = 1
+    with pytest.raises(BackendError):
+        asyncio.run(start_run(plan_of(path), broken, store))
+    rest = longer()
+    asyncio.run(resume_run("r-1", store, lambda _spec: rest))
+    assert [ask.order for ask in broken.asked + rest.asked] == list(protocol.Order)
+
+
+def test_resuming_a_finished_run_asks_nothing(tmp_path: Path) -> None:
+    """A sealed run is immutable: resume changes no byte of its journal."""
+    path, store = evalset(tmp_path / "e.jsonl"), Store(tmp_path / "home")
+    run(path, store)
+    before = store.journal_path("r-1").read_bytes()
+    asyncio.run(resume_run("r-1", store, lambda _spec: pytest.fail("a judge was opened")))
+    assert store.journal_path("r-1").read_bytes() == before
+
+
+def test_a_changed_eval_set_or_judge_cannot_be_resumed(tmp_path: Path) -> None:
+    """Resume names what changed since the run began."""
+    path, store = evalset(tmp_path / "e.jsonl"), Store(tmp_path / "home")
+    with pytest.raises(BackendError):
+        asyncio.run(start_run(plan_of(path), _Failing(4), store))
+    with pytest.raises(StoreError, match="was begun with judge scripted/longer"):
+        asyncio.run(resume_run("r-1", store, lambda _spec: ScriptedBackend(prefer_longer, name="another")))
+    evalset(path, 11)
+    with pytest.raises(StoreError, match=r"changed since it began .10 rows, .* now 11 rows"):
+        asyncio.run(resume_run("r-1", store, lambda _spec: longer()))
+
+
+def test_the_database_is_rebuilt_from_the_journals(tmp_path: Path) -> None:
+    """Losing the database loses nothing: rebuilding gives the same tables."""
+    path, store = evalset(tmp_path / "e.jsonl"), Store(tmp_path / "home")
+    frame = run(path, store)
+    run(path, store, run_id="r-2", seed=3)
+    store.path.write_bytes(b"garbage")
+    with pytest.raises(StoreError, match="rebuild"):
+        store.runs()
+    assert store.rebuild() == {"r-1": 10, "r-2": 10}
+    assert facts(store.comparisons("r-1")) == facts(frame)
+
+
+def test_a_database_of_a_newer_version_is_refused(tmp_path: Path) -> None:
+    """A schema this version does not know is not touched."""
+    import duckdb
+
+    store = Store(tmp_path / "home")
+    run(evalset(tmp_path / "e.jsonl"), store)
+    with duckdb.connect(str(store.path)) as con:
+        con.execute("INSERT INTO schema_version VALUES (999)")
+    with pytest.raises(StoreError, match="schema 999 is newer"):
+        store.runs()
+
+
+def test_every_rule_can_be_recomputed_without_a_model(tmp_path: Path) -> None:
+    """Settling anew under a wider tie band changes outcomes from the stored replies alone."""
+    store = Store(tmp_path / "home")
+    frame = run(evalset(tmp_path / "e.jsonl"), store)
+    wide = store.resettled("r-1", 0.45)
+    assert (frame["outcome"] == "tie").sum() < (wide["outcome"] == "tie").sum() == 10
+    assert frame["preference"].to_list() == wide["preference"].to_list()
+
+
+def test_failed_calls_are_not_reused(tmp_path: Path) -> None:
+    """A reply that carries an error is evidence of its run and asked again in the next."""
+    path, store = evalset(tmp_path / "e.jsonl"), Store(tmp_path / "home")
+    frame = run(path, store, ScriptedBackend(lambda _ask: Reply(error="HTTP 500", finish="error"), name="scripted/longer"))
+    backend = longer()
+    run(path, store, backend, "r-2")
+    assert (frame["invalid"].to_list(), len(backend.asked)) == (["error"] * 10, 20)
+
+
+def test_progress_counts_to_the_end(tmp_path: Path) -> None:
+    """Each settled comparison is reported once; the last report is complete and costs add up."""
+    seen: list[Progress] = []
+    asyncio.run(start_run(plan_of(evalset(tmp_path / "e.jsonl")), longer(), Store(tmp_path / "home"), report=seen.append))
+    assert [step.settled for step in seen] == list(range(1, 11))
+    assert (seen[-1].total, seen[-1].cost, seen[-1].eta_seconds) == (10, 0.0, 0.0)
+
+
+def test_too_few_replies_are_a_judge_error(tmp_path: Path) -> None:
+    """A backend that loses replies is refused, not padded."""
+
+    class Short(ScriptedBackend):
+        async def ask(self, asks: Sequence[Ask]) -> list[Reply]:
+            return (await super().ask(asks))[:-1]
+
+    async def all_of() -> None:
+        async for _ in judge_pairs(open_evalset(evalset(tmp_path / "e.jsonl")).pairs(), Job(sample_rubric(), Short(prefer_longer))):
+            pass
+
+    with pytest.raises(BackendError, match="7 replies to 8 asks"):
+        asyncio.run(all_of())
+
+
+def test_a_full_disk_loses_nothing_that_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When a write fails the run stops, the journal stays readable and resume finishes it."""
+    path, store = evalset(tmp_path / "e.jsonl"), Store(tmp_path / "home")
+    real, calls = os.write, [0]
+
+    def write(fd: int, data: bytes) -> int:
+        calls[0] += 1
+        if calls[0] == 15:
+            real(fd, data[: len(data) // 2])
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(fd, data)
+
+    monkeypatch.setattr(os, "write", write)
+    with pytest.raises(OSError, match="No space left"):
+        asyncio.run(start_run(plan_of(path), longer(), store))
+    monkeypatch.setattr(os, "write", real)
+    asyncio.run(resume_run("r-1", store, lambda _spec: longer()))
+    assert facts(store.comparisons("r-1")) == facts(run(path, Store(tmp_path / "other")))
+
+
+_CHILD = """
+import asyncio, sys, time
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from judge.runs import start_run
+from judge.store import Store
+from judge.testing import ScriptedBackend, prefer_longer
+import test_judge_runs as t
+class Slow(ScriptedBackend):
+    async def ask(self, asks):
+        await asyncio.sleep(0.01)
+        return await super().ask(asks)
+asyncio.run(start_run(t.plan_of(Path({path!r})), Slow(prefer_longer, name="scripted/longer", batch=2, concurrency=2), Store(Path({home!r}))))
+"""
+
+
+@pytest.mark.parametrize("wait", [0.0, 0.05, 0.2])
+def test_kill_9_in_the_middle_loses_and_doubles_nothing(tmp_path: Path, wait: float) -> None:
+    """A killed run resumes to the table of an unbroken run; calls repeated are at most those in flight."""
+    path, store = evalset(tmp_path / "e.jsonl", 60), Store(tmp_path / "home")
+    code = _CHILD.format(tests=str(Path(__file__).parent), path=str(path), home=str(store.home))
+    child = subprocess.Popen([sys.executable, "-c", code])
+    file = store.journal_path("r-1")
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not (file.exists() and file.read_bytes().count(b'"t":"reply"') >= 8):
+        time.sleep(0.01)
+    time.sleep(wait)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    kept = file.read_bytes().count(b'"t":"reply"')
+    rest = longer()
+    asyncio.run(resume_run("r-1", store, lambda _spec: rest))
+    frame = store.comparisons("r-1")
+    assert frame["pair_id"].n_unique() == frame.height == 60
+    assert len(rest.asked) <= 120 - kept + 4
+    assert facts(frame) == facts(run(path, Store(tmp_path / "other")))
+
+
+def test_settled_streams_only_whole_pairs(tmp_path: Path) -> None:
+    """An unfinished journal gives its finished pairs, and its run is listed as unfinished."""
+    path, store = evalset(tmp_path / "e.jsonl"), Store(tmp_path / "home")
+    with pytest.raises(BackendError):
+        asyncio.run(start_run(plan_of(path), _Failing(7), store))
+    store.ingest(store.journal_path("r-1"))
+    assert len(list(settled(store.journal_path("r-1")))) == store.comparisons("r-1").height == 3
+    assert store.run("latest").sealed is False
+
+
+@pytest.mark.parametrize("name", ["../x", "", ".hidden", "a/b"])
+def test_a_run_id_cannot_leave_the_folder(tmp_path: Path, name: str) -> None:
+    """Ids that could name another place are refused."""
+    with pytest.raises(StoreError, match="is no run id"):
+        Store(tmp_path).journal_path(name)
+
+
+def test_recorded_llmbar_verdicts_give_the_published_figures(tmp_path: Path, gold: object) -> None:
+    """GPT-4 and ChatGPT (Vanilla) on LLMBar through a run: accuracy and positional agreement as published, exactly."""
+    folder = gold("llmbar")  # type: ignore[operator]
+    store = Store(tmp_path / "home")
+    published = {"GPT-4": {"Natural": (95.5, 95.0), "Adversarial": (80.8, 91.0)}, "ChatGPT": {"Adversarial": (30.6, 61.4)}}
+    for judge, sets in published.items():
+        backend = open_backend(f"recorded:{folder / 'verdicts.jsonl.gz'}?judge={judge}/Vanilla", Environment(tmp_path, tmp_path))
+        frame = run(folder / "pairs.jsonl", store, backend, f"r-{judge}")
+        found = {}
+        for category in frame["category"].unique():
+            part = frame.filter(polars.col("category") == category)
+            right = ((part["cf_outcome"] == part["label"]).mean() + (part["bf_outcome"] == part["label"]).mean()) / 2  # type: ignore[operator]
+            found[category] = (100 * right, 100 * part["consistent"].mean())  # type: ignore[operator]
+        adversarial = [figures for category, figures in found.items() if category != "Natural"]
+        found["Adversarial"] = tuple(sum(column) / 4 for column in zip(*adversarial, strict=True))
+        for which, wanted in sets.items():
+            assert tuple(round(figure, 1) for figure in found[which]) == wanted
+
+
+def test_identical_answers_are_tied_without_a_judge(tmp_path: Path) -> None:
+    """A pair of equal answers is stored as a tie and costs no call."""
+    path = tmp_path / "e.jsonl"
+    path.write_bytes(orjson.dumps({"prompt": "q", "candidate": "same", "baseline": "same"}))
+    backend = longer()
+    frame = run(path, Store(tmp_path / "home"), backend)
+    assert (frame["outcome"].to_list(), frame["preference"].to_list(), backend.asked) == (["tie"], [0.5], [])
+
+
+def test_an_unknown_rubric_names_those_that_exist() -> None:
+    """A misspelt rubric is one clear error."""
+    with pytest.raises(InputError, match="helpfulness"):
+        rubrics.load("helpfulnes@1")
+
+
+def test_a_label_is_carried_to_the_table(tmp_path: Path) -> None:
+    """Labels in the shape of the gold sets (A, B, tie) become outcomes of the candidate."""
+    path = tmp_path / "e.jsonl"
+    rows = [{"id": str(n), "prompt": "q", "response_a": f"x{n}", "response_b": "y", "label": label} for n, label in enumerate(["A", "B", "tie", None])]
+    path.write_bytes(b"\n".join(map(orjson.dumps, rows)))
+    assert run(path, Store(tmp_path / "home"))["label"].to_list() == [Outcome.WIN, Outcome.LOSS, Outcome.TIE, None]
+
+
+def test_the_journal_alone_identifies_the_run(tmp_path: Path) -> None:
+    """The header holds every digest, version and text that the numbers depend on."""
+    store = Store(tmp_path / "home")
+    run(evalset(tmp_path / "e.jsonl"), store)
+    header = next(journal.records(store.journal_path("r-1")))
+    assert header["rubric_digest"] == rubrics.parse(header["rubric_text"]).digest
+    assert {"python", "duckdb"} <= header["versions"].keys()
+    assert (header["template"], header["seed"], header["evalset"]["rows"]) == (protocol.TEMPLATE, 0, 10)
