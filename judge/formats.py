@@ -134,7 +134,8 @@ def _refusal(evalset: Path, problems: list[Problem], usable: int) -> str:
         kinds[problem.kind] = kinds.get(problem.kind, 0) + 1
     counts = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
     rest = len(problems) - _SHOWN
-    lines = [f"{evalset}: {len(problems)} rows cannot be judged ({counts}), {usable} can:"]
+    rows = "1 row" if len(problems) == 1 else f"{len(problems)} rows"
+    lines = [f"{evalset}: {rows} cannot be judged ({counts}), {usable} can:"]
     lines += [f"  {problem}" for problem in problems[:_SHOWN]]
     if rest > 0:
         lines.append(f"  and {rest} more")

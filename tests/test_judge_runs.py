@@ -322,9 +322,10 @@ def test_recorded_llmbar_verdicts_give_the_published_figures(tmp_path: Path, gol
             right = ((part["cf_outcome"] == part["label"]).mean() + (part["bf_outcome"] == part["label"]).mean()) / 2  # type: ignore[operator]
             found[category] = (100 * right, 100 * part["consistent"].mean())  # type: ignore[operator]
         adversarial = [figures for category, figures in found.items() if category != "Natural"]
-        found["Adversarial"] = tuple(sum(column) / 4 for column in zip(*adversarial, strict=True))
+        # The published table averages the four subsets' figures after rounding them (61.35 and not 61.34 for ChatGPT).
+        found["Adversarial"] = tuple(sum(round(figure, 1) for figure in column) / 4 for column in zip(*adversarial, strict=True))
         for which, wanted in sets.items():
-            assert tuple(round(figure, 1) for figure in found[which]) == wanted
+            assert tuple(round(figure + 1e-9, 1) for figure in found[which]) == wanted
 
 
 def test_identical_answers_are_tied_without_a_judge(tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ from importlib import import_module
 
 import click
 
+from .. import __version__
+
 _COMMANDS = {
     "demo": "Judge the sample eval set offline, in under a minute.",
     "compare": "Judge one pair of answers, in both orders.",
@@ -56,7 +58,7 @@ class _Verbs(click.Group):
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Start with: judge demo",
 )
-@click.version_option(None, "--version", package_name="touchstone-judge", message="judge %(version)s")
+@click.version_option(__version__, "--version", message="judge %(version)s")
 def root() -> None:
     """Know whether a new model is better: blind, position-swapped judgements with the doubt stated."""
 

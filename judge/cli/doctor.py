@@ -58,8 +58,10 @@ def command(*, rebuild: bool, as_json: bool, home: str | None) -> int:
 
 
 def _installation() -> list[Check]:
-    found = [Check("ok", "python", platform.python_version())]
-    for name in ("touchstone-judge", "duckdb", "polars", "numpy", "scipy", "pydantic", "aiohttp"):
+    from .. import __version__
+
+    found = [Check("ok", "python", platform.python_version()), Check("ok", "touchstone-judge", __version__)]
+    for name in ("duckdb", "polars", "numpy", "scipy", "pydantic", "aiohttp"):
         try:
             found.append(Check("ok", name, version(name)))
         except PackageNotFoundError:

@@ -1,0 +1,110 @@
+"""The Python API: compare, acompare, compare_many."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import judge
+from judge.testing import ScriptedBackend, prefer_longer, sample_pair
+from judge.types import InvalidReason, Outcome, Reply
+
+
+def test_compare_judges_one_pair_in_both_orders() -> None:
+    """One call gives outcome, preference, per-order verdicts, consistency, confidence and the rubric's ref."""
+    backend = ScriptedBackend(prefer_longer)
+    result = judge.compare("q", candidate="a longer answer", baseline="short", rubric="helpfulness@1", judge=backend)
+    assert (result.outcome, result.consistent, str(result.rubric), len(backend.asked)) == (Outcome.WIN, True, "helpfulness@1", 2)
+    assert result.preference == result.confidence == pytest.approx(16 / 22)
+    assert [verdict.outcome for verdict in result.verdicts] == [Outcome.WIN, Outcome.WIN]
+
+
+def test_an_order_dependent_judge_is_seen_through() -> None:
+    """A judge that always picks the first place gives a tie and is called inconsistent."""
+    first = ScriptedBackend(lambda ask: Reply(text=ask.labels.first))
+    result = judge.compare("q", candidate="a", baseline="b", judge=first)
+    assert (result.outcome, result.preference, result.consistent) == (Outcome.TIE, 0.5, False)
+
+
+def test_an_unreadable_verdict_is_no_exception() -> None:
+    """The comparison carries the reason."""
+    mute = ScriptedBackend(lambda _ask: Reply(text=""))
+    assert judge.compare("q", candidate="a", baseline="b", judge=mute).invalid is InvalidReason.EMPTY
+
+
+def test_acompare_gives_the_same_inside_a_loop() -> None:
+    """The asynchronous face returns what the synchronous one does, also many at once."""
+
+    async def work() -> list[judge.Comparison]:
+        calls = [judge.acompare("q", candidate="aa" * n, baseline="b", judge="scripted:longer") for n in (1, 2, 3)]
+        return await asyncio.gather(*calls)
+
+    alone = [judge.compare("q", candidate="aa" * n, baseline="b", judge="scripted:longer") for n in (1, 2, 3)]
+    assert asyncio.run(work()) == alone
+
+
+def test_compare_works_where_a_loop_is_running() -> None:
+    """In a notebook an event loop runs already; compare works there too, and hands errors on."""
+
+    async def cell() -> judge.Comparison:
+        return judge.compare("q", candidate="aa", baseline="b", judge="scripted:longer")
+
+    async def bad() -> None:
+        judge.compare("q", candidate="aa", baseline="b", judge="no-such-judge")
+
+    assert asyncio.run(cell()).outcome is Outcome.WIN
+    with pytest.raises(judge.InputError, match="no-such-judge"):
+        asyncio.run(bad())
+
+
+def test_compare_many_keeps_the_order_of_the_pairs() -> None:
+    """Results come in input order whatever order they were settled in."""
+    pairs = [sample_pair(f"p{n}", candidate="x" * (n % 5)) for n in range(50)]
+    results = judge.compare_many(pairs, judge=ScriptedBackend(prefer_longer, batch=3, concurrency=4))
+    assert [result.pair_id for result in results] == [pair.id for pair in pairs]
+
+
+def test_compare_many_of_nothing_is_nothing() -> None:
+    """No pairs give no comparisons."""
+    assert judge.compare_many([], judge="scripted") == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"candidate": None}, "candidate is NoneType, not text"),
+        ({"baseline": "\ud800"}, "baseline holds a lone surrogate at character 0"),
+        ({"rubric": "nope@1"}, "nope"),
+        ({"rubric": Path("no/such.md")}, "no/such.md"),
+        ({"judge": "nope"}, "there is no judge 'nope'"),
+    ],
+)
+def test_bad_input_is_one_clear_error(changes: dict[str, object], message: str) -> None:
+    """Every argument that cannot be used raises InputError with its name."""
+    call: dict[str, object] = {"candidate": "a", "baseline": "b", "judge": "scripted"} | changes
+    with pytest.raises(judge.InputError, match=message):
+        judge.compare("q", **call)  # type: ignore[arg-type]
+
+
+def test_pair_ids_must_be_unique() -> None:
+    """Two pairs with one id cannot be told apart."""
+    with pytest.raises(judge.InputError, match="must be unique"):
+        judge.compare_many([sample_pair(), sample_pair()], judge="scripted")
+
+
+def test_the_public_names_are_what_is_listed() -> None:
+    """Everything in __all__ exists, is sorted, and is all that a star import gives."""
+    assert judge.__all__ == sorted(judge.__all__)
+    assert all(getattr(judge, name) is not None for name in judge.__all__)
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    """import judge leaves pydantic, duckdb, polars, numpy, aiohttp and every model library unloaded."""
+    heavy = ["pydantic", "duckdb", "polars", "numpy", "aiohttp", "torch", "transformers", "litellm", "openai", "scipy", "streamlit"]
+    code = f"import sys, judge; print([name for name in {heavy} if name in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
