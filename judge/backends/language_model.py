@@ -1,0 +1,224 @@
+"""SmolLM2 at run time, on CTranslate2: log-probabilities of given tokens, of the next token, and generation.
+
+Every number is computed with one sequence at a time on one thread, because that is the only way a number cannot depend on its
+neighbours: padding a float32 batch moves log-probabilities by 1e-5, an int8 batch by up to 0.7 (rounding amplifies it). More threads
+mean more sequences at once, not more threads a sequence, so the number of threads changes nothing either.
+
+CTranslate2: https://github.com/OpenNMT/CTranslate2 (MIT).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import BackendUnavailable
+from . import smollm2
+from .smollm2 import Compute, converted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from ..types import Message
+
+__all__ = ["END", "START", "Generation", "LanguageModel", "available_threads", "open_language_model"]
+
+START, END = 1, 2
+"""Token ids of ``<|im_start|>`` and ``<|im_end|>``."""
+
+DEFAULT_SYSTEM = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
+"""What the model's own chat template puts where a conversation has no system turn."""
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_CHARACTERS_A_TOKEN = 64
+_STATIC_PROMPTS = 4
+_STATIC_TOKENS = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One generated text; ``tokens`` counts the generated tokens, ``finish`` is ``stop`` or ``length``."""
+
+    text: str
+    tokens: int
+    finish: str
+
+
+def available_threads() -> int:
+    """Cores this process may use."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+class LanguageModel:
+    """A loaded SmolLM2. Safe to call from several threads; ``threads`` sequences run at once."""
+
+    def __init__(self, folder: Path, *, compute: Compute, threads: int) -> None:
+        import ctranslate2
+        from tokenizers import Tokenizer
+
+        self.compute = compute
+        self.threads = threads
+        self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        vocabulary: dict[str, int] = self._tokenizer.get_vocab()
+        self._token = sorted(vocabulary, key=vocabulary.__getitem__)
+        self._generator = ctranslate2.Generator(
+            str(folder), device="cpu", compute_type=compute, inter_threads=threads, intra_threads=1
+        )
+        self._static: set[tuple[int, ...]] = set()
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of plain text. Special tokens written out in the text stay plain characters; a lone surrogate becomes U+FFFD."""
+        ids: list[int] = self._tokenizer.encode(_SURROGATE.sub("\ufffd", text)).ids
+        return ids
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Text of token ids, special tokens left out."""
+        text: str = self._tokenizer.decode([number for number in ids if number > END + 14])
+        return text
+
+    def head(self, text: str, limit: int) -> tuple[list[int], bool]:
+        """The first ``limit`` tokens of a text and whether anything was cut; time and memory are bounded by ``limit``, not by the text."""
+        reach = limit * _CHARACTERS_A_TOKEN
+        ids = self.encode(text[:reach])
+        return ids[:limit], len(ids) > limit or len(text) > reach
+
+    def middle_cut(self, text: str, limit: int) -> tuple[list[int], bool]:
+        """At most ``limit`` tokens of a text: where it is longer, its beginning and its end with an ellipsis between."""
+        reach = limit * _CHARACTERS_A_TOKEN
+        if len(text) <= 2 * reach:
+            ids = self.encode(text)
+            if len(ids) <= limit:
+                return ids, False
+            start, end = ids, ids
+        else:
+            start, end = self.encode(text[:reach]), self.encode(text[-reach:])
+        mark = self.encode("\n…\n")
+        half = (limit - len(mark)) // 2
+        return start[:half] + mark + end[len(end) - half :], True
+
+    def chat(self, user: Sequence[int], *, system: str = DEFAULT_SYSTEM) -> list[int]:
+        """Token ids of the chat template up to where the assistant's answer starts, around a user turn given as ids."""
+        return self.system_turn(self.encode(system)) + self.user_turn(user)
+
+    def system_turn(self, text: Sequence[int]) -> list[int]:
+        """Token ids of a whole system turn."""
+        return [START, *self.encode("system\n"), *text, END, *self.encode("\n")]
+
+    def user_turn(self, text: Sequence[int]) -> list[int]:
+        """Token ids of a whole user turn and the opening of the assistant's."""
+        newline = self.encode("\n")
+        return [START, *self.encode("user\n"), *text, END, *newline, START, *self.encode("assistant\n")]
+
+    def token_logprobs(self, prompt: Sequence[int], continuation: Sequence[int]) -> list[float]:
+        """Natural-log probability of each token of ``continuation`` after ``prompt`` (which must not be empty)."""
+        names = [self._token[number] for number in (*prompt, *continuation)]
+        result = self._generator.score_batch([names], max_input_length=0)[0]
+        values: list[float] = result.log_probs[len(prompt) - 1 :]
+        return values
+
+    def next_token_logprobs(self, prompt: Sequence[int], wanted: Sequence[int], *, shared: int = 0) -> list[float]:
+        """Log-probability of each ``wanted`` token as the next one after ``prompt``.
+
+        The first ``shared`` tokens are computed apart and kept for later calls that start with the same tokens (at most four such
+        beginnings, because CTranslate2 never forgets one: about 140 kB a token). A kept and a newly computed beginning give the same bits.
+        """
+        import numpy as np
+
+        start = tuple(prompt[:shared])
+        keep = start in self._static
+        if start and not keep and len(self._static) < _STATIC_PROMPTS and len(start) <= _STATIC_TOKENS:
+            self._static.add(start)
+            keep = True
+        step = self._generator.generate_batch(
+            [[self._token[number] for number in prompt[shared:]]],
+            static_prompt=[self._token[number] for number in start] or None,
+            cache_static_prompt=keep,
+            include_prompt_in_result=False,
+            max_length=1,
+            min_length=1,
+            return_logits_vocab=True,
+            # A token that is never asked for: CTranslate2 masks the end token's logit while min_length holds.
+            end_token=self._token[16],
+        )[0]
+        logits = np.asarray(step.logits[0], dtype=np.float64).reshape(-1)
+        top = logits.max()
+        total = top + np.log(np.exp(logits - top).sum())
+        return [float(logits[number] - total) for number in wanted]
+
+    def generate(
+        self,
+        prompts: Sequence[str | Sequence[Message]],
+        *,
+        max_tokens: int = 256,
+        temperature: float = 0.0,
+        top_k: int = 50,
+        seed: int = 0,
+        system: str = DEFAULT_SYSTEM,
+        batch: int = 8,
+    ) -> list[Generation]:
+        """Answer each prompt (a user's text, or a conversation) with at most ``max_tokens`` tokens.
+
+        Greedy where ``temperature`` is 0, otherwise sampled from the ``top_k`` likeliest tokens; the same ``seed``, prompts and ``batch``
+        give the same texts. Unlike scores, texts may depend on ``batch``: prompts of one batch share matrix products.
+        """
+        import ctranslate2
+
+        ctranslate2.set_random_seed(seed)
+        order = sorted(range(len(prompts)), key=lambda k: (len(str(prompts[k])), k))
+        results: list[Generation | None] = [None] * len(prompts)
+        for begin in range(0, len(order), batch):
+            chosen = order[begin : begin + batch]
+            starts = [[self._token[t] for t in self._conversation(prompts[k], system, max_tokens)] for k in chosen]
+            sampling: dict[str, Any] = {"sampling_topk": top_k, "sampling_temperature": temperature} if temperature > 0 else {}
+            for k, made in zip(
+                chosen,
+                self._generator.generate_batch(
+                    starts, max_length=max_tokens, include_prompt_in_result=False, end_token=self._token[END], **sampling
+                ),
+                strict=True,
+            ):
+                ids: list[int] = made.sequences_ids[0]
+                results[k] = Generation(self.decode(ids), len(ids), "length" if len(ids) >= max_tokens else "stop")
+        return [result for result in results if result is not None]
+
+    def _conversation(self, prompt: str | Sequence[Message], system: str, max_tokens: int) -> list[int]:
+        room = smollm2.CONTEXT - max_tokens - 64
+        if isinstance(prompt, str):
+            return self.chat(self.middle_cut(prompt, room)[0], system=system)
+        turns = list(prompt)
+        if not turns or turns[0].role != "system":
+            ids = self.system_turn(self.encode(system))
+        else:
+            ids = []
+        newline = self.encode("\n")
+        for turn in turns:
+            ids += [START, *self.encode(f"{turn.role}\n"), *self.encode(turn.content), END, *newline]
+        return ids[-room:] + [START, *self.encode("assistant\n")]
+
+
+def open_language_model(
+    *, compute: Compute = "int8", threads: int = 0, cache: Path | None = None
+) -> LanguageModel:
+    """Load SmolLM2, converting it on first use; ``threads`` 0 means every core this process may use.
+
+    Raises:
+        BackendUnavailable: weights or engine are missing (the message holds the command to run), or this CPU has no such arithmetic.
+    """
+    try:
+        import ctranslate2  # noqa: F401  # asked for here so that a missing engine is found before a conversion starts
+        import tokenizers  # noqa: F401
+    except ImportError as error:
+        raise BackendUnavailable(
+            f"the embedded judge needs the package {error.name}; run: {smollm2.INSTALL_ENGINE}"
+        ) from error
+    folder = converted(compute, cache=cache)
+    try:
+        return LanguageModel(folder, compute=compute, threads=threads or available_threads())
+    except ValueError as error:
+        raise BackendUnavailable(f"this machine cannot run the embedded judge with compute={compute}: {error}") from error
