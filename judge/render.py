@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -58,11 +59,11 @@ def to_text(report: RunReport) -> str:
     head = report.header
     name = report.run_id + ("" if report.sealed else "  UNFINISHED")
     lines = [f"run {name}  {head['rubric']}  judge {safe(_judge(report))}", ""]
-    lines.append(f"{'':16}{'n':>5} {'win':>6} {'tie':>6} {'loss':>6} {'net':>9}  {'95% interval':17}")
+    lines.append(f"{'':15}{'n':>5} {'win':>6} {'tie':>6} {'loss':>6} {'net':>9}  {'95% interval':17}")
     lines += [_rate_row(part) for part in (report.overall, *report.categories)]
     if not report.believable:
         lines += ["", *_wrap(_DOUBT)]
-    lines += ["", f"{'':16}{'flips':>6} {'first place':>12} {'length':>7} {'invalid':>8}"]
+    lines += ["", f"{'':15}{'flips':>6} {'first place':>12} {'length':>7} {'invalid':>8}"]
     lines += [_doubt_row(part) for part in (report.overall, *report.categories)]
     lines += ["", *_wrap("net = wins minus losses, in points, from the candidate's side; intervals are clustered by prompt; better and "
                          "worse hold for all categories at once (Bonferroni). flips = other verdict after swapping; first place = decisive "
@@ -186,16 +187,16 @@ def _judge(report: RunReport) -> str:
 def _rate_row(part: Slice) -> str:
     net = part.net
     figures = f"{'-':>9}  {'':17}" if net is None else f"{100 * net.value:>+9.1f}  [{100 * net.low:+6.1f}, {100 * net.high:+6.1f}]"
-    return f"{_name(part):16}{part.judged:>5} {_pct(part.win):>6} {_pct(part.tie):>6} {_pct(part.loss):>6} {figures} {part.verdict}".rstrip()
+    return f"{_name(part):15}{part.judged:>5} {_pct(part.win):>6} {_pct(part.tie):>6} {_pct(part.loss):>6} {figures} {part.verdict}".rstrip()
 
 
 def _doubt_row(part: Slice) -> str:
-    return f"{_name(part):16}{_pct(part.flips):>6} {_pct(part.first_place):>12} {_ratio(part):>7} {part.invalid:>8}"
+    return f"{_name(part):15}{_pct(part.flips):>6} {_pct(part.first_place):>12} {_ratio(part):>7} {part.invalid:>8}"
 
 
 def _name(part: Slice) -> str:
     name = " ".join(safe(part.name).split())
-    return name if len(name) <= 15 else name[:14] + "…"
+    return name if len(name) <= 14 else name[:13] + "…"
 
 
 def _pct(estimate: Estimate | None) -> str:
@@ -270,6 +271,8 @@ def _plain(value: Any) -> Any:
         return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, Enum):
         return value.value
+    if isinstance(value, float) and not math.isfinite(value):
+        return None  # an open end of an interval; JSON has no infinity
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, Iterable) and not isinstance(value, str):

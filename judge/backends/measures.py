@@ -26,8 +26,8 @@ QUESTION_TOKENS, ANSWER_TOKENS = 320, 640
 """Budgets of the pointwise measures, in tokens: a longer question loses its middle, a longer answer its end. Both answers of a pair
 have the same budget, so truncation cannot favour one. With the template this keeps a sequence under 1,024 tokens (0.8 GB, 3 CPU-s)."""
 
-SYSTEM_TOKENS, PAIR_QUESTION_TOKENS, PAIR_ANSWER_TOKENS = 896, 288, 400
-"""Budgets of the pairwise prompt of the ``labels`` method: at most about 2,048 tokens with both answers."""
+SYSTEM_TOKENS, PAIR_QUESTION_TOKENS, PAIR_ANSWER_TOKENS = 1536, 288, 400
+"""Budgets of the pairwise prompt of the ``labels`` method: at most about 2,700 tokens in all, of which the system part is shared."""
 
 _FENCED = re.compile(r"^=== (?P<name>[^\n]{1,60}?) (?P<nonce>[0-9a-f]{32}) ===\n(?P<body>.*?)\n=== END (?P=nonce) ===$", re.M | re.S)
 
