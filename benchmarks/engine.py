@@ -1,11 +1,13 @@
-"""Engine overhead per comparison with the scripted judge, against the least a program could do, and memory from 1k to 100k pairs.
+"""Engine overhead per comparison with the scripted judge, against the least a program could do, and memory from 1k to
+100k pairs.
 
     python benchmarks/engine.py                # 1k, 10k and 100k pairs, each in a process of its own
     python benchmarks/engine.py --pairs 1000   # one size, in this process
 
-Three arms run in turn inside each process, on the same pairs: ``floor`` renders both prompts, hashes them and appends two JSON lines to
-a file; ``engine`` is the whole path (plan, ask, read, settle, journal); ``ingest`` brings the journal into DuckDB. Printed are CPU
-microseconds per comparison, the ratio engine/floor, and the peak resident memory of the process.
+Three arms run in turn inside each process, on the same pairs: ``floor`` renders both prompts, hashes them and appends
+two JSON lines to a file; ``engine`` is the whole path (plan, ask, read, settle, journal); ``ingest`` brings the journal
+into DuckDB. Printed are CPU microseconds per comparison, the ratio engine/floor, and the peak resident memory of the
+process.
 """
 
 from __future__ import annotations
@@ -21,14 +23,15 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Self
 
 import orjson
 
 from judge import protocol
 from judge.engine import Job, judge_pairs
+from judge.formats import EvalSet
 from judge.journal import Journal, encode_pair
 from judge.runs import RunPlan, header_of
-from judge.formats import EvalSet
 from judge.store import Store
 from judge.testing import ScriptedBackend, prefer_longer, sample_rubric
 from judge.types import Answer, Item, Pair
@@ -52,7 +55,9 @@ def floor(count: int, folder: Path) -> float:
             for first, second in ((pair.candidate.text, pair.baseline.text), (pair.baseline.text, pair.candidate.text)):
                 prompt = f"{system}\n{pair.item.prompt}\n{first}\n{second}"
                 key = hashlib.sha256(prompt.encode()).hexdigest()
-                out.write(orjson.dumps({"key": key, "pair": encode_pair(pair), "reply": {"probs": [0.5, 0.0, 0.5]}}) + b"\n")
+                out.write(
+                    orjson.dumps({"key": key, "pair": encode_pair(pair), "reply": {"probs": [0.5, 0.0, 0.5]}}) + b"\n"
+                )
     return time.process_time() - started
 
 
@@ -78,7 +83,7 @@ def engine(count: int, store: Store) -> float:
 class _Forget(list[object]):
     """The scripted judge keeps what it was asked; a benchmark of memory must not."""
 
-    def __iadd__(self, _other: object) -> _Forget:  # type: ignore[override,misc]
+    def __iadd__(self, _other: object) -> Self:  # type: ignore[override,misc]
         return self
 
 
@@ -116,12 +121,18 @@ def main() -> None:
     if chosen:
         print(json.dumps(one(chosen)))
         return
-    print(f"{'pairs':>8} {'floor us':>9} {'engine us':>10} {'engine/floor':>13} {'ingest us':>10} {'MB judging':>11} {'MB ingest':>10}")
+    print(
+        f"{'pairs':>8} {'floor us':>9} {'engine us':>10} {'engine/floor':>13} {'ingest us':>10} {'MB judging':>11} "
+        f"{'MB ingest':>10}"
+    )
     for count in (1_000, 10_000, 100_000):
-        out = subprocess.run([sys.executable, __file__, "--pairs", str(count)], capture_output=True, text=True, check=True)
+        out = subprocess.run(
+            [sys.executable, __file__, "--pairs", str(count)], capture_output=True, text=True, check=True
+        )
         row = json.loads(out.stdout)
         print(
-            f"{row['pairs']:>8} {row['floor_us']:>9.0f} {row['engine_us']:>10.0f} {row['ratio']:>12.1f}x {row['ingest_us']:>10.0f} "
+            f"{row['pairs']:>8} {row['floor_us']:>9.0f} {row['engine_us']:>10.0f} {row['ratio']:>12.1f}x "
+            f"{row['ingest_us']:>10.0f} "
             f"{row['peak_mb_judging']:>11.0f} {row['peak_mb_ingest']:>10.0f}"
         )
 

@@ -1,4 +1,5 @@
-"""Know whether a new model is better: blind, position-swapped judgements under a versioned rubric, with the doubt stated.
+"""Know whether a new model is better: blind, position-swapped judgements under a versioned rubric, with the doubt
+stated.
 
     import judge
     result = judge.compare(prompt, candidate=new, baseline=old, rubric="helpfulness@1", judge="local")
@@ -24,7 +25,8 @@ else:
         "backends": ("Backend",),
         "errors": ("BackendError", "BackendUnavailable", "InputError", "RubricError", "StoreError"),
         "types": (
-            "Answer", "Ask", "Comparison", "InvalidReason", "Item", "JudgeId", "Order", "Outcome", "Pair", "Reply", "Usage", "Verdict",
+            "Answer", "Ask", "Comparison", "InvalidReason", "Item", "JudgeId",
+            "Order", "Outcome", "Pair", "Reply", "Usage", "Verdict",
         ),
     }  # fmt: skip
     _MODULES = {name: module for module, names in _HOMES.items() for name in names}

@@ -38,12 +38,12 @@ def compare(
 ) -> Comparison:
     """Judge one pair of answers, blind and in both orders.
 
-    ``rubric`` is ``name@version`` (a bare name means the newest released one) or a path; ``judge`` is a judge string or an open
-    backend. ``context`` are the sources and ``reference`` the known answer, used by rubrics that ask for them. Nothing is stored;
-    the model stays loaded for the next call. Works in scripts and in notebooks.
+    ``rubric`` is ``name@version`` (a bare name means the newest released one) or a path; ``judge`` is a judge string or
+    an open backend. ``context`` are the sources and ``reference`` the known answer, used by rubrics that ask for them.
+    Nothing is stored; the model stays loaded for the next call. Works in scripts and in notebooks.
 
-    Raises ``InputError`` for a rubric, judge string or text that cannot be used, ``BackendUnavailable`` where a package or model is
-    missing. An unreadable verdict is no exception: it is a comparison with ``invalid`` set.
+    Raises ``InputError`` for a rubric, judge string or text that cannot be used, ``BackendUnavailable`` where a package
+    or model is missing. An unreadable verdict is no exception: it is a comparison with ``invalid`` set.
 
     >>> import judge
     >>> result = judge.compare("2 + 2?", candidate="4", baseline="5", judge="scripted:longer")
@@ -100,7 +100,9 @@ def _text(name: str, value: str) -> str:
     try:
         value.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise InputError(f"{name} holds a lone surrogate at character {error.start}; decode the text with errors='strict' first") from None
+        raise InputError(
+            f"{name} holds a lone surrogate at character {error.start}; decode the text with errors='strict' first"
+        ) from None
     return value
 
 

@@ -1,7 +1,9 @@
-"""The loop between the pure protocol and a backend: pairs in, settled comparisons out, every reply journaled as it comes.
+"""The loop between the pure protocol and a backend: pairs in, settled comparisons out, every reply journaled as it
+comes.
 
-There is one implementation, asynchronous; ``judge.compare`` and the CLI are synchronous faces of it. Memory is bounded: pairs are
-read in windows, a window's asks go out in the batches the backend wants, and nothing is kept once a pair is settled.
+There is one implementation, asynchronous; ``judge.compare`` and the CLI are synchronous faces of it. Memory is bounded:
+pairs are read in windows, a window's asks go out in the batches the backend wants, and nothing is kept once a pair is
+settled.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from . import journal as journals
 from . import protocol
@@ -33,10 +35,11 @@ _WINDOW = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """How to judge: the rubric, the judge, the seed of all draws, how often each pair is judged, and where replies are known from.
+    """How to judge: the rubric, the judge, the seed of all draws, how often each pair is judged, and where replies are
+    known from.
 
-    ``known`` looks up stored replies by key (the cache); ``resumed`` holds replies of this very run's journal by key, and ``done``
-    the ids of pairs that its journal answers whole.
+    ``known`` looks up stored replies by key (the cache); ``resumed`` holds replies of this very run's journal by key,
+    and ``done`` the ids of pairs that its journal answers whole.
     """
 
     rubric: Rubric
@@ -54,7 +57,8 @@ async def judge_pairs(pairs: Iterable[Pair], job: Job, *, journal: Journal | Non
     """Judge pairs and yield each as it is settled; order of completion is not order of input.
 
     A pair's texts are journaled before it is asked and each reply as soon as it is read. If the backend gives up
-    (``BackendError``), everything already answered stands in the journal and the error is raised with the number still unanswered.
+    (``BackendError``), everything already answered stands in the journal and the error is raised with the number still
+    unanswered.
     """
     source = iter(pairs)
     while window := list(islice(source, _WINDOW)):
@@ -73,9 +77,8 @@ async def _judge_window(pairs: Sequence[Pair], job: Job, journal: Journal | None
             if pair.id not in job.planned:
                 journal.append("pair", {"pair": journals.encode_pair(pair)})
     _fill_known(work, job, journal)
-    for entry in work:
-        if entry.complete:
-            yield entry.settle(job)
+    for entry in (entry for entry in work if entry.complete):
+        yield entry.settle(job)
     # Two rows with the same texts have the same identity: asked once, the reply serves both.
     shared: dict[str, list[_Open]] = {}
     asks: dict[str, Ask] = {}
@@ -83,28 +86,22 @@ async def _judge_window(pairs: Sequence[Pair], job: Job, journal: Journal | None
         for ask in entry.missing:
             asks.setdefault(ask.key, ask)
             shared.setdefault(ask.key, []).append(entry)
-    async for group, replies in _answered(list(asks.values()), job.backend):
-        for ask, reply in zip(group, replies, strict=True):
-            for entry in shared[ask.key]:
-                entry.add(ask.key, reply, cached=False)
-                if journal is not None:
-                    journal.append("reply", _record(ask.key, entry.pair.id, reply, cached=False))
-        for entry in {id(entry): entry for ask in group for entry in shared[ask.key] if entry.complete}.values():
-            if not entry.yielded:
-                entry.yielded = True
+    async for ask, reply in _answered(list(asks.values()), job.backend):
+        for entry in shared[ask.key]:
+            entry.add(ask.key, reply, journal, cached=False)
+            if entry.complete:
                 yield entry.settle(job)
 
 
 class _Open:
     """One pair at one repeat while its replies come in."""
 
-    __slots__ = ("asks", "cached", "pair", "replies", "yielded")
+    __slots__ = ("asks", "cached", "pair", "replies")
 
     def __init__(self, pair: Pair, asks: tuple[Ask, ...]) -> None:
         self.pair, self.asks = pair, asks
         self.replies: dict[str, Reply] = {}
         self.cached = 0
-        self.yielded = False
 
     @property
     def missing(self) -> list[Ask]:
@@ -114,9 +111,12 @@ class _Open:
     def complete(self) -> bool:
         return len(self.replies) == len({ask.key for ask in self.asks})
 
-    def add(self, key: str, reply: Reply, *, cached: bool) -> None:
+    def add(self, key: str, reply: Reply, journal: Journal | None, *, cached: bool) -> None:
         self.replies[key] = reply
         self.cached += cached
+        if journal is not None:
+            record = {"key": key, "pair_id": self.pair.id, "reply": journals.encode_reply(reply)}
+            journal.append("reply", {**record, "cached": True} if cached else record)
 
     def settle(self, job: Job) -> Settled:
         replies = tuple(self.replies[ask.key] for ask in self.asks)
@@ -129,24 +129,18 @@ def _fill_known(work: Sequence[_Open], job: Job, journal: Journal | None) -> Non
     for entry in work:
         for ask in entry.asks:
             if ask.key in job.resumed:
-                entry.add(ask.key, job.resumed[ask.key], cached=False)
+                entry.add(ask.key, job.resumed[ask.key], None, cached=False)
     if job.known is None:
         return
     stored = job.known([ask.key for entry in work for ask in entry.missing])
     for entry in work:
         for ask in entry.missing:
             if ask.key in stored:
-                entry.add(ask.key, stored[ask.key], cached=True)
-                if journal is not None:
-                    journal.append("reply", _record(ask.key, entry.pair.id, stored[ask.key], cached=True))
+                entry.add(ask.key, stored[ask.key], journal, cached=True)
 
 
-def _record(key: str, pair_id: str, reply: Reply, *, cached: bool) -> dict[str, Any]:
-    return {"key": key, "pair_id": pair_id, "reply": journals.encode_reply(reply), **({"cached": True} if cached else {})}
-
-
-async def _answered(asks: Sequence[Ask], backend: Backend) -> AsyncIterator[tuple[Sequence[Ask], list[Reply]]]:
-    """Send asks in the backend's batches, at most ``concurrency`` at once, and yield each batch as it is answered."""
+async def _answered(asks: Sequence[Ask], backend: Backend) -> AsyncIterator[tuple[Ask, Reply]]:
+    """Send asks in the backend's batches, at most ``concurrency`` at once, and yield replies as they come."""
     size = max(1, backend.batch)
     batches = iter([asks[start : start + size] for start in range(0, len(asks), size)])
     running: dict[asyncio.Task[list[Reply]], Sequence[Ask]] = {}
@@ -162,9 +156,13 @@ async def _answered(asks: Sequence[Ask], backend: Backend) -> AsyncIterator[tupl
                 batch = running.pop(task)
                 replies = task.result()
                 if len(replies) != len(batch):
-                    raise BackendError(f"{backend.id} gave {len(replies)} replies to {len(batch)} asks", unanswered=len(asks) - answered)
+                    raise BackendError(
+                        f"{backend.id} gave {len(replies)} replies to {len(batch)} asks",
+                        unanswered=len(asks) - answered,
+                    )
                 answered += len(batch)
-                yield batch, replies
+                for answer in zip(batch, replies, strict=True):
+                    yield answer
     except BackendError as error:
         raise BackendError(str(error), unanswered=len(asks) - answered) from error
     finally:

@@ -14,8 +14,8 @@ class Environment:
     """What the surroundings say: where runs and converted models live, and how to reach a remote judge.
 
     ``home`` from ``JUDGE_HOME`` (default ``.judge``), ``cache`` from ``JUDGE_CACHE`` or ``XDG_CACHE_HOME`` (default
-    ``~/.cache/touchstone-judge``), ``base_url`` from ``OPENAI_BASE_URL``, ``api_key`` from ``OPENAI_API_KEY`` (never shown),
-    ``plain`` where ``NO_COLOR`` is set or ``TERM`` is ``dumb``.
+    ``~/.cache/touchstone-judge``), ``base_url`` from ``OPENAI_BASE_URL``, ``api_key`` from ``OPENAI_API_KEY`` (never
+    shown), ``plain`` where ``NO_COLOR`` is set or ``TERM`` is ``dumb``.
     """
 
     home: Path

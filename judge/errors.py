@@ -2,8 +2,8 @@
 
     InputError                  yours: a file, field or option to correct (exit code 2); defined in ``rubrics.errors``
     ├── RubricError             a rubric that cannot be used
-    └── StoreError              a journal or database that cannot be used as asked (unknown run, newer schema, changed inputs)
-    BackendError                theirs: the judge cannot answer at all; carries what is unanswered (exit code 3)
+    └── StoreError              a journal or database that cannot be used as asked (unknown run, newer schema, changed
+    inputs) BackendError                theirs: the judge cannot answer at all; carries what is unanswered (exit code 3)
     └── BackendUnavailable      a missing optional package, model file or server; the message carries the command to run
 
 Expected bad news is a value, not an exception: an unreadable reply is an invalid ``Verdict`` with a reason.

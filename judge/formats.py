@@ -1,8 +1,10 @@
-"""Reading eval sets: JSONL, JSON, CSV or Parquet, as one file of pairs or as prompts with answer files joined on ``id``.
+"""Reading eval sets: JSONL, JSON, CSV or Parquet, as one file of pairs or as prompts with answer files joined on
+``id``.
 
-A set is read twice: once to check every row and take the digest, once to stream the pairs, so memory does not grow with the answers
-(JSONL and CSV; a Parquet or JSON file is loaded whole). Rows that cannot be used are never dropped in silence: each is a ``Problem``
-with file, line and reason, and ``open_evalset`` refuses the set unless ``skip_bad`` says to judge the rest.
+A set is read twice: once to check every row and take the digest, once to stream the pairs, so memory does not grow with
+the answers (JSONL and CSV; a Parquet or JSON file is loaded whole). Rows that cannot be used are never dropped in
+silence: each is a ``Problem`` with file, line and reason, and ``open_evalset`` refuses the set unless ``skip_bad`` says
+to judge the rest.
 """
 
 from __future__ import annotations
@@ -67,7 +69,9 @@ class EvalSet:
     read: Callable[[], Iterator[tuple[int, Pair | Problem]]] = field(repr=False)
 
     def pairs(self) -> Iterator[Pair]:
-        """Stream the usable pairs in file order; raises ``InputError`` if a file was changed or removed since it was checked."""
+        """Stream the usable pairs in file order; raises ``InputError`` if a file was changed or removed since it was
+        checked.
+        """
         seen: set[str] = set()
         count = 0
         for _line, pair in self.read():
@@ -76,7 +80,9 @@ class EvalSet:
                 count += 1
                 yield pair
         if count != self.rows:
-            raise InputError(f"{self.sources[0]}: the file changed while it was judged ({self.rows} rows before, {count} now)")
+            raise InputError(
+                f"{self.sources[0]}: the file changed while it was judged ({self.rows} rows before, {count} now)"
+            )
 
 
 class _Bad(Exception):
@@ -98,9 +104,10 @@ def open_evalset(
 ) -> EvalSet:
     """Check an eval set and return a handle that streams it.
 
-    ``candidate`` and ``baseline`` are answer files joined on ``id``. ``mapping`` names columns: ``{"baseline": "answer_old"}``.
-    Raises ``InputError`` for a file that cannot be read, an empty set, an unknown column, or (unless ``skip_bad``) rows that cannot
-    be used, with the first of them listed.
+    ``candidate`` and ``baseline`` are answer files joined on ``id``. ``mapping`` names columns: ``{"baseline":
+    "answer_old"}``.
+    Raises ``InputError`` for a file that cannot be read, an empty set, an unknown column, or (unless ``skip_bad``) rows
+    that cannot be used, with the first of them listed.
     """
     names = dict(mapping or {})
     unknown = sorted(set(names) - set(_FIELDS))
@@ -114,7 +121,9 @@ def open_evalset(
         if isinstance(row, Problem):
             problems.append(row)
         elif row.id in seen:
-            problems.append(Problem(str(evalset), line, "duplicate", f"id {row.id!r} stands already on line {seen[row.id]}"))
+            problems.append(
+                Problem(str(evalset), line, "duplicate", f"id {row.id!r} stands already on line {seen[row.id]}")
+            )
         else:
             seen[row.id] = line
             digest.update(orjson.dumps(encode_pair(row)) + b"\n")
@@ -139,8 +148,11 @@ def _refusal(evalset: Path, problems: list[Problem], usable: int) -> str:
     lines += [f"  {problem}" for problem in problems[:_SHOWN]]
     if rest > 0:
         lines.append(f"  and {rest} more")
-    lines.append("correct them, or pass --skip-bad to judge the usable rows; the others stay counted in the report" if usable else
-                 "name the columns with --map, for example --map candidate=answer_new,baseline=answer_old")
+    lines.append(
+        "correct them, or pass --skip-bad to judge the usable rows; the others stay counted in the report"
+        if usable
+        else "name the columns with --map, for example --map candidate=answer_new,baseline=answer_old"
+    )
     return "\n".join(lines)
 
 
@@ -152,7 +164,9 @@ class _Reader:
     ) -> None:
         self.evalset, self.names, self.limit = evalset, names, limit
         self.answers = {
-            side: _Answers(path, names) for side, path in (("candidate", candidate), ("baseline", baseline)) if path is not None
+            side: _Answers(path, names)
+            for side, path in (("candidate", candidate), ("baseline", baseline))
+            if path is not None
         }
 
     def read(self) -> Iterator[tuple[int, Pair | Problem]]:
@@ -228,7 +242,10 @@ def _rows(path: Path) -> Iterator[tuple[int, int, Any]]:
             raise InputError(f"{path}:{error.lineno}: not JSON: {error.msg}") from None
         if not isinstance(rows, list):
             raise InputError(f"{path}: a .json eval set is a list of rows; for one row a line name it .jsonl")
-        yield from ((number, -1, row if isinstance(row, dict) else _Bad("malformed", "not an object")) for number, row in enumerate(rows, 1))
+        yield from (
+            (number, -1, row if isinstance(row, dict) else _Bad("malformed", "not an object"))
+            for number, row in enumerate(rows, 1)
+        )
     elif kind == ".csv":
         yield from _csv_rows(path)
     elif kind == ".parquet":
@@ -244,17 +261,21 @@ def _jsonl_rows(path: Path) -> Iterator[tuple[int, int, Any]]:
     offset = 0
     with path.open("rb") as handle:
         for number, line in enumerate(handle, 1):
-            start, offset = offset, offset + len(line)
-            if number == 1 and line.startswith(b"\xef\xbb\xbf"):
-                start, line = start + 3, line[3:]
-            if not line.strip():
+            mark = 3 if number == 1 and line.startswith(b"\xef\xbb\xbf") else 0
+            start, offset = offset + mark, offset + len(line)
+            text = line[mark:]
+            if not text.strip():
                 continue
             try:
-                row = orjson.loads(line)
+                row = orjson.loads(text)
             except orjson.JSONDecodeError as error:
-                yield number, start, _Bad("malformed", _why_not_json(line, error))
+                yield number, start, _Bad("malformed", _why_not_json(text, error))
                 continue
-            yield number, start, row if isinstance(row, dict) else _Bad("malformed", f"a row is an object, not {type(row).__name__}")
+            yield (
+                number,
+                start,
+                row if isinstance(row, dict) else _Bad("malformed", f"a row is an object, not {type(row).__name__}"),
+            )
 
 
 def _why_not_json(line: bytes, error: orjson.JSONDecodeError) -> str:
@@ -274,13 +295,19 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, int, Any]]:
                 try:
                     yield line.decode("utf-8-sig" if number == 1 else "utf-8")
                 except UnicodeDecodeError as bad:
-                    raise InputError(f"{path}:{number}: not UTF-8 at byte {bad.start}; save the file as UTF-8") from None
+                    raise InputError(
+                        f"{path}:{number}: not UTF-8 at byte {bad.start}; save the file as UTF-8"
+                    ) from None
 
     reader = csv.DictReader(lines(), strict=True)
     try:
         for row in reader:
             if None in row or any(value is None for value in row.values()):
-                yield reader.line_num, -1, _Bad("malformed", f"the row does not have the header's {len(reader.fieldnames or ())} columns")
+                yield (
+                    reader.line_num,
+                    -1,
+                    _Bad("malformed", f"the row does not have the header's {len(reader.fieldnames or ())} columns"),
+                )
             else:
                 yield reader.line_num, -1, row
     except csv.Error as error:
@@ -290,7 +317,9 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, int, Any]]:
 def _get(row: Mapping[str, Any], name: str, names: Mapping[str, str]) -> Any:
     if name in names:
         if names[name] not in row:
-            raise _Bad("missing", f"no column {names[name]!r} (mapped to {name}); the row has {', '.join(map(str, row))}")
+            raise _Bad(
+                "missing", f"no column {names[name]!r} (mapped to {name}); the row has {', '.join(map(str, row))}"
+            )
         return row[names[name]]
     return next((row[alias] for alias in _ALIASES.get(name, (name,)) if row.get(alias) is not None), None)
 
@@ -383,7 +412,9 @@ def _number(value: Any, name: str) -> float | None:
 def _messages(value: Any) -> tuple[Message, ...]:
     if not value:
         return ()
-    if not isinstance(value, list) or not all(isinstance(turn, dict) and isinstance(turn.get("content"), str) for turn in value):
+    if not isinstance(value, list) or not all(
+        isinstance(turn, dict) and isinstance(turn.get("content"), str) for turn in value
+    ):
         raise _Bad("malformed", "'messages' is not a list of {role, content}")
     return tuple(Message(str(turn.get("role", "user")), _text(turn["content"], "messages")) for turn in value)
 

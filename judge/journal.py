@@ -1,10 +1,11 @@
 """The append-only journal of one run: what was asked and answered, one checksummed line each.
 
-The journal is the truth and the database a view of it. A line is ``CRC32 as 8 hex digits``, one space, one JSON object, newline.
-The first record is the run's header, then ``pair`` and ``reply`` records in any order, at most one ``seal`` at the end.
-A line is handed to the operating system before ``append`` returns, so ``kill -9`` loses nothing that was appended; ``fsync`` runs at
-most every 50 ms, which bounds what a power cut can take. A torn last line (one without its newline) is cut off when the journal is
-opened again and reported by ``scan``; a whole line with a wrong checksum is an error, never skipped.
+The journal is the truth and the database a view of it. A line is ``CRC32 as 8 hex digits``, one space, one JSON object,
+newline. The first record is the run's header, then ``pair`` and ``reply`` records in any order, at most one ``seal`` at
+the end. A line is handed to the operating system before ``append`` returns, so ``kill -9`` loses nothing that was
+appended; ``fsync`` runs at most every 50 ms, which bounds what a power cut can take. A torn last line (one without its
+newline) is cut off when the journal is opened again and reported by ``scan``; a whole line with a wrong checksum is an
+error, never skipped.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import orjson
 
@@ -34,7 +35,9 @@ _SYNC_SECONDS = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """What a look through a journal found: whole records, bytes that are whole, and the torn tail in bytes (0 if none)."""
+    """What a look through a journal found: whole records, bytes that are whole, and the torn tail in bytes (0 if
+    none).
+    """
 
     records: int
     good_bytes: int
@@ -48,7 +51,8 @@ class Journal:
     def __init__(self, path: Path, *, create: bool = False) -> None:
         """Open for appending; ``create`` makes a new file and refuses an existing one.
 
-        Raises ``StoreError`` where the file is missing, exists already, is damaged before its end, or is held by another process.
+        Raises ``StoreError`` where the file is missing, exists already, is damaged before its end, or is held by
+        another process.
         """
         self.path = path
         flags = os.O_RDWR | os.O_APPEND | (os.O_CREAT | os.O_EXCL if create else 0)
@@ -57,7 +61,9 @@ class Journal:
                 path.parent.mkdir(parents=True, exist_ok=True)
             self._fd = os.open(path, flags, 0o644)
         except FileExistsError:
-            raise StoreError(f"{path}: the journal exists already; continue it with `judge resume {path.stem}`") from None
+            raise StoreError(
+                f"{path}: the journal exists already; continue it with `judge resume {path.stem}`"
+            ) from None
         except FileNotFoundError:
             raise StoreError(f"{path}: no such journal; list runs with `judge report --list`") from None
         try:
@@ -89,7 +95,7 @@ class Journal:
         self.sync()
         os.close(self._fd)
 
-    def __enter__(self) -> Journal:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_exc: object) -> None:
@@ -97,14 +103,17 @@ class Journal:
 
 
 def scan(path: Path) -> Scan:
-    """Check every line of a journal; the last may lack its end (torn), any other damage raises ``StoreError`` with the line number."""
+    """Check every line of a journal; the last may lack its end (torn), any other damage raises ``StoreError`` with the
+    line number.
+    """
     count, good, sealed = 0, 0, False
     size = path.stat().st_size
     for number, line, record in _lines(path):
         if record is None:
             if line.endswith(b"\n"):
                 raise StoreError(
-                    f"{path}: line {number} is damaged (checksum); restore the file from a copy, or cut it before that line "
+                    f"{path}: line {number} is damaged (checksum); restore the file from a copy, or cut it before "
+                    "that line "
                     f"with `head -n {number - 1}` and resume"
                 )
             break
@@ -118,18 +127,24 @@ def records(path: Path) -> Iterator[dict[str, Any]]:
     Raises ``StoreError`` for a damaged line, a file without a header, or a header of a newer format.
     """
     empty = True
-    for number, _line, record in _lines(path):
+    for _number, _line, record in _lines(path):
         if record is None:
             scan(path)
             break
         if empty and record["t"] != "run":
-            raise StoreError(f"{path}: the first record is {record['t']!r}, not a run header; this is no journal of a run")
+            raise StoreError(
+                f"{path}: the first record is {record['t']!r}, not a run header; this is no journal of a run"
+            )
         if empty and record.get("format", 0) > FORMAT:
-            raise StoreError(f"{path}: written by a newer version (format {record['format']}); upgrade touchstone-judge")
+            raise StoreError(
+                f"{path}: written by a newer version (format {record['format']}); upgrade touchstone-judge"
+            )
         empty = False
         yield record
     if empty:
-        raise StoreError(f"{path}: line 1: no whole run header; the run died before it began, delete the file and start again")
+        raise StoreError(
+            f"{path}: line 1: no whole run header; the run died before it began, delete the file and start again"
+        )
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes, dict[str, Any] | None]]:
@@ -155,10 +170,15 @@ def encode_pair(pair: Pair) -> dict[str, Any]:
 def decode_pair(data: Mapping[str, Any]) -> Pair:
     """The inverse of ``encode_pair``."""
     item = dict(data["item"])
-    item["messages"] = tuple(Message(turn.get("role", ""), turn.get("content", "")) for turn in item.get("messages", ()))
+    item["messages"] = tuple(
+        Message(turn.get("role", ""), turn.get("content", "")) for turn in item.get("messages", ())
+    )
     for name in ("tags", "context"):
         item[name] = tuple(item.get(name, ()))
-    sides = {side: Answer(**{**data[side], "tool_calls": tuple(data[side].get("tool_calls", ()))}) for side in ("candidate", "baseline")}
+    sides = {
+        side: Answer(**{**data[side], "tool_calls": tuple(data[side].get("tool_calls", ()))})
+        for side in ("candidate", "baseline")
+    }
     label = Outcome(data["label"]) if data.get("label") else None
     return Pair(data["id"], Item(**{"prompt": "", **item}), **sides, label=label)
 

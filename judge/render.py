@@ -1,7 +1,7 @@
 """One report, several surfaces: terminal text, Markdown, JSON and a self-contained HTML page.
 
-All take the same ``RunReport`` and print the same numbers. Model text is hostile: control characters never reach a terminal, and the
-HTML escapes every value, loads nothing and runs no script.
+All take the same ``RunReport`` and print the same numbers. Model text is hostile: control characters never reach a
+terminal, and the HTML escapes every value, loads nothing and runs no script.
 """
 
 from __future__ import annotations
@@ -26,7 +26,17 @@ if TYPE_CHECKING:
     from .store import Store
     from .summary import RunReport, Slice
 
-__all__ = ["Example", "comparison_json", "comparison_text", "pick_examples", "safe", "to_html", "to_json", "to_markdown", "to_text"]
+__all__ = [
+    "Example",
+    "comparison_json",
+    "comparison_text",
+    "pick_examples",
+    "safe",
+    "to_html",
+    "to_json",
+    "to_markdown",
+    "to_text",
+]
 
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
 _SHOWN = 2_000
@@ -35,7 +45,9 @@ _EXAMPLES = 12
 
 
 def safe(text: str) -> str:
-    """Text that cannot steer a terminal: control, bidi and zero-width characters as visible ``<U+XXXX>``; tab and newline stay."""
+    """Text that cannot steer a terminal: control, bidi and zero-width characters as visible ``<U+XXXX>``; tab and
+    newline stay.
+    """
     return _UNSAFE.sub(lambda match: f"<U+{ord(match[0]):04X}>", text)
 
 
@@ -65,9 +77,16 @@ def to_text(report: RunReport) -> str:
         lines += ["", *_wrap(_DOUBT)]
     lines += ["", f"{'':15}{'flips':>6} {'first place':>12} {'length':>7} {'invalid':>8}"]
     lines += [_doubt_row(part) for part in (report.overall, *report.categories)]
-    lines += ["", *_wrap("net = wins minus losses, in points, from the candidate's side; intervals are clustered by prompt; better and "
-                         "worse hold for all categories at once (Bonferroni). flips = other verdict after swapping; first place = decisive "
-                         "verdicts for the answer shown first; length = candidate over baseline.")]
+    lines += [
+        "",
+        *_wrap(
+            "net = wins minus losses, in points, from the candidate's side; intervals are clustered by prompt; better "
+            "and "
+            "worse hold for all categories at once (Bonferroni). flips = other verdict after swapping; first place = "
+            "decisive "
+            "verdicts for the answer shown first; length = candidate over baseline."
+        ),
+    ]
     if report.worth is not None:
         lines += ["", *_worth_lines(report)]
     lines += ["", "where this report can mislead"]
@@ -82,14 +101,24 @@ def to_markdown(report: RunReport) -> str:
     lines = [
         f"### Run `{report.run_id}`{'' if report.sealed else ' (unfinished)'}",
         "",
-        f"Rubric `{head['rubric']}` (sha256 `{head['rubric_digest'][:12]}`), judge `{_md(_judge(report))}`, "
-        f"{report.overall.n} comparisons, {report.overall.invalid} invalid.",
+        (
+            f"Rubric `{head['rubric']}` (sha256 `{head['rubric_digest'][:12]}`), judge `{_md(_judge(report))}`, "
+            f"{report.overall.n} comparisons, {report.overall.invalid} invalid."
+        ),
         "",
         "| | n | win | tie | loss | net win rate (95% interval) | verdict | flips | first place | length |",
         "|---|---:|---:|---:|---:|---|---|---:|---:|---:|",
     ]
     for part in (report.overall, *report.categories):
-        cells = [_md(part.name), str(part.judged), _pct(part.win), _pct(part.tie), _pct(part.loss), _net(part), part.verdict]
+        cells = [
+            _md(part.name),
+            str(part.judged),
+            _pct(part.win),
+            _pct(part.tie),
+            _pct(part.loss),
+            _net(part),
+            part.verdict,
+        ]
         cells += [_pct(part.flips), _pct(part.first_place), _ratio(part)]
         lines.append("| " + " | ".join(cells) + " |")
     if report.worth is not None:
@@ -108,7 +137,9 @@ def to_html(report: RunReport, examples: Sequence[Example] = ()) -> str:
     import jinja2
 
     source = resources.files("judge").joinpath("templates/report.html.j2").read_text(encoding="utf-8")
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     environment.globals.update(doubt=_DOUBT, pct=_pct, net=_net, ratio=_ratio, safe_text=safe)
     return environment.from_string(source).render(
         report=report,
@@ -125,7 +156,7 @@ def comparison_text(result: Comparison) -> str:
     if result.invalid is not None:
         return f"invalid ({result.invalid.value}): the judge gave no verdict that can be read"
     first, second = result.verdicts
-    assert result.outcome is not None and result.preference is not None and result.confidence is not None  # noqa: S101, PT018
+    assert result.outcome is not None and result.preference is not None and result.confidence is not None
     lines = [
         f"{result.outcome.value.upper()} for the candidate" if result.outcome.value != "tie" else "TIE",
         f"  preference   {result.preference:.3f}  (0.5 is even; from the candidate's side, mean of both orders)",
@@ -148,9 +179,15 @@ def comparison_json(result: Comparison) -> str:
 
 
 def pick_examples(store: Store, report: RunReport, frame: polars.DataFrame) -> list[Example]:
-    """Up to twelve pairs to read: confident verdicts against the label, order flips, invalid ones, then the most confident losses."""
+    """Up to twelve pairs to read: confident verdicts against the label, order flips, invalid ones, then the most
+    confident losses.
+    """
     rows = frame.to_dicts()
-    wrong = [row for row in rows if row["label"] in ("win", "loss") and row["outcome"] in ("win", "loss") and row["label"] != row["outcome"]]
+    wrong = [
+        row
+        for row in rows
+        if row["label"] in ("win", "loss") and row["outcome"] in ("win", "loss") and row["label"] != row["outcome"]
+    ]
     flips = [row for row in rows if row["consistent"] is False]
     invalid = [row for row in rows if row["invalid"] is not None]
     losses = [row for row in rows if row["outcome"] == "loss"]
@@ -170,9 +207,19 @@ def pick_examples(store: Store, report: RunReport, frame: polars.DataFrame) -> l
 
 def _example(store: Store, run_id: str, row: dict[str, Any], why: str) -> Example:
     pair = store.pair(run_id, row["pair_id"])
-    texts = [_cut(text) for text in (pair.item.prompt, pair.candidate.text, pair.baseline.text)]
+    prompt, candidate, baseline = (_cut(text) for text in (pair.item.prompt, pair.candidate.text, pair.baseline.text))
     outcome = row["outcome"] or f"invalid: {row['invalid']}"
-    return Example(row["pair_id"], row["category"], why, *texts, outcome, row["preference"], row["label"] or "")
+    return Example(
+        row["pair_id"],
+        row["category"],
+        why,
+        prompt,
+        candidate,
+        baseline,
+        outcome,
+        row["preference"],
+        row["label"] or "",
+    )
 
 
 def _cut(text: str) -> str:
@@ -185,9 +232,12 @@ def _judge(report: RunReport) -> str:
 
 
 def _rate_row(part: Slice) -> str:
+    rates = f"{_pct(part.win):>6} {_pct(part.tie):>6} {_pct(part.loss):>6}"
     net = part.net
-    figures = f"{'-':>9}  {'':17}" if net is None else f"{100 * net.value:>+9.1f}  [{100 * net.low:+6.1f}, {100 * net.high:+6.1f}]"
-    return f"{_name(part):15}{part.judged:>5} {_pct(part.win):>6} {_pct(part.tie):>6} {_pct(part.loss):>6} {figures} {part.verdict}".rstrip()
+    figures = f"{'-':>9}  {'':16}"
+    if net is not None:
+        figures = f"{100 * net.value:>+9.1f}  [{100 * net.low:+6.1f}, {100 * net.high:+6.1f}]"
+    return f"{_name(part):15}{part.judged:>5} {rates} {figures} {part.verdict}"
 
 
 def _doubt_row(part: Slice) -> str:
@@ -218,8 +268,12 @@ def _odds(win: float | None, tie: float | None, loss: float | None) -> str:
 
 def _worth_facts(report: RunReport) -> list[str]:
     worth = report.worth
-    assert worth is not None  # noqa: S101 - callers check
-    verdict = "better than chance and than either length rule" if worth.skilled else "not shown to be better than chance and the length rules"
+    assert worth is not None
+    verdict = (
+        "better than chance and than either length rule"
+        if worth.skilled
+        else "not shown to be better than chance and the length rules"
+    )
     best = sorted(worth.by_category, key=lambda part: -part[1].value)
     facts = [
         f"right on {_range(worth.accuracy)} of the {worth.n} pairs with a decisive label: {verdict}",
@@ -238,7 +292,7 @@ def _range(estimate: Estimate) -> str:
 
 
 def _worth_lines(report: RunReport) -> list[str]:
-    lines = ["what the judge is worth on this set (labels known by construction or from people)"]
+    lines = ["what the judge is worth on this set (against the labels in the file)"]
     for fact in _worth_facts(report):
         lines += _wrap(safe(fact), first="  ", rest="    ")
     return lines
@@ -247,7 +301,9 @@ def _worth_lines(report: RunReport) -> list[str]:
 def _wrap(text: str, *, first: str = "", rest: str = "") -> list[str]:
     import textwrap
 
-    return textwrap.wrap(text, 80, initial_indent=first, subsequent_indent=rest, break_long_words=False, break_on_hyphens=False)
+    return textwrap.wrap(
+        text, 80, initial_indent=first, subsequent_indent=rest, break_long_words=False, break_on_hyphens=False
+    )
 
 
 def _md(text: str) -> str:
@@ -260,8 +316,20 @@ def _forest(report: RunReport) -> list[dict[str, Any]]:
     rows = []
     for index, part in enumerate((report.overall, *report.categories)):
         if part.net is not None:
-            low, value, high = (500 + 500 * max(-1.0, min(1.0, x)) for x in (part.net.low, part.net.value, part.net.high))
-            rows.append({"name": part.name, "y": 30 * index + 30, "low": low, "value": value, "high": high, "verdict": part.verdict, "n": part.judged})
+            low, value, high = (
+                500 + 500 * max(-1.0, min(1.0, x)) for x in (part.net.low, part.net.value, part.net.high)
+            )
+            rows.append(
+                {
+                    "name": part.name,
+                    "y": 30 * index + 30,
+                    "low": low,
+                    "value": value,
+                    "high": high,
+                    "verdict": part.verdict,
+                    "n": part.judged,
+                }
+            )
     return rows
 
 

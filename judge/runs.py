@@ -1,7 +1,8 @@
-"""A run from start to seal: header first, then every pair and reply in the journal, a seal at the end, the database brought up to date.
+"""A run from start to seal: header first, then every pair and reply in the journal, a seal at the end, the database
+brought up to date.
 
-An interrupted or failed run keeps its journal; ``resume_run`` reads it and asks only for what is missing. A resume whose eval set
-changed is refused with the difference named.
+An interrupted or failed run keeps its journal; ``resume_run`` reads it and asks only for what is missing. A resume
+whose eval set changed is refused with the difference named.
 """
 
 from __future__ import annotations
@@ -38,7 +39,9 @@ _MIN_FREE_BYTES = 20_000_000
 
 @dataclass(frozen=True, slots=True)
 class RunPlan:
-    """Everything a new run is made of, fixed before the first call; ``judge_spec`` is the judge string for a later resume."""
+    """Everything a new run is made of, fixed before the first call; ``judge_spec`` is the judge string for a later
+    resume.
+    """
 
     run_id: str
     created_at: str
@@ -55,7 +58,8 @@ class RunPlan:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a run is: comparisons settled of all, how many needed no call, how many are invalid, seconds since the start.
+    """How far a run is: comparisons settled of all, how many needed no call, how many are invalid, seconds since the
+    start.
 
     ``cost`` is in US dollars, ``None`` once a price was unknown.
     """
@@ -123,10 +127,13 @@ async def start_run(plan: RunPlan, backend: Backend, store: Store, *, report: Re
     return plan.run_id
 
 
-async def resume_run(run_id: str, store: Store, open_judge: Callable[[str], Backend], *, report: Report | None = None) -> str:
+async def resume_run(
+    run_id: str, store: Store, open_judge: Callable[[str], Backend], *, report: Report | None = None
+) -> str:
     """Finish an interrupted run: what its journal holds is kept, only missing asks are sent.
 
-    Raises ``StoreError`` where the run is sealed already, or its eval set, rubric digest or judge is no longer what the header says.
+    Raises ``StoreError`` where the run is sealed already, or its eval set, rubric digest or judge is no longer what the
+    header says.
     """
     path = store.journal_path(run_id)
     if not path.exists():
@@ -141,11 +148,15 @@ async def resume_run(run_id: str, store: Store, open_judge: Callable[[str], Back
     try:
         if asdict(backend.id) != header["judge"]:
             raise StoreError(
-                f"run {run_id} was begun with judge {JudgeId(**header['judge'])}, now {header['judge_spec']!r} is {backend.id}; "
+                f"run {run_id} was begun with judge {JudgeId(**header['judge'])}, now {header['judge_spec']!r} is "
+                f"{backend.id}; "
                 "start a new run, or bring back the old judge"
             )
         if header["template"] != protocol.TEMPLATE:
-            raise StoreError(f"run {run_id} was begun with template {header['template']}, this version asks {protocol.TEMPLATE}; start a new run")
+            raise StoreError(
+                f"run {run_id} was begun with template {header['template']}, this version asks {protocol.TEMPLATE}; "
+                "start a new run"
+            )
         with Journal(path) as journal:
             job = _resumed_job(path, header, rubric, backend)
             known = store.known(rubric.digest, backend.id) if header["reuse"] else None
@@ -180,7 +191,9 @@ def _sum(cost: float | None, entry: Settled) -> float | None:
 
 
 def _resumed_job(path: Path, header: Mapping[str, Any], rubric: Rubric, backend: Backend) -> Job:
-    """What the journal of an interrupted run already holds; memory is one id per finished pair and the replies of unfinished ones."""
+    """What the journal of an interrupted run already holds; memory is one id per finished pair and the replies of
+    unfinished ones.
+    """
     done: set[str] = set()
     planned: set[str] = set()
     replies: dict[str, dict[str, Reply]] = {}
@@ -190,7 +203,8 @@ def _resumed_job(path: Path, header: Mapping[str, Any], rubric: Rubric, backend:
             pair = journals.decode_pair(record["pair"])
             planned.add(pair.id)
             plans = [
-                protocol.plan(pair, rubric, backend.id, seed=header["seed"], repeat=repeat) for repeat in range(header["repeats"])
+                protocol.plan(pair, rubric, backend.id, seed=header["seed"], repeat=repeat)
+                for repeat in range(header["repeats"])
             ]
             wanted[pair.id] = {ask.key for asks in plans for ask in asks}
             replies[pair.id] = {}
@@ -241,7 +255,10 @@ def _rubric_of(header: Mapping[str, Any]) -> Rubric:
     """The rubric as the run recorded it: the shipped file may have moved on, the run has not."""
     rubric = parse(header["rubric_text"], path=f"run {header['run_id']} (rubric)")
     if rubric.digest != header["rubric_digest"]:
-        raise StoreError(f"run {header['run_id']}: the recorded rubric text does not have the recorded digest; the journal was edited")
+        raise StoreError(
+            f"run {header['run_id']}: the recorded rubric text does not have the recorded digest; the journal was "
+            "edited"
+        )
     return rubric
 
 
@@ -249,11 +266,16 @@ def _require_space(home: Path) -> None:
     home.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(home).free
     if free < _MIN_FREE_BYTES:
-        raise StoreError(f"{home}: only {free // 1_000_000} MB free on this disk; make room or pass --home on another disk")
+        raise StoreError(
+            f"{home}: only {free // 1_000_000} MB free on this disk; make room or pass --home on another disk"
+        )
 
 
 def _counts(problems: tuple[Problem, ...]) -> dict[str, int]:
-    return {kind: sum(problem.kind == kind for problem in problems) for kind in sorted({problem.kind for problem in problems})}
+    return {
+        kind: sum(problem.kind == kind for problem in problems)
+        for kind in sorted({problem.kind for problem in problems})
+    }
 
 
 def _versions() -> dict[str, str]:
@@ -264,5 +286,3 @@ def _versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
-
-

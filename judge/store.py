@@ -1,8 +1,8 @@
 """The DuckDB store: every query of the package, and a view that can be rebuilt from the journals at any time.
 
-Layout of a home folder (default ``.judge``): ``runs/<run id>.jsonl`` are the journals, ``judge.duckdb`` is the view. DuckDB locks a
-whole file per process, so nothing here keeps a connection: writers open, commit and close; readers open read-only for one burst.
-Both retry for a bounded time while another process holds the file.
+Layout of a home folder (default ``.judge``): ``runs/<run id>.jsonl`` are the journals, ``judge.duckdb`` is the view.
+DuckDB locks a whole file per process, so nothing here keeps a connection: writers open, commit and close; readers open
+read-only for one burst. Both retry for a bounded time while another process holds the file.
 """
 
 from __future__ import annotations
@@ -53,7 +53,9 @@ class RunInfo:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """One pair with its raw replies and the comparison they settle to; ``cached`` counts replies that were not asked again."""
+    """One pair with its raw replies and the comparison they settle to; ``cached`` counts replies that were not asked
+    again.
+    """
 
     pair: Pair
     asks: tuple[Ask, ...]
@@ -81,18 +83,25 @@ def settled(path: Path, rubric: Rubric | None = None) -> Iterator[Settled]:
         elif record["t"] == "reply":
             if record["pair_id"] not in open_pairs:
                 continue
-            open_pairs[record["pair_id"]][1][record["key"]] = (journal.decode_reply(record["reply"]), record.get("cached", False))
+            open_pairs[record["pair_id"]][1][record["key"]] = (
+                journal.decode_reply(record["reply"]),
+                record.get("cached", False),
+            )
         else:
             continue
         name = record["pair"]["id"] if record["t"] == "pair" else record["pair_id"]
         pair, replies = open_pairs[name]
-        plans = [protocol.plan(pair, frozen, judge, seed=header["seed"], repeat=index) for index in range(header["repeats"])]
+        plans = [
+            protocol.plan(pair, frozen, judge, seed=header["seed"], repeat=index) for index in range(header["repeats"])
+        ]
         if all(ask.key in replies for asks in plans for ask in asks):
             del open_pairs[name]
             for asks in plans:
                 given = [replies[ask.key] for ask in asks]
                 comparison = protocol.settle(pair, rubric or frozen, judge, asks, [reply for reply, _ in given])
-                yield Settled(pair, asks, tuple(reply for reply, _ in given), comparison, sum(cached for _, cached in given))
+                yield Settled(
+                    pair, asks, tuple(reply for reply, _ in given), comparison, sum(cached for _, cached in given)
+                )
 
 
 class Store:
@@ -117,7 +126,8 @@ class Store:
         with tempfile.TemporaryDirectory(dir=self.home, prefix="ingest-") as folder:
             count = _write_parquet(path, header, Path(folder))
             with self._writing() as con:
-                # One transaction a part keeps memory flat. The run is listed only by its last statement, so a crash in between
+                # One transaction a part keeps memory flat. The run is listed only by its last statement, so a crash in
+                # between
                 # leaves rows of a run that does not exist yet, and the next ingest begins by deleting them.
                 for table in ("run", *_TABLES):
                     con.execute(f"DELETE FROM {table} WHERE run_id = ?", [header["run_id"]])  # noqa: S608 - a name from the tuple
@@ -140,7 +150,9 @@ class Store:
         return count
 
     def rebuild(self) -> dict[str, int]:
-        """Build the database anew from all journals, then swap it in; returns comparisons per run. The old file is kept as ``.old``."""
+        """Build the database anew from all journals, then swap it in; returns comparisons per run. The old file is
+        kept as ``.old``.
+        """
         fresh = Store(self.home)
         fresh.path = self.home / f"rebuild-{os.getpid()}.duckdb"
         counts = {path.stem: fresh.ingest(path) for path in sorted(self.runs_folder.glob("*.jsonl"))}
@@ -157,9 +169,13 @@ class Store:
             return []
         with self._reading() as con:
             rows = con.execute(
-                "SELECT run_id, created_at, rubric, judge, sealed, header FROM run ORDER BY created_at DESC, run_id DESC"
+                "SELECT run_id, created_at, rubric, judge, sealed, header FROM run ORDER BY created_at DESC, run_id "
+                "DESC"
             ).fetchall()
-        return [RunInfo(*row[:5], header=orjson.loads(row[5])) for row in rows]
+        return [
+            RunInfo(name, made, rubric, judge, sealed, orjson.loads(head))
+            for name, made, rubric, judge, sealed, head in rows
+        ]
 
     def run(self, run_id: str = "latest") -> RunInfo:
         """One run by id, by unique prefix, or the latest; raises ``StoreError`` naming what exists."""
@@ -174,11 +190,15 @@ class Store:
         return found[0]
 
     def comparisons(self, run_id: str) -> polars.DataFrame:
-        """Every comparison of a run without texts, in the order of pair id and repeat (columns as in ``schema/001_runs.sql``)."""
+        """Every comparison of a run without texts, in the order of pair id and repeat (columns as in
+        ``schema/001_runs.sql``).
+        """
         import polars
 
         with self._reading() as con:
-            relation = con.cursor().sql("SELECT * FROM comparison WHERE run_id = $id ORDER BY pair_id, repeat", params={"id": run_id})
+            relation = con.cursor().sql(
+                "SELECT * FROM comparison WHERE run_id = $id ORDER BY pair_id, repeat", params={"id": run_id}
+            )
             return polars.DataFrame(_Stream(relation))
 
     def resettled(self, run_id: str, tie_margin: float) -> polars.DataFrame:
@@ -194,7 +214,11 @@ class Store:
         frozen = parse(next(journal.records(path))["rubric_text"], path=str(path))
         rubric = frozen.model_copy(update={"tie_rule": TieRule(margin=tie_margin, conflict=frozen.tie_rule.conflict)})
         rows = [_comparison_row(run_id, entry) for entry in settled(path, rubric)]
-        return polars.DataFrame(rows, schema_overrides=_TYPES, infer_schema_length=None).sort("pair_id", "repeat") if rows else polars.DataFrame()
+        return (
+            polars.DataFrame(rows, schema_overrides=_TYPES, infer_schema_length=None).sort("pair_id", "repeat")
+            if rows
+            else polars.DataFrame()
+        )
 
     def pair(self, run_id: str, pair_id: str) -> Pair:
         """The texts of one pair; raises ``StoreError`` if the run has no such pair."""
@@ -209,7 +233,9 @@ class Store:
         if not self.path.exists():
             return None
         with self._reading() as con:
-            row = con.execute("SELECT 1 FROM reply WHERE rubric_digest = ? AND judge = ? LIMIT 1", [rubric_digest, str(judge)]).fetchone()
+            row = con.execute(
+                "SELECT 1 FROM reply WHERE rubric_digest = ? AND judge = ? LIMIT 1", [rubric_digest, str(judge)]
+            ).fetchone()
         return self._replies if row else None
 
     def _replies(self, keys: Sequence[str]) -> dict[str, Reply]:
@@ -221,7 +247,8 @@ class Store:
         """Comparisons and replies the database holds of a run."""
         with self._reading() as con:
             row = con.execute(
-                "SELECT (SELECT count(*) FROM comparison WHERE run_id = $id), (SELECT count(*) FROM reply WHERE run_id = $id)",
+                "SELECT (SELECT count(*) FROM comparison WHERE run_id = $id), (SELECT count(*) FROM reply WHERE "
+                "run_id = $id)",
                 {"id": run_id},
             ).fetchone()
         return (int(row[0]), int(row[1])) if row else (0, 0)
@@ -264,7 +291,9 @@ def _migrate(con: duckdb.DuckDBPyConnection, path: Path) -> None:
 def _refuse_newer(path: Path, version: int) -> None:
     newest = max(number for number, _ in _migrations())
     if version > newest:
-        raise StoreError(f"{path}: schema {version} is newer than this version knows ({newest}); upgrade touchstone-judge")
+        raise StoreError(
+            f"{path}: schema {version} is newer than this version knows ({newest}); upgrade touchstone-judge"
+        )
 
 
 @contextmanager
@@ -279,12 +308,20 @@ def _connection(path: Path, *, read_only: bool) -> Iterator[duckdb.DuckDBPyConne
         except (duckdb.IOException, duckdb.ConnectionException) as error:
             held = "lock" in str(error).lower() or "different configuration" in str(error)
             if not held:
-                raise StoreError(f"{path}: cannot open the database ({_first_line(error)}); run `judge doctor`, then `judge doctor --rebuild`") from None
+                raise StoreError(
+                    f"{path}: cannot open the database ({_first_line(error)}); run `judge doctor`, then `judge doctor "
+                    "--rebuild`"
+                ) from None
             if time.monotonic() > deadline:
-                raise StoreError(f"{path}: another process holds the database ({_first_line(error)}); the journals are safe, try again") from None
+                raise StoreError(
+                    f"{path}: another process holds the database ({_first_line(error)}); the journals are safe, try "
+                    "again"
+                ) from None
             time.sleep(0.05)
         except duckdb.Error as error:
-            raise StoreError(f"{path}: not a usable database ({_first_line(error)}); run `judge doctor --rebuild`") from None
+            raise StoreError(
+                f"{path}: not a usable database ({_first_line(error)}); run `judge doctor --rebuild`"
+            ) from None
     try:
         yield con
     except duckdb.Error as error:
@@ -299,8 +336,8 @@ def _connection(path: Path, *, read_only: bool) -> Iterator[duckdb.DuckDBPyConne
 class _Stream:
     """A relation as an Arrow stream and nothing else.
 
-    polars keeps the type of what it was given in a cache for the life of the process; given DuckDB's own type, DuckDB 2.0 prints
-    warnings about leaked instances when the interpreter exits.
+    polars keeps the type of what it was given in a cache for the life of the process; given DuckDB's own type, DuckDB
+    2.0 prints warnings about leaked instances when the interpreter exits.
     """
 
     def __init__(self, relation: duckdb.DuckDBPyRelation) -> None:
@@ -326,12 +363,20 @@ def _write_parquet(path: Path, header: Mapping[str, Any], folder: Path) -> int:
         part += 1
         for table, batch in rows.items():
             if batch:
-                polars.DataFrame(batch, schema_overrides=_TYPES, infer_schema_length=None).write_parquet(folder / f"{table}-{part:06}.parquet")
+                polars.DataFrame(batch, schema_overrides=_TYPES, infer_schema_length=None).write_parquet(
+                    folder / f"{table}-{part:06}.parquet"
+                )
                 batch.clear()
 
     for entry in settled(path):
         if entry.comparison.repeat == 0:
-            rows["pair"].append({"run_id": header["run_id"], "pair_id": entry.pair.id, "body": orjson.dumps(journal.encode_pair(entry.pair)).decode()})
+            rows["pair"].append(
+                {
+                    "run_id": header["run_id"],
+                    "pair_id": entry.pair.id,
+                    "body": orjson.dumps(journal.encode_pair(entry.pair)).decode(),
+                }
+            )
         rows["comparison"].append(_comparison_row(header["run_id"], entry))
         rows["reply"] += _reply_rows(header, entry)
         count += 1
@@ -341,7 +386,9 @@ def _write_parquet(path: Path, header: Mapping[str, Any], folder: Path) -> int:
     return count
 
 
-_TYPES: dict[str, Any] = dict.fromkeys(("label", "outcome", "invalid", "cf_outcome", "cf_invalid", "bf_outcome", "bf_invalid"), str)
+_TYPES: dict[str, Any] = dict.fromkeys(
+    ("label", "outcome", "invalid", "cf_outcome", "cf_invalid", "bf_outcome", "bf_invalid"), str
+)
 
 
 def _comparison_row(run_id: str, entry: Settled) -> dict[str, Any]:
@@ -351,7 +398,9 @@ def _comparison_row(run_id: str, entry: Settled) -> dict[str, Any]:
         "pair_id": pair.id,
         "repeat": comparison.repeat,
         "category": pair.item.category,
-        "metadata": orjson.dumps({k: v for k, v in pair.item.metadata.items() if isinstance(v, str | int | float | bool)}).decode(),
+        "metadata": orjson.dumps(
+            {k: v for k, v in pair.item.metadata.items() if isinstance(v, str | int | float | bool)}
+        ).decode(),
         "prompt_digest": hashlib.sha256(pair.item.prompt.encode()).hexdigest()[:16],
         "label": pair.label.value if pair.label else None,
         "outcome": comparison.outcome.value if comparison.outcome else None,

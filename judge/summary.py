@@ -1,7 +1,9 @@
-"""What a run says, as one value: rates with intervals, by category, with the doubt beside them. Pure: a frame in, a report out.
+"""What a run says, as one value: rates with intervals, by category, with the doubt beside them. Pure: a frame in, a
+report out.
 
-``RunReport`` feeds every output (terminal, Markdown, JSON, HTML), so they cannot disagree. Every interval is clustered by prompt.
-Invalid comparisons are counted and bound the headline: the net win rate if all of them had been losses, or wins.
+``RunReport`` feeds every output (terminal, Markdown, JSON, HTML), so they cannot disagree. Every interval is clustered
+by prompt. Invalid comparisons are counted and bound the headline: the net win rate if all of them had been losses, or
+wins.
 """
 
 from __future__ import annotations
@@ -32,11 +34,12 @@ _SMALL = 30
 class Slice:
     """The comparisons of one category, or of all.
 
-    ``win``, ``tie`` and ``loss`` are shares of the judged comparisons; ``net`` is win minus loss, ``preference`` the mean soft
-    preference. ``flips`` is the share whose two orders name different outcomes, ``first_place`` the share of decisive verdicts that
-    went to the answer shown first (0.5 is unbiased), ``length_ratio`` the geometric mean of candidate over baseline length in
-    characters. ``net_bounds`` is the net win rate with every invalid comparison a loss, and a win. ``verdict`` is ``better``,
-    ``worse`` or ``unclear`` by the interval of ``net``, widened by Bonferroni over the categories.
+    ``win``, ``tie`` and ``loss`` are shares of the judged comparisons; ``net`` is win minus loss, ``preference`` the
+    mean soft preference. ``flips`` is the share whose two orders name different outcomes, ``first_place`` the share of
+    decisive verdicts that went to the answer shown first (0.5 is unbiased), ``length_ratio`` the geometric mean of
+    candidate over baseline length in characters. ``net_bounds`` is the net win rate with every invalid comparison a
+    loss, and a win. ``verdict`` is ``better``, ``worse`` or ``unclear`` by the interval of ``net``, widened by
+    Bonferroni over the categories.
     """
 
     name: str
@@ -59,9 +62,9 @@ class Slice:
 class JudgeWorth:
     """How often the judge agreed with the labels that the eval set carries, beside two judges that read nothing.
 
-    ``accuracy`` is the share of decisively labelled comparisons whose preferred side (soft preference over or under 0.5; exactly 0.5
-    counts half) is the labelled one; ``longer`` and ``shorter`` are the same for "the longer (shorter) answer is better".
-    ``by_category`` holds the same accuracy per slice.
+    ``accuracy`` is the share of decisively labelled comparisons whose preferred side (soft preference over or under
+    0.5; exactly 0.5 counts half) is the labelled one; ``longer`` and ``shorter`` are the same for "the longer (shorter)
+    answer is better". ``by_category`` holds the same accuracy per slice.
     """
 
     n: int
@@ -107,10 +110,13 @@ class RunReport:
         return not {"judge", "no_skill"} & {caveat.kind for caveat in self.caveats}
 
 
-def summarise(header: Mapping[str, Any], frame: polars.DataFrame, *, by: str = "category", sealed: bool = True) -> RunReport:
+def summarise(
+    header: Mapping[str, Any], frame: polars.DataFrame, *, by: str = "category", sealed: bool = True
+) -> RunReport:
     """Summarise the comparisons of one run (columns of ``schema/001_runs.sql``) at the 95% level.
 
-    ``by`` names what the slices are: ``category``, or a field of the items' metadata. Raises ``InputError`` where no item has it.
+    ``by`` names what the slices are: ``category``, or a field of the items' metadata. Raises ``InputError`` where no
+    item has it.
     """
     frame = _sliced(frame, by)
     names = sorted({str(name) for name in frame["category"].to_list()} - {""})
@@ -146,7 +152,9 @@ def _sliced(frame: polars.DataFrame, by: str) -> polars.DataFrame:
     rows = [json.loads(row) for row in frame["metadata"].to_list()]
     known = sorted({name for row in rows for name in row})
     if by not in known:
-        raise InputError(f"--by {by}: no item has this field; there are category{''.join(', ' + name for name in known)}")
+        raise InputError(
+            f"--by {by}: no item has this field; there are category{''.join(', ' + name for name in known)}"
+        )
     return frame.with_columns(polars.Series("category", [str(row.get(by, "")) for row in rows]))
 
 
@@ -170,7 +178,9 @@ def _slice(name: str, frame: polars.DataFrame, *, tests: int) -> Slice:
         loss=share(loss, clusters=clusters, level=LEVEL),
         net=net,
         preference=mean(judged["preference"].to_numpy(), clusters=clusters, level=LEVEL, bounds=(0.0, 1.0)),
-        flips=share((~judged["consistent"].fill_null(value=False)).to_numpy().astype(float), clusters=clusters, level=LEVEL),
+        flips=share(
+            (~judged["consistent"].fill_null(value=False)).to_numpy().astype(float), clusters=clusters, level=LEVEL
+        ),
         first_place=_first_place(judged),
         length_ratio=_length_ratio(frame),
         net_bounds=((float(sign.sum()) - invalid) / total, (float(sign.sum()) + invalid) / total),
@@ -233,7 +243,9 @@ def _accuracy(rows: polars.DataFrame, side: Any) -> Estimate | None:
     return mean(hits, clusters=clusters, level=LEVEL, bounds=(0.0, 1.0))
 
 
-def _caveats(header: Mapping[str, Any], overall: Slice, categories: Sequence[Slice], worth: JudgeWorth | None) -> list[Caveat]:
+def _caveats(
+    header: Mapping[str, Any], overall: Slice, categories: Sequence[Slice], worth: JudgeWorth | None
+) -> list[Caveat]:
     found: list[Caveat] = []
 
     def add(kind: str, text: str) -> None:
@@ -241,7 +253,10 @@ def _caveats(header: Mapping[str, Any], overall: Slice, categories: Sequence[Sli
 
     if header.get("judge_notice"):
         add("judge", str(header["judge_notice"]))
-    add("uncalibrated", "The rates are on the judge's scale: no human labels of this run correct them, so they are no human win rate.")
+    add(
+        "uncalibrated",
+        "The rates are on the judge's scale: no human labels of this run correct them, so they are no human win rate.",
+    )
     if worth is not None and not worth.skilled:
         add(
             "no_skill",
@@ -252,18 +267,38 @@ def _caveats(header: Mapping[str, Any], overall: Slice, categories: Sequence[Sli
     if overall.flips is not None and overall.flips.value > _FLIP_LIMIT:
         add("flips", f"{overall.flips.value:.0%} of the pairs get another verdict when the answers change places.")
     if overall.first_place is not None and abs(overall.first_place.value - 0.5) > _FIRST_LIMIT:
-        add("position", f"{overall.first_place.value:.0%} of the decisive verdicts go to the answer shown first; the swap averages that out.")
+        add(
+            "position",
+            f"{overall.first_place.value:.0%} of the decisive verdicts go to the answer shown first; the swap "
+            "averages that out.",
+        )
     ratio = overall.length_ratio
     if ratio is not None and abs(np.log(ratio.value)) > np.log(1 + _LENGTH_LIMIT):
         more = "longer" if ratio.value > 1 else "shorter"
-        add("length", f"The candidate's answers are {abs(ratio.value - 1):.0%} {more}; nothing here separates length from quality.")
+        add(
+            "length",
+            f"The candidate's answers are {abs(ratio.value - 1):.0%} {more}; nothing here separates length from "
+            "quality.",
+        )
     if overall.invalid:
         low, high = overall.net_bounds
-        add("invalid", f"{overall.invalid} of {overall.n} comparisons are invalid; the net win rate lies between {100 * low:+.1f} and {100 * high:+.1f} pp whatever they were.")
+        add(
+            "invalid",
+            f"{overall.invalid} of {overall.n} comparisons are invalid; the net win rate lies between "
+            f"{100 * low:+.1f} and {100 * high:+.1f} pp whatever they were.",
+        )
     left = header["evalset"]["left_out"]
     if left:
-        add("left_out", f"{sum(left.values())} rows of the eval set were left out: " + ", ".join(f"{n} {kind}" for kind, n in left.items()) + ".")
+        add(
+            "left_out",
+            f"{sum(left.values())} rows of the eval set were left out: "
+            + ", ".join(f"{n} {kind}" for kind, n in left.items())
+            + ".",
+        )
     small = sum(part.judged < _SMALL for part in categories)
     if small:
-        add("small", f"{small} of {len(categories)} categories have fewer than {_SMALL} judged pairs; read them as hints.")
+        add(
+            "small",
+            f"{small} of {len(categories)} categories have fewer than {_SMALL} judged pairs; read them as hints.",
+        )
     return found

@@ -2,8 +2,8 @@
 
 >>> import judge
 >>> from judge.testing import ScriptedBackend, prefer_longer
->>> judge.compare("Say hi.", candidate="Hello there!", baseline="Hi.", judge=ScriptedBackend(prefer_longer)).outcome.value
-'win'
+>>> judge.compare("Say hi.", candidate="Hello there!", baseline="Hi.",
+judge=ScriptedBackend(prefer_longer)).outcome.value 'win'
 """
 
 from __future__ import annotations

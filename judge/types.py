@@ -126,9 +126,10 @@ class Labels:
 class Ask:
     """One blind prompt in one order.
 
-    ``system`` and ``user`` are the rendered prompt. ``question``, ``first`` and ``second`` are the same material unfenced,
-    for judges that score likelihoods instead of reading a prompt. ``pair_id`` and ``order`` are the envelope: no backend
-    that renders a prompt may show them. ``key`` is the identity of the judgement (hex digest); equal keys are one judgement.
+    ``system`` and ``user`` are the rendered prompt. ``question``, ``first`` and ``second`` are the same material
+    unfenced, for judges that score likelihoods instead of reading a prompt. ``pair_id`` and ``order`` are the envelope:
+    no backend that renders a prompt may show them. ``key`` is the identity of the judgement (hex digest); equal keys
+    are one judgement.
     """
 
     key: str
@@ -156,9 +157,9 @@ class Usage:
 class Reply:
     """One raw answer of a judge.
 
-    ``probs`` are P(first is better), P(tie), P(second is better) read from label probabilities, or ``None`` where the judge
-    gives text only. ``score`` holds judge-specific raw numbers kept for later analysis. ``flags`` say what was done to the
-    input (``truncated``) or is missing (``no_logprobs``).
+    ``probs`` are P(first is better), P(tie), P(second is better) read from label probabilities, or ``None`` where the
+    judge gives text only. ``score`` holds judge-specific raw numbers kept for later analysis. ``flags`` say what was
+    done to the input (``truncated``) or is missing (``no_logprobs``).
     """
 
     text: str = ""
@@ -196,17 +197,19 @@ class JudgeId:
     decoding: str = ""
 
     def __str__(self) -> str:
-        return "@".join(part for part in (self.name, self.revision) if part) + (f"[{self.decoding}]" if self.decoding else "")
+        return "@".join(part for part in (self.name, self.revision) if part) + (
+            f"[{self.decoding}]" if self.decoding else ""
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
     """Both orders of one pair settled.
 
-    ``preference`` is P(win) + P(tie)/2 averaged over both orders, in [0, 1] from the candidate's side. ``consistent`` says
-    whether both orders named the same outcome. ``confidence`` is max(preference, 1 - preference): the judge's own, uncalibrated;
-    ``calibrated`` is the same on the human scale where a calibration was given. An invalid comparison has a reason and no numbers.
-    ``cost`` is in US dollars, ``None`` where a price is unknown.
+    ``preference`` is P(win) + P(tie)/2 averaged over both orders, in [0, 1] from the candidate's side. ``consistent``
+    says whether both orders named the same outcome. ``confidence`` is max(preference, 1 - preference): the judge's own,
+    uncalibrated; ``calibrated`` is the same on the human scale where a calibration was given. An invalid comparison has
+    a reason and no numbers. ``cost`` is in US dollars, ``None`` where a price is unknown.
     """
 
     pair_id: str

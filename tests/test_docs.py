@@ -87,7 +87,9 @@ def test_every_judge_command_of_the_readme_runs(tmp_path: Path, shell: dict[str,
 @pytest.mark.parametrize("code", [block for kind, block in BLOCKS if kind == "python"])
 def test_every_python_block_of_the_readme_runs(code: str, tmp_path: Path, shell: dict[str, str]) -> None:
     """The README's Python runs as it stands and prints a verdict."""
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=shell, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=shell, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert re.match(r"(win|tie|loss) \d\.\d+ (True|False) ", done.stdout)
 
@@ -112,7 +114,13 @@ def test_every_make_command_of_the_readme_exists() -> None:
 def test_the_demo_output_in_the_readme_is_the_demo_s(tmp_path: Path) -> None:
     """The README shows what the demo prints, apart from the run's id (JUDGE_WRITE_GOLDEN=1 writes it)."""
     env = {**os.environ, "PYTHONPATH": str(REPO), "JUDGE_HOME": str(tmp_path)}
-    done = subprocess.run([sys.executable, "-c", "from judge.cli import main; main()", "demo"], env=env, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", "from judge.cli import main; main()", "demo"],
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     shown = "```text\n" + re.sub(r"r-[0-9a-f]{6}", "r-1a2b3c", done.stdout).rstrip() + "\n```"
     wanted = re.sub(r"(?s)<!-- demo -->.*<!-- /demo -->", lambda _: f"<!-- demo -->\n{shown}\n<!-- /demo -->", README)

@@ -18,7 +18,12 @@ def test_compare_judges_one_pair_in_both_orders() -> None:
     """One call gives outcome, preference, per-order verdicts, consistency, confidence and the rubric's ref."""
     backend = ScriptedBackend(prefer_longer)
     result = judge.compare("q", candidate="a longer answer", baseline="short", rubric="helpfulness@1", judge=backend)
-    assert (result.outcome, result.consistent, str(result.rubric), len(backend.asked)) == (Outcome.WIN, True, "helpfulness@1", 2)
+    assert (result.outcome, result.consistent, str(result.rubric), len(backend.asked)) == (
+        Outcome.WIN,
+        True,
+        "helpfulness@1",
+        2,
+    )
     assert result.preference == result.confidence == pytest.approx(16 / 22)
     assert [verdict.outcome for verdict in result.verdicts] == [Outcome.WIN, Outcome.WIN]
 
@@ -104,7 +109,19 @@ def test_the_public_names_are_what_is_listed() -> None:
 
 def test_importing_the_package_loads_nothing_heavy() -> None:
     """import judge leaves pydantic, duckdb, polars, numpy, aiohttp and every model library unloaded."""
-    heavy = ["pydantic", "duckdb", "polars", "numpy", "aiohttp", "torch", "transformers", "litellm", "openai", "scipy", "streamlit"]
+    heavy = [
+        "pydantic",
+        "duckdb",
+        "polars",
+        "numpy",
+        "aiohttp",
+        "torch",
+        "transformers",
+        "litellm",
+        "openai",
+        "scipy",
+        "streamlit",
+    ]
     code = f"import sys, judge; print([name for name in {heavy} if name in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"

@@ -69,7 +69,10 @@ def test_scripted_judges_satisfy_the_interface() -> None:
     """The public scripted judge is a Backend and answers by its function."""
     backend = ScriptedBackend(prefer_longer)
     assert isinstance(backend, Backend)
-    assert [reply.probs for reply in answers(backend)] == [(pytest.approx(7 / 13), 0.0, pytest.approx(6 / 13)), (pytest.approx(6 / 13), 0.0, pytest.approx(7 / 13))]
+    assert [reply.probs for reply in answers(backend)] == [
+        (pytest.approx(7 / 13), 0.0, pytest.approx(6 / 13)),
+        (pytest.approx(6 / 13), 0.0, pytest.approx(7 / 13)),
+    ]
 
 
 def recorded(path: Path, *rows: dict[str, Any]) -> str:
@@ -82,7 +85,9 @@ def verdict(order: str, said: str | None, **more: Any) -> dict[str, Any]:
 
 
 def test_recorded_verdicts_are_turned_to_their_place(tmp_path: Path) -> None:
-    """A verdict in terms of the unswapped pair becomes the place it had in the prompt, and comes back as the same outcome."""
+    """A verdict in terms of the unswapped pair becomes the place it had in the prompt, and comes back as the same
+    outcome.
+    """
     backend = open_backend(recorded(tmp_path / "v.jsonl", verdict("ab", "A"), verdict("ba", "A")), ENV)
     given = answers(backend)
     assert [reply.probs for reply in given] == [(1.0, 0.0, 0.0), (0.0, 0.0, 1.0)]
@@ -97,19 +102,26 @@ def test_recorded_probabilities_and_gaps_are_kept(tmp_path: Path) -> None:
     assert first.probs == (0.25, 0.0, 0.75)
     assert protocol.read(asks_for(backend)[1], second).invalid is InvalidReason.MISSING
     unread = open_backend(recorded(tmp_path / "w.jsonl", verdict("ab", None), verdict("ba", "tie")), ENV)
-    assert [protocol.read(ask, reply).invalid for ask, reply in zip(asks_for(unread), answers(unread), strict=True)] == [InvalidReason.UNPARSED, None]
+    assert [
+        protocol.read(ask, reply).invalid for ask, reply in zip(asks_for(unread), answers(unread), strict=True)
+    ] == [InvalidReason.UNPARSED, None]
 
 
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([verdict("ab", "A"), verdict("ab", "A", judge="k")], r"holds 2 judges; choose one with \?judge=NAME; there are j, k"),
+        (
+            [verdict("ab", "A"), verdict("ab", "A", judge="k")],
+            r"holds 2 judges; choose one with \?judge=NAME; there are j, k",
+        ),
         ([verdict("ab", "A"), verdict("ab", "B")], "a second, different verdict"),
         ([verdict("xy", "A")], "v.jsonl:1: a recorded verdict needs"),
         ([verdict("ab", "C")], "verdict 'C'; use A, B, tie or null"),
     ],
 )
-def test_recorded_files_that_cannot_be_replayed_are_refused(tmp_path: Path, rows: list[dict[str, Any]], message: str) -> None:
+def test_recorded_files_that_cannot_be_replayed_are_refused(
+    tmp_path: Path, rows: list[dict[str, Any]], message: str
+) -> None:
     """Several judges, contradictions and malformed rows are named with their line."""
     with pytest.raises(InputError, match=message):
         open_backend(recorded(tmp_path / "v.jsonl", *rows), ENV)
@@ -127,7 +139,9 @@ LABELS = Labels("K", "R", "TIE")
         ([("R", 1.0)], (0.0, 0.0, 1.0)),
     ],
 )
-def test_label_probabilities_are_read_from_the_first_token(top: list[tuple[str, float]], wanted: tuple[float, ...] | None) -> None:
+def test_label_probabilities_are_read_from_the_first_token(
+    top: list[tuple[str, float]], wanted: tuple[float, ...] | None
+) -> None:
     """Spellings of a label add up, the rest is normalised away, and too little mass is no distribution."""
     import math
 
@@ -137,7 +151,9 @@ def test_label_probabilities_are_read_from_the_first_token(top: list[tuple[str, 
 
 
 class _Server(BaseHTTPRequestHandler):
-    """Answers chat completions by the script of the test: a list of (status, headers, body) taken in turn, the last one for ever."""
+    """Answers chat completions by the script of the test: a list of (status, headers, body) taken in turn, the last
+    one for ever.
+    """
 
     script: ClassVar[list[tuple[int, dict[str, str], Any]]] = []
     seen: ClassVar[list[dict[str, Any]]] = []
@@ -181,10 +197,23 @@ def chat(label_place: str = "first", *, logprobs: bool = True, **choice: Any) ->
     def answer(body: dict[str, Any]) -> dict[str, Any]:
         first, second, tie = body["messages"][1]["content"].rsplit("exactly one of: ", 1)[1].rstrip(".").split(", ")
         label = {"first": first, "second": second, "tie": tie}[label_place]
-        top = [{"token": label, "logprob": -0.105361}, {"token": second if label != second else first, "logprob": -2.302585}]
+        top = [
+            {"token": label, "logprob": -0.105361},
+            {"token": second if label != second else first, "logprob": -2.302585},
+        ]
         content = [{"token": label, "logprob": -0.105361, "top_logprobs": top}]
-        made = {"message": {"content": label}, "finish_reason": "stop", "logprobs": {"content": content} if logprobs else None, **choice}
-        return {"model": "served", "system_fingerprint": "fp1", "choices": [made], "usage": {"prompt_tokens": 100, "completion_tokens": 1}}
+        made = {
+            "message": {"content": label},
+            "finish_reason": "stop",
+            "logprobs": {"content": content} if logprobs else None,
+            **choice,
+        }
+        return {
+            "model": "served",
+            "system_fingerprint": "fp1",
+            "choices": [made],
+            "usage": {"prompt_tokens": 100, "completion_tokens": 1},
+        }
 
     return answer
 
@@ -198,8 +227,15 @@ def test_a_verdict_comes_from_label_probabilities(server: type[_Server]) -> None
     server.script = [(200, {}, chat("first"))]
     replies = answers(remote(server))
     assert [reply.probs for reply in replies] == [(pytest.approx(0.9, abs=1e-5), 0.0, pytest.approx(0.1, abs=1e-5))] * 2
-    assert (replies[0].model, replies[0].fingerprint, replies[0].usage.prompt_tokens, replies[0].flags) == ("served", "fp1", 100, ())
-    assert [(seen["path"], seen["logprobs"], seen["temperature"]) for seen in server.seen] == [("/v1/chat/completions", True, 0)] * 2
+    assert (replies[0].model, replies[0].fingerprint, replies[0].usage.prompt_tokens, replies[0].flags) == (
+        "served",
+        "fp1",
+        100,
+        (),
+    )
+    assert [(seen["path"], seen["logprobs"], seen["temperature"]) for seen in server.seen] == [
+        ("/v1/chat/completions", True, 0)
+    ] * 2
 
 
 def test_missing_log_probabilities_are_recorded_and_the_text_is_read(server: type[_Server]) -> None:
@@ -219,9 +255,7 @@ def test_a_passing_fault_is_retried(server: type[_Server], status: int) -> None:
     assert len(server.seen) == 3
 
 
-@pytest.mark.parametrize(
-    ("status", "body"), [(500, {"error": "x"}), (200, b"<html>oops"), (400, {"error": "bad"})]
-)
+@pytest.mark.parametrize(("status", "body"), [(500, {"error": "x"}), (200, b"<html>oops"), (400, {"error": "bad"})])
 def test_a_lasting_fault_is_an_error_reply(server: type[_Server], status: int, body: Any) -> None:
     """After the retries the reply carries the error; the comparison is invalid, not lost."""
     server.script = [(status, {"Retry-After": "0"}, body)]
@@ -238,7 +272,10 @@ def test_a_lasting_fault_is_an_error_reply(server: type[_Server], status: int, b
         ({"choices": [{"message": {"content": None}, "finish_reason": "stop"}]}, InvalidReason.EMPTY),
         ({"choices": [{"message": {"content": ""}, "finish_reason": "length"}]}, InvalidReason.LENGTH),
         ({"choices": [{"message": {"content": ""}, "finish_reason": "content_filter"}]}, InvalidReason.CONTENT_FILTER),
-        ({"choices": [{"message": {"refusal": "I'm sorry, I can't help."}, "finish_reason": "stop"}]}, InvalidReason.REFUSAL),
+        (
+            {"choices": [{"message": {"refusal": "I'm sorry, I can't help."}, "finish_reason": "stop"}]},
+            InvalidReason.REFUSAL,
+        ),
         ({}, InvalidReason.EMPTY),
     ],
 )
@@ -246,7 +283,9 @@ def test_odd_completions_are_invalid_with_their_reason(server: type[_Server], bo
     """Empty, cut, filtered and refused replies are not votes."""
     server.script = [(200, {}, body)]
     backend = remote(server)
-    assert {protocol.read(ask, reply).invalid for ask, reply in zip(asks_for(backend), answers(backend), strict=True)} == {reason}
+    assert {
+        protocol.read(ask, reply).invalid for ask, reply in zip(asks_for(backend), answers(backend), strict=True)
+    } == {reason}
 
 
 def test_a_wrong_key_stops_at_once(server: type[_Server]) -> None:

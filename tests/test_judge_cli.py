@@ -17,12 +17,19 @@ import pytest
 REPO = Path(__file__).parent.parent
 
 
-def judge(*args: str, home: Path | None = None, stdin: bytes | None = None, **env: str) -> subprocess.CompletedProcess[str]:
+def judge(
+    *args: str, home: Path | None = None, stdin: bytes | None = None, **env: str
+) -> subprocess.CompletedProcess[str]:
     """Run the command line in its own process; stderr must never show a traceback or a native library's complaints."""
     environment = {**os.environ, "PYTHONPATH": str(REPO), **({"JUDGE_HOME": str(home)} if home else {}), **env}
     code = "from judge.cli import main; main()"
     done = subprocess.run(
-        [sys.executable, "-c", code, *args], capture_output=True, input=stdin, env=environment, check=False, cwd=home.parent if home else None
+        [sys.executable, "-c", code, *args],
+        capture_output=True,
+        input=stdin,
+        env=environment,
+        check=False,
+        cwd=home.parent if home else None,
     )
     out = subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
     assert "Traceback" not in out.stderr, out.stderr
@@ -37,7 +44,15 @@ def home(tmp_path: Path) -> Path:
 
 def evalset(path: Path, rows: int = 12) -> Path:
     lines = [
-        {"id": f"p{n}", "prompt": f"Q{n}?", "category": "ab"[n % 2], "candidate": "c" * (n + 1), "baseline": "bbbb", "label": "win" if n > 3 else "loss", "metadata": {"risk": "high" if n % 3 else "low"}}
+        {
+            "id": f"p{n}",
+            "prompt": f"Q{n}?",
+            "category": "ab"[n % 2],
+            "candidate": "c" * (n + 1),
+            "baseline": "bbbb",
+            "label": "win" if n > 3 else "loss",
+            "metadata": {"risk": "high" if n % 3 else "low"},
+        }
         for n in range(rows)
     ]
     path.write_bytes(b"\n".join(map(orjson.dumps, lines)))
@@ -176,14 +191,17 @@ def test_ctrl_c_exits_130_and_resume_finishes(home: Path, tmp_path: Path) -> Non
     httpd = ThreadingHTTPServer(("127.0.0.1", 0), Slow)
     thread = threading.Thread(target=httpd.serve_forever, daemon=True)
     thread.start()
+    path = evalset(tmp_path / "e.jsonl", 60)
     spec = f"openai:m?base_url=http://127.0.0.1:{httpd.server_port}/v1&concurrency=1"
     environment = {**os.environ, "PYTHONPATH": str(REPO), "JUDGE_HOME": str(home)}
     child = subprocess.Popen(
-        [sys.executable, "-c", "from judge.cli import main; main()", "run", str(evalset(tmp_path / "e.jsonl", 60)), "-j", spec],
+        [sys.executable, "-c", "from judge.cli import main; main()", "run", str(path), "-j", spec],
         env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
     )  # fmt: skip
     deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and not any(b'"t":"reply"' in path.read_bytes() for path in home.glob("runs/*.jsonl")):
+    while time.monotonic() < deadline and not any(
+        b'"t":"reply"' in path.read_bytes() for path in home.glob("runs/*.jsonl")
+    ):
         time.sleep(0.02)
     child.send_signal(signal.SIGINT)
     _, stderr = child.communicate(timeout=60)
@@ -224,7 +242,9 @@ def test_doctor_speaks_json(home: Path) -> None:
 
 def test_nothing_colours_a_pipe(home: Path, tmp_path: Path) -> None:
     """Off a terminal there is not one escape byte, even where FORCE_COLOR asks."""
-    done = judge("run", str(evalset(tmp_path / "e.jsonl")), "-j", "scripted:longer", home=home, FORCE_COLOR="1", NO_COLOR="1")
+    done = judge(
+        "run", str(evalset(tmp_path / "e.jsonl")), "-j", "scripted:longer", home=home, FORCE_COLOR="1", NO_COLOR="1"
+    )
     assert "\x1b" not in done.stdout + done.stderr
     assert "\r" not in done.stdout + done.stderr
 
@@ -232,7 +252,9 @@ def test_nothing_colours_a_pipe(home: Path, tmp_path: Path) -> None:
 def test_hostile_text_cannot_steer_the_terminal(home: Path, tmp_path: Path) -> None:
     """Control characters in categories and file names come out visible."""
     path = tmp_path / "e.jsonl"
-    path.write_bytes(orjson.dumps({"prompt": "q", "candidate": "a", "baseline": "b", "category": "\x1b]0;owned\x07\u202e"}))
+    path.write_bytes(
+        orjson.dumps({"prompt": "q", "candidate": "a", "baseline": "b", "category": "\x1b]0;owned\x07\u202e"})
+    )
     done = judge("run", str(path), "-j", "scripted", home=home)
     assert "\x1b" not in done.stdout and "\x07" not in done.stdout and "\u202e" not in done.stdout
     assert "<U+001B>" in done.stdout
@@ -251,10 +273,31 @@ def test_demo_runs_offline_with_a_scripted_judge(home: Path) -> None:
 
 def test_help_loads_nothing_heavy() -> None:
     """judge --help imports click and little else."""
-    heavy = ["pydantic", "duckdb", "polars", "numpy", "aiohttp", "torch", "transformers", "litellm", "openai", "scipy", "sklearn", "streamlit", "jinja2", "asyncio"]
+    heavy = [
+        "pydantic",
+        "duckdb",
+        "polars",
+        "numpy",
+        "aiohttp",
+        "torch",
+        "transformers",
+        "litellm",
+        "openai",
+        "scipy",
+        "sklearn",
+        "streamlit",
+        "jinja2",
+        "asyncio",
+    ]
     code = (
         "import sys; from judge.cli import _run; _run(['--help']); "
         f"print([name for name in {heavy} if name in sys.modules], file=sys.stderr)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env={**os.environ, "PYTHONPATH": str(REPO)})
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(REPO)},
+    )
     assert done.stderr.strip() == "[]"

@@ -30,7 +30,7 @@ def only(found: EvalSet) -> Pair:
 @pytest.mark.parametrize("suffix", ["jsonl", "json", "csv", "parquet"])
 def test_the_same_set_in_any_format_has_the_same_digest(tmp_path: Path, suffix: str) -> None:
     """JSONL, JSON, CSV and Parquet of the same rows are the same eval set."""
-    rows = [row("1", category="x"), row("2", category="y, \"z\"\nw")]
+    rows = [row("1", category="x"), row("2", category='y, "z"\nw')]
     plain = open_evalset(jsonl(tmp_path / "a.jsonl", *rows))
     path = tmp_path / f"b.{suffix}"
     frame = polars.DataFrame(rows)
@@ -58,20 +58,35 @@ def test_rich_rows_keep_everything(tmp_path: Path) -> None:
             "tags": ["t"],
             "metadata": {"risk": "high"},
             "label": "candidate",
-            "candidate": {"text": "new", "model": "m2", "latency_ms": 12.5, "tokens": 3, "cost": 0.001, "tool_calls": [{"name": "f"}]},
+            "candidate": {
+                "text": "new",
+                "model": "m2",
+                "latency_ms": 12.5,
+                "tokens": 3,
+                "cost": 0.001,
+                "tool_calls": [{"name": "f"}],
+            },
             "baseline": {"messages": [{"role": "assistant", "content": "old"}]},
         },
     )
     pair = only(open_evalset(path))
     assert pair.item.messages == (Message("user", "hello"),)
     assert (pair.item.prompt, pair.item.context, pair.item.reference) == ("hello", ("c1", "c2"), "ref")
-    assert (pair.candidate.model, pair.candidate.latency_ms, pair.candidate.tokens, pair.candidate.cost) == ("m2", 12.5, 3, 0.001)
+    assert (pair.candidate.model, pair.candidate.latency_ms, pair.candidate.tokens, pair.candidate.cost) == (
+        "m2",
+        12.5,
+        3,
+        0.001,
+    )
     assert (pair.baseline.text, pair.label, pair.item.metadata["risk"]) == ("old", Outcome.WIN, "high")
 
 
 def test_gold_shaped_rows_are_understood_as_they_are(tmp_path: Path) -> None:
     """response_a plays the candidate; A, B and tie become its outcomes."""
-    path = jsonl(tmp_path / "a.jsonl", {"id": "1", "prompt": "q", "response_a": "x", "response_b": "y", "label": "B", "annotators": ["B"], "meta": {}})
+    path = jsonl(
+        tmp_path / "a.jsonl",
+        {"id": "1", "prompt": "q", "response_a": "x", "response_b": "y", "label": "B", "annotators": ["B"], "meta": {}},
+    )
     pair = only(open_evalset(path))
     assert (pair.candidate.text, pair.baseline.text, pair.label) == ("x", "y", Outcome.LOSS)
 
@@ -89,7 +104,9 @@ def test_answer_files_are_joined_on_id(tmp_path: Path, suffix: str) -> None:
         else:
             polars.DataFrame(rows).write_csv(sides[side])
     found = open_evalset(prompts, **sides)
-    assert [(pair.id, pair.candidate.text, pair.baseline.text) for pair in found.pairs()] == [(n, f"new {n}", f"old {n}") for n in "123"]
+    assert [(pair.id, pair.candidate.text, pair.baseline.text) for pair in found.pairs()] == [
+        (n, f"new {n}", f"old {n}") for n in "123"
+    ]
 
 
 def test_columns_can_be_named(tmp_path: Path) -> None:
@@ -128,7 +145,9 @@ BAD = [
 
 @pytest.mark.parametrize(("bad", "kind", "reason"), BAD)
 def test_a_row_that_cannot_be_judged_is_named_not_dropped(tmp_path: Path, bad: bytes, kind: str, reason: str) -> None:
-    """By default a bad row stops with its line and reason; with skip_bad the rest is judged and the row stays counted."""
+    """By default a bad row stops with its line and reason; with skip_bad the rest is judged and the row stays
+    counted.
+    """
     path = jsonl(tmp_path / "a.jsonl", row("1"), bad)
     with pytest.raises(InputError, match="1 row cannot be judged") as caught:
         open_evalset(path)
@@ -141,8 +160,16 @@ def test_a_row_that_cannot_be_judged_is_named_not_dropped(tmp_path: Path, bad: b
 
 def test_unmatched_answers_are_listed_from_both_sides(tmp_path: Path) -> None:
     """An id without an answer, and an answer without a prompt, are both reported with file and line."""
-    prompts = jsonl(tmp_path / "p.jsonl", {"id": "1", "prompt": "q", "baseline": "b"}, {"id": "2", "prompt": "q", "baseline": "b"})
-    answers = jsonl(tmp_path / "c.jsonl", {"id": "1", "text": "a"}, {"id": "9", "text": "a"}, {"text": "a"}, {"id": "1", "text": "b"})
+    prompts = jsonl(
+        tmp_path / "p.jsonl", {"id": "1", "prompt": "q", "baseline": "b"}, {"id": "2", "prompt": "q", "baseline": "b"}
+    )
+    answers = jsonl(
+        tmp_path / "c.jsonl",
+        {"id": "1", "text": "a"},
+        {"id": "9", "text": "a"},
+        {"text": "a"},
+        {"id": "1", "text": "b"},
+    )
     found = open_evalset(prompts, candidate=answers, skip_bad=True)
     assert sorted((problem.kind, Path(problem.file).name, problem.line) for problem in found.problems) == [
         ("duplicate", "c.jsonl", 4),
@@ -178,7 +205,9 @@ def test_only_bad_rows_are_refused_even_when_skipping(tmp_path: Path) -> None:
         ("a.csv", b"id,prompt,candidate,baseline\n1,q,\xff,b\n", "a.csv:2: not UTF-8"),
     ],
 )
-def test_a_file_that_cannot_be_read_is_one_clear_error(tmp_path: Path, name: str, content: bytes | None, message: str) -> None:
+def test_a_file_that_cannot_be_read_is_one_clear_error(
+    tmp_path: Path, name: str, content: bytes | None, message: str
+) -> None:
     """The error names the file, the place and the reason."""
     if content is not None:
         (tmp_path / name).write_bytes(content)

@@ -18,7 +18,13 @@ from judge.testing import sample_pair
 from judge.types import Answer, Item, Message, Outcome, Pair, Reply, Usage
 
 words = st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=20)
-answers = st.builds(Answer, words, model=st.none() | words.filter(bool), tokens=st.none() | st.integers(0, 9), tool_calls=st.just(({"name": "f"},)))
+answers = st.builds(
+    Answer,
+    words,
+    model=st.none() | words.filter(bool),
+    tokens=st.none() | st.integers(0, 9),
+    tool_calls=st.just(({"name": "f"},)),
+)
 items = st.builds(
     Item,
     words,
@@ -68,7 +74,7 @@ def test_a_torn_tail_is_reported_and_cut(tmp_path: Path) -> None:
     """A half-written last line is left out on reading, cut on opening, and the rest stays whole."""
     path = written(tmp_path / "r.jsonl")
     whole = path.read_bytes()
-    path.write_bytes(whole + b"0123abcd {\"t\": \"rep")
+    path.write_bytes(whole + b'0123abcd {"t": "rep')
     assert journal.scan(path).torn_bytes == 20 - 1
     assert len(list(journal.records(path))) == 6
     with Journal(path) as opened:
@@ -78,7 +84,9 @@ def test_a_torn_tail_is_reported_and_cut(tmp_path: Path) -> None:
 
 
 def test_every_cut_and_every_flipped_bit_is_detected_or_recovered(tmp_path: Path) -> None:
-    """After a cut anywhere the whole lines before it are read; a flipped bit is an error, or costs the torn tail only."""
+    """After a cut anywhere the whole lines before it are read; a flipped bit is an error, or costs the torn tail
+    only.
+    """
     path = written(tmp_path / "r.jsonl")
     whole = path.read_bytes()
     records = list(journal.records(path))

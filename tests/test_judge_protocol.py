@@ -8,13 +8,26 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import rubrics
 from hypothesis import given
 from hypothesis import strategies as st
 
+import rubrics
 from judge import protocol
 from judge.testing import sample_pair, sample_rubric
-from judge.types import Answer, Ask, Comparison, InvalidReason, Item, JudgeId, Message, Order, Outcome, Pair, Reply, Usage
+from judge.types import (
+    Answer,
+    Ask,
+    Comparison,
+    InvalidReason,
+    Item,
+    JudgeId,
+    Message,
+    Order,
+    Outcome,
+    Pair,
+    Reply,
+    Usage,
+)
 
 JUDGE = JudgeId("test")
 RUBRIC = sample_rubric()
@@ -48,7 +61,14 @@ def test_labels_differ_between_pairs() -> None:
 
 def test_nothing_about_the_source_reaches_the_prompt() -> None:
     """Model names, ids, categories, tags and metadata are absent from every rendered byte."""
-    item = Item("Q?", category="CANARY1", tags=("CANARY2",), metadata={"k": "CANARY3"}, reference="CANARY4", context=("CANARY5",))
+    item = Item(
+        "Q?",
+        category="CANARY1",
+        tags=("CANARY2",),
+        metadata={"k": "CANARY3"},
+        reference="CANARY4",
+        context=("CANARY5",),
+    )
     pair = Pair("CANARY6", item, Answer("one", model="CANARY7"), Answer("two", model="CANARY8"), label=Outcome.WIN)
     for ask in protocol.plan(pair, RUBRIC, JUDGE):
         assert "CANARY" not in ask.system + ask.user
@@ -95,7 +115,9 @@ def test_swapping_the_sides_asks_the_same_prompts(a: str, b: str, repeat: int) -
     """Candidate and baseline exchanged give the same two prompts and keys, with the orders exchanged (M1, M7)."""
     pair = sample_pair(candidate=a, baseline=b)
     there = {(ask.key, ask.user) for ask in protocol.plan(pair, RUBRIC, JUDGE, repeat=repeat)}
-    back = {(ask.key, ask.user) for ask in protocol.plan(replace(swapped(pair), id="other"), RUBRIC, JUDGE, repeat=repeat)}
+    back = {
+        (ask.key, ask.user) for ask in protocol.plan(replace(swapped(pair), id="other"), RUBRIC, JUDGE, repeat=repeat)
+    }
     assert there == back
 
 
@@ -136,7 +158,9 @@ def ask_of(order: Order = Order.CANDIDATE_FIRST) -> Ask:
 
 
 @pytest.mark.parametrize("order", list(Order))
-@pytest.mark.parametrize("form", ["{}", "**{}**", " {}.\n", '{{"verdict": "{}"}}', '{{"rationale": "r", "verdict": "{}"}}'])
+@pytest.mark.parametrize(
+    "form", ["{}", "**{}**", " {}.\n", '{{"verdict": "{}"}}', '{{"rationale": "r", "verdict": "{}"}}']
+)
 def test_a_label_alone_or_in_json_is_read(order: Order, form: str) -> None:
     """One label, bare or as the JSON verdict, names the place; the order turns it to the candidate's side."""
     ask = ask_of(order)
@@ -171,7 +195,9 @@ def test_anything_unclear_is_invalid_with_its_reason(text: str, finish: str, rea
     assert (None, reason) == (verdict.outcome, verdict.invalid)
 
 
-@pytest.mark.parametrize("probs", [(float("nan"), 0.0, 1.0), (float("inf"), 0.0, 0.0), (-0.1, 0.0, 1.1), (0.5, 0.0, 0.4)])
+@pytest.mark.parametrize(
+    "probs", [(float("nan"), 0.0, 1.0), (float("inf"), 0.0, 0.0), (-0.1, 0.0, 1.1), (0.5, 0.0, 0.4)]
+)
 def test_probabilities_that_are_none_are_invalid(probs: tuple[float, float, float]) -> None:
     """Label probabilities must be finite, non-negative and sum to 1."""
     assert protocol.read(ask_of(), Reply(probs=probs)).invalid is InvalidReason.NOT_FINITE
@@ -229,15 +255,24 @@ def _golden_pair() -> Pair:
         context=("The tower is 81 metres tall.", "Work on the tower ended in 1931."),
         reference="81 metres; 1931.",
     )
-    return Pair("golden", item, Answer("It is 81 metres tall and was finished in 1931."), Answer("It is very tall.\nNobody knows."))
+    return Pair(
+        "golden",
+        item,
+        Answer("It is 81 metres tall and was finished in 1931."),
+        Answer("It is very tall.\nNobody knows."),
+    )
 
 
 @pytest.mark.parametrize("name", [f"{name}@{number}" for name in rubrics.names() for number in rubrics.versions(name)])
 def test_the_rendered_prompt_of_every_released_rubric_is_frozen(name: str) -> None:
-    """Each released rubric renders to its golden file; a change needs a new template version (JUDGE_WRITE_GOLDEN=1 writes)."""
+    """Each released rubric renders to its golden file; a change needs a new template version (JUDGE_WRITE_GOLDEN=1
+    writes).
+    """
     ask = protocol.plan(_golden_pair(), rubrics.load(name), JudgeId("golden"))[0]
     rendered = f"{ask.system}\n\n--- user ---\n\n{ask.user}\n"
     path = GOLDEN / f"prompt_{name.replace('@', '_v')}.txt"
     if os.environ.get("JUDGE_WRITE_GOLDEN"):
         path.write_text(rendered, encoding="utf-8")
-    assert path.read_text(encoding="utf-8") == rendered, f"{path.name}: the prompt changed; raise protocol.TEMPLATE and write it anew"
+    assert path.read_text(encoding="utf-8") == rendered, (
+        f"{path.name}: the prompt changed; raise protocol.TEMPLATE and write it anew"
+    )

@@ -40,21 +40,40 @@ HEADER = {
 }
 
 
+_CHANCE: dict[str | None, tuple[float, ...]] = {"win": (1, 0, 0), "tie": (0, 1, 0), "loss": (0, 0, 1), None: ()}
+_PLAIN: dict[str, object] = {
+    "repeat": 0,
+    "category": "a",
+    "metadata": "{}",
+    "label": None,
+    "confidence": 1.0,
+    "candidate_chars": 10,
+    "baseline_chars": 10,
+    "flags": "",
+    "rationale": "",
+    "cost": 0.0,
+    "tokens": 1,
+    "cached": 0,
+}
+
+
 def frame(rows: Sequence[dict[str, object]]) -> polars.DataFrame:
     """Comparisons with the given fields, the rest plain: a consistent verdict on its own prompt."""
     full = []
     for number, row in enumerate(rows):
         outcome = row.get("outcome", "win")
-        chance = {"win": (1.0, 0.0, 0.0), "tie": (0.0, 1.0, 0.0), "loss": (0.0, 0.0, 1.0), None: (None, None, None)}[outcome]  # type: ignore[index]
-        plain: dict[str, object] = {
-            "pair_id": f"p{number}", "repeat": 0, "category": "a", "metadata": "{}", "prompt_digest": str(number), "label": None,
-            "outcome": outcome, "preference": {"win": 1.0, "tie": 0.5, "loss": 0.0, None: None}[outcome], "consistent": None if outcome is None else True,  # type: ignore[index]
-            "confidence": 1.0, "invalid": "empty" if outcome is None else None, "candidate_chars": 10, "baseline_chars": 10, "flags": "", "rationale": "",
-            "cost": 0.0, "tokens": 1, "cached": 0,
-        }  # fmt: skip
+        chance = _CHANCE[outcome]  # type: ignore[index]
+        plain: dict[str, object] = _PLAIN | {
+            "pair_id": f"p{number}",
+            "prompt_digest": str(number),
+            "outcome": outcome,
+            "preference": None if outcome is None else chance[0] + chance[1] / 2,
+            "consistent": None if outcome is None else True,
+            "invalid": "empty" if outcome is None else None,
+        }
         for order in ("cf", "bf"):
             plain |= {f"{order}_outcome": outcome, f"{order}_invalid": plain["invalid"]}
-            plain |= dict(zip((f"{order}_win", f"{order}_tie", f"{order}_loss"), chance, strict=True))
+            plain |= dict(zip((f"{order}_win", f"{order}_tie", f"{order}_loss"), chance or (None,) * 3, strict=True))
         full.append(plain | row)
     text = ["label", "outcome", "invalid", "cf_outcome", "bf_outcome"]
     return polars.DataFrame(full, schema_overrides=dict.fromkeys(text, polars.String), infer_schema_length=None)
@@ -120,16 +139,22 @@ def test_better_must_hold_for_all_categories_at_once() -> None:
     """An effect that is clear alone is unclear among ten categories (Bonferroni)."""
     rows = [{"outcome": outcome} for outcome in ["win"] * 14 + ["loss"] * 5]
     alone = report(rows).categories[0]
-    among = next(part for part in report(rows + [{"category": str(n)} for n in range(9)]).categories if part.name == "a")
+    among = next(
+        part for part in report(rows + [{"category": str(n)} for n in range(9)]).categories if part.name == "a"
+    )
     assert (alone.verdict, among.verdict) == ("better", "unclear")
 
 
 def test_the_judge_s_worth_stands_beside_the_length_rules() -> None:
     """With labels, accuracy is given with the longer- and shorter-wins baselines, and skill needs to beat them."""
-    rows = [{"outcome": "win", "label": "win", "candidate_chars": 20}] * 45 + [{"outcome": "win", "label": "loss", "candidate_chars": 20}] * 5
+    rows = [{"outcome": "win", "label": "win", "candidate_chars": 20}] * 45 + [
+        {"outcome": "win", "label": "loss", "candidate_chars": 20}
+    ] * 5
     found = report([row | {"prompt_digest": str(n)} for n, row in enumerate(rows)])
     assert found.worth
-    assert (found.worth.accuracy.value, found.worth.longer.value, found.worth.shorter.value) == pytest.approx((0.9, 0.9, 0.1))
+    assert (found.worth.accuracy.value, found.worth.longer.value, found.worth.shorter.value) == pytest.approx(
+        (0.9, 0.9, 0.1)
+    )
     assert not found.worth.skilled and not found.believable
     mixed = [row | {"prompt_digest": str(n), "candidate_chars": 5 + 10 * (n % 2)} for n, row in enumerate(rows)]
     assert report(mixed).believable
@@ -154,7 +179,16 @@ def test_every_surface_states_the_same_figures() -> None:
     assert re.search(r"^all .* \+50\.0 ", render.to_text(found), re.MULTILINE)
 
 
-HOSTILE = ["<script>alert(1)</script>", "<img src=x onerror=alert(1)>", "![x](http://evil/)", "\x1b[31m", "\u202e", "{{7*7}}", "=1+1", "a|b\n# c"]
+HOSTILE = [
+    "<script>alert(1)</script>",
+    "<img src=x onerror=alert(1)>",
+    "![x](http://evil/)",
+    "\x1b[31m",
+    "\u202e",
+    "{{7*7}}",
+    "=1+1",
+    "a|b\n# c",
+]
 
 
 class _Page(HTMLParser):
@@ -201,14 +235,19 @@ def test_the_html_page_needs_nothing_from_outside() -> None:
 
 def test_the_terminal_report_fits_80_columns() -> None:
     """Long category names are cut, prose is wrapped."""
-    rows = [{"category": f"a very long category name number {n}", "outcome": ("win", "loss")[n % 2], "label": "win"} for n in range(40)]
+    rows = [
+        {"category": f"a very long category name number {n}", "outcome": ("win", "loss")[n % 2], "label": "win"}
+        for n in range(40)
+    ]
     assert max(map(len, render.to_text(report(rows)).splitlines())) <= 80
 
 
 def test_one_comparison_is_shown_whole_or_invalid() -> None:
     """The terminal form of a comparison names outcome, both orders and doubts; an invalid one its reason."""
     asks = plan(sample_pair(), sample_rubric(), JudgeId("j"))
-    first = settle(sample_pair(), sample_rubric(), JudgeId("j"), asks, [Reply(probs=(0.9, 0.0, 0.1), text="why\x1b")] * 2)
+    first = settle(
+        sample_pair(), sample_rubric(), JudgeId("j"), asks, [Reply(probs=(0.9, 0.0, 0.1), text="why\x1b")] * 2
+    )
     assert "no: the verdict depends on the order" in render.comparison_text(first)
     assert "why<U+001B>" in render.comparison_text(first)
     broken = settle(sample_pair(), sample_rubric(), JudgeId("j"), asks, [Reply(), Reply()])
@@ -218,7 +257,16 @@ def test_one_comparison_is_shown_whole_or_invalid() -> None:
 
 def test_examples_prefer_what_a_reader_should_see(tmp_path: Path) -> None:
     """Verdicts against their label come first, then flips, cut to a readable length."""
-    rows = [{"id": str(n), "prompt": f"q{n}", "candidate": "c" * (5000 if n == 0 else 3), "baseline": "b" * (n + 2), "label": "loss"} for n in range(6)]
+    rows = [
+        {
+            "id": str(n),
+            "prompt": f"q{n}",
+            "candidate": "c" * (5000 if n == 0 else 3),
+            "baseline": "b" * (n + 2),
+            "label": "loss",
+        }
+        for n in range(6)
+    ]
     path = tmp_path / "e.jsonl"
     path.write_bytes(b"\n".join(map(orjson.dumps, rows)))
     store = Store(tmp_path / "home")
@@ -238,4 +286,4 @@ def test_examples_prefer_what_a_reader_should_see(tmp_path: Path) -> None:
 def test_json_of_estimates_carries_their_doubt() -> None:
     """Every number leaves with low, high, level, n, clusters and method."""
     value = json.loads(render.to_json(report([{"outcome": "win"}, {"outcome": "loss"}])))
-    assert set(value["overall"]["net"]) == {field for field in Estimate.__dataclass_fields__}
+    assert set(value["overall"]["net"]) == set(Estimate.__dataclass_fields__)

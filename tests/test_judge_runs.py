@@ -15,8 +15,8 @@ from pathlib import Path
 import orjson
 import polars
 import pytest
-import rubrics
 
+import rubrics
 from judge import journal, protocol
 from judge.backends import Backend, open_backend
 from judge.engine import Job, judge_pairs
@@ -31,7 +31,15 @@ from judge.types import Ask, Outcome, Reply
 
 def evalset(path: Path, rows: int = 10) -> Path:
     lines = [
-        orjson.dumps({"id": f"p{n:04}", "prompt": f"Question {n}?", "category": "ab"[n % 2], "candidate": "c" * (n % 7 + 1), "baseline": "b" * 4 + str(n)})
+        orjson.dumps(
+            {
+                "id": f"p{n:04}",
+                "prompt": f"Question {n}?",
+                "category": "ab"[n % 2],
+                "candidate": "c" * (n % 7 + 1),
+                "baseline": "b" * 4 + str(n),
+            }
+        )
         for n in range(rows)
     ]
     path.write_bytes(b"\n".join(lines) + b"\n")
@@ -41,10 +49,14 @@ def evalset(path: Path, rows: int = 10) -> Path:
 def plan_of(path: Path, run_id: str = "r-1", **changes: object) -> RunPlan:
     values = {"seed": 0, "repeats": 1, "reuse": True} | changes
     options = {"candidate": None, "baseline": None, "mapping": {}, "skip_bad": False, "limit": None}
-    return RunPlan(run_id, "2026-01-01T00:00:00+00:00", open_evalset(path), options, sample_rubric(), "scripted:longer", **values)  # type: ignore[arg-type]
+    return RunPlan(
+        run_id, "2026-01-01T00:00:00+00:00", open_evalset(path), options, sample_rubric(), "scripted:longer", **values
+    )  # type: ignore[arg-type]
 
 
-def run(path: Path, store: Store, backend: Backend | None = None, run_id: str = "r-1", **changes: object) -> polars.DataFrame:
+def run(
+    path: Path, store: Store, backend: Backend | None = None, run_id: str = "r-1", **changes: object
+) -> polars.DataFrame:
     asyncio.run(start_run(plan_of(path, run_id, **changes), backend or longer(), store))
     return store.comparisons(run_id)
 
@@ -62,7 +74,12 @@ def test_a_run_stores_one_row_per_pair_with_both_orders(tmp_path: Path) -> None:
     frame = run(evalset(tmp_path / "e.jsonl"), Store(tmp_path / "home"))
     assert frame.height == 10
     first = frame.row(6, named=True)
-    assert (first["pair_id"], first["outcome"], first["cf_outcome"], first["bf_outcome"]) == ("p0006", "win", "win", "win")
+    assert (first["pair_id"], first["outcome"], first["cf_outcome"], first["bf_outcome"]) == (
+        "p0006",
+        "win",
+        "win",
+        "win",
+    )
     assert first["cf_win"] == first["bf_win"] == pytest.approx(8 / 14)
 
 
@@ -204,7 +221,9 @@ def test_every_rule_can_be_recomputed_without_a_model(tmp_path: Path) -> None:
 def test_failed_calls_are_not_reused(tmp_path: Path) -> None:
     """A reply that carries an error is evidence of its run and asked again in the next."""
     path, store = evalset(tmp_path / "e.jsonl"), Store(tmp_path / "home")
-    frame = run(path, store, ScriptedBackend(lambda _ask: Reply(error="HTTP 500", finish="error"), name="scripted/longer"))
+    frame = run(
+        path, store, ScriptedBackend(lambda _ask: Reply(error="HTTP 500", finish="error"), name="scripted/longer")
+    )
     backend = longer()
     run(path, store, backend, "r-2")
     assert (frame["invalid"].to_list(), len(backend.asked)) == (["error"] * 10, 20)
@@ -213,7 +232,9 @@ def test_failed_calls_are_not_reused(tmp_path: Path) -> None:
 def test_progress_counts_to_the_end(tmp_path: Path) -> None:
     """Each settled comparison is reported once; the last report is complete and costs add up."""
     seen: list[Progress] = []
-    asyncio.run(start_run(plan_of(evalset(tmp_path / "e.jsonl")), longer(), Store(tmp_path / "home"), report=seen.append))
+    asyncio.run(
+        start_run(plan_of(evalset(tmp_path / "e.jsonl")), longer(), Store(tmp_path / "home"), report=seen.append)
+    )
     assert [step.settled for step in seen] == list(range(1, 11))
     assert (seen[-1].total, seen[-1].cost, seen[-1].eta_seconds) == (10, 0.0, 0.0)
 
@@ -226,7 +247,9 @@ def test_too_few_replies_are_a_judge_error(tmp_path: Path) -> None:
             return (await super().ask(asks))[:-1]
 
     async def all_of() -> None:
-        async for _ in judge_pairs(open_evalset(evalset(tmp_path / "e.jsonl")).pairs(), Job(sample_rubric(), Short(prefer_longer))):
+        async for _ in judge_pairs(
+            open_evalset(evalset(tmp_path / "e.jsonl")).pairs(), Job(sample_rubric(), Short(prefer_longer))
+        ):
             pass
 
     with pytest.raises(BackendError, match="7 replies to 8 asks"):
@@ -265,7 +288,8 @@ class Slow(ScriptedBackend):
     async def ask(self, asks):
         await asyncio.sleep(0.01)
         return await super().ask(asks)
-asyncio.run(start_run(t.plan_of(Path({path!r})), Slow(prefer_longer, name="scripted/longer", batch=2, concurrency=2), Store(Path({home!r}))))
+asyncio.run(start_run(t.plan_of(Path({path!r})), Slow(prefer_longer, name="scripted/longer", batch=2, concurrency=2),
+Store(Path({home!r}))))
 """
 
 
@@ -312,9 +336,14 @@ def test_recorded_llmbar_verdicts_give_the_published_figures(tmp_path: Path, gol
     """GPT-4 and ChatGPT (Vanilla) on LLMBar through a run: accuracy and positional agreement as published, exactly."""
     folder = gold("llmbar")  # type: ignore[operator]
     store = Store(tmp_path / "home")
-    published = {"GPT-4": {"Natural": (95.5, 95.0), "Adversarial": (80.8, 91.0)}, "ChatGPT": {"Adversarial": (30.6, 61.4)}}
+    published = {
+        "GPT-4": {"Natural": (95.5, 95.0), "Adversarial": (80.8, 91.0)},
+        "ChatGPT": {"Adversarial": (30.6, 61.4)},
+    }
     for judge, sets in published.items():
-        backend = open_backend(f"recorded:{folder / 'verdicts.jsonl.gz'}?judge={judge}/Vanilla", Environment(tmp_path, tmp_path))
+        backend = open_backend(
+            f"recorded:{folder / 'verdicts.jsonl.gz'}?judge={judge}/Vanilla", Environment(tmp_path, tmp_path)
+        )
         frame = run(folder / "pairs.jsonl", store, backend, f"r-{judge}")
         found = {}
         for category in frame["category"].unique():
@@ -323,7 +352,9 @@ def test_recorded_llmbar_verdicts_give_the_published_figures(tmp_path: Path, gol
             found[category] = (100 * right, 100 * part["consistent"].mean())  # type: ignore[operator]
         adversarial = [figures for category, figures in found.items() if category != "Natural"]
         # The published table averages the four subsets' figures after rounding them (61.35 and not 61.34 for ChatGPT).
-        found["Adversarial"] = tuple(sum(round(figure, 1) for figure in column) / 4 for column in zip(*adversarial, strict=True))
+        found["Adversarial"] = tuple(
+            sum(round(figure, 1) for figure in column) / 4 for column in zip(*adversarial, strict=True)
+        )
         for which, wanted in sets.items():
             assert tuple(round(figure + 1e-9, 1) for figure in found[which]) == wanted
 
@@ -346,7 +377,10 @@ def test_an_unknown_rubric_names_those_that_exist() -> None:
 def test_a_label_is_carried_to_the_table(tmp_path: Path) -> None:
     """Labels in the shape of the gold sets (A, B, tie) become outcomes of the candidate."""
     path = tmp_path / "e.jsonl"
-    rows = [{"id": str(n), "prompt": "q", "response_a": f"x{n}", "response_b": "y", "label": label} for n, label in enumerate(["A", "B", "tie", None])]
+    rows = [
+        {"id": str(n), "prompt": "q", "response_a": f"x{n}", "response_b": "y", "label": label}
+        for n, label in enumerate(["A", "B", "tie", None])
+    ]
     path.write_bytes(b"\n".join(map(orjson.dumps, rows)))
     assert run(path, Store(tmp_path / "home"))["label"].to_list() == [Outcome.WIN, Outcome.LOSS, Outcome.TIE, None]
 

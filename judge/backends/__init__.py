@@ -58,7 +58,8 @@ _OPENERS = {
 def open_backend(spec: str, env: Environment) -> Backend:
     """Open the judge that a judge string names.
 
-    Raises ``InputError`` for an unknown name or option, ``BackendUnavailable`` where a package, model or server is missing.
+    Raises ``InputError`` for an unknown name or option, ``BackendUnavailable`` where a package, model or server is
+    missing.
     """
     head, _, query = spec.partition("?")
     name, _, model = head.partition(":")
@@ -85,4 +86,6 @@ def _typed(spec: str, key: str, value: str, parameter: inspect.Parameter) -> Any
     try:
         return {"int": int, "float": float}.get(kind, str)(value)
     except ValueError:
-        raise InputError(f"judge {spec!r}: {key}={value!r} is not {'a whole number' if kind == 'int' else 'a number'}") from None
+        raise InputError(
+            f"judge {spec!r}: {key}={value!r} is not {'a whole number' if kind == 'int' else 'a number'}"
+        ) from None

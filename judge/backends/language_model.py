@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import BackendUnavailable
 from . import smollm2
+from .measures import Budget, Request, middle_cut
 from .smollm2 import Compute, converted
 
 if TYPE_CHECKING:
@@ -34,7 +35,10 @@ DEFAULT_SYSTEM = "You are a helpful AI assistant named SmolLM, trained by Huggin
 """What the model's own chat template puts where a conversation has no system turn."""
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_CHARACTERS_A_TOKEN = 64
+BUDGET = Budget(question=320, answer=640, system=1536, pair_question=288, pair_answer=400)
+"""A pointwise sequence stays under 1,024 tokens (0.8 GB, 3 CPU-seconds at most; human answers in the gold sets have up to 600 tokens), the
+pairwise prompt under 2,800, of which the system part is shared by all asks under one rubric."""
+
 _STATIC_PROMPTS = 4
 _STATIC_TOKENS = 4096
 
@@ -64,6 +68,9 @@ class LanguageModel:
 
         self.compute = compute
         self.threads = threads
+        self.batch = 1
+        self.budget = BUDGET
+        self.end = END
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         vocabulary: dict[str, int] = self._tokenizer.get_vocab()
         self._token = sorted(vocabulary, key=vocabulary.__getitem__)
@@ -82,29 +89,27 @@ class LanguageModel:
         text: str = self._tokenizer.decode([number for number in ids if number > END + 14])
         return text
 
-    def head(self, text: str, limit: int) -> tuple[list[int], bool]:
-        """The first ``limit`` tokens of a text and whether anything was cut; time and memory are bounded by ``limit``, not by the text."""
-        reach = limit * _CHARACTERS_A_TOKEN
-        ids = self.encode(text[:reach])
-        return ids[:limit], len(ids) > limit or len(text) > reach
-
-    def middle_cut(self, text: str, limit: int) -> tuple[list[int], bool]:
-        """At most ``limit`` tokens of a text: where it is longer, its beginning and its end with an ellipsis between."""
-        reach = limit * _CHARACTERS_A_TOKEN
-        if len(text) <= 2 * reach:
-            ids = self.encode(text)
-            if len(ids) <= limit:
-                return ids, False
-            start, end = ids, ids
-        else:
-            start, end = self.encode(text[:reach]), self.encode(text[-reach:])
-        mark = self.encode("\n…\n")
-        half = (limit - len(mark)) // 2
-        return start[:half] + mark + end[len(end) - half :], True
+    def first_token(self, word: str) -> int:
+        """The token with which a reply that is this word begins."""
+        return self.encode(word)[0]
 
     def chat(self, user: Sequence[int], *, system: str = DEFAULT_SYSTEM) -> list[int]:
         """Token ids of the chat template up to where the assistant's answer starts, around a user turn given as ids."""
         return self.system_turn(self.encode(system)) + self.user_turn(user)
+
+    def dialogue(self, system: Sequence[int], user: Sequence[int]) -> tuple[list[int], int]:
+        """System turn, user turn, opening of the assistant's turn; and the length of the system turn, in tokens."""
+        before = self.system_turn(system)
+        return before + self.user_turn(user), len(before)
+
+    def logprobs(self, requests: Sequence[Request]) -> list[list[float]]:
+        """Log-probabilities for each request, one sequence at a time."""
+        return [
+            self.next_token_logprobs(request.prompt, request.continuation, shared=request.shared)
+            if request.choice
+            else self.token_logprobs(request.prompt, request.continuation)
+            for request in requests
+        ]
 
     def system_turn(self, text: Sequence[int]) -> list[int]:
         """Token ids of a whole system turn."""
@@ -190,7 +195,7 @@ class LanguageModel:
     def _conversation(self, prompt: str | Sequence[Message], system: str, max_tokens: int) -> list[int]:
         room = smollm2.CONTEXT - max_tokens - 64
         if isinstance(prompt, str):
-            return self.chat(self.middle_cut(prompt, room)[0], system=system)
+            return self.chat(middle_cut(self, prompt, room)[0], system=system)
         turns = list(prompt)
         if not turns or turns[0].role != "system":
             ids = self.system_turn(self.encode(system))

@@ -1,8 +1,9 @@
 """The recorded judge: replays verdicts that a real judge gave earlier, so they run through the whole pipeline.
 
-A file holds one JSON object a line (``.jsonl`` or ``.jsonl.gz``): ``id`` of the pair, ``judge``, ``order`` (``ab`` where response A, the
-candidate, was shown first, ``ba`` where B was), ``verdict`` in terms of the unswapped pair (``A``, ``B``, ``tie`` or null for a reply nobody
-could read), optionally ``prob_a`` = P(A is better), ``raw`` (the judge's text) and ``repeat``.
+A file holds one JSON object a line (``.jsonl`` or ``.jsonl.gz``): ``id`` of the pair, ``judge``, ``order`` (``ab``
+where response A, the candidate, was shown first, ``ba`` where B was), ``verdict`` in terms of the unswapped pair
+(``A``, ``B``, ``tie`` or null for a reply nobody could read), optionally ``prob_a`` = P(A is better), ``raw`` (the
+judge's text) and ``repeat``.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ _ORDERS = {"ab": Order.CANDIDATE_FIRST, "ba": Order.BASELINE_FIRST}
 
 
 class RecordedBackend:
-    """Answers an ask by looking up (pair id, order, repeat); an ask without a row gets a reply with ``finish="missing"``."""
+    """Answers an ask by looking up (pair id, order, repeat); an ask without a row gets a reply with
+    ``finish="missing"``.
+    """
 
     def __init__(self, rows: dict[tuple[str, Order, int], Reply], *, judge: str, revision: str) -> None:
         self.rows = rows
@@ -45,8 +48,8 @@ class RecordedBackend:
 def open_recorded(model: str, *, judge: str = "") -> RecordedBackend:
     """Read ``recorded:PATH?judge=NAME``; ``judge`` may be left out where the file holds one judge only.
 
-    Raises ``InputError`` for a missing file, a line that does not parse (with its number), several judges and no choice, an unknown
-    judge, or two different verdicts for the same pair, order and repeat.
+    Raises ``InputError`` for a missing file, a line that does not parse (with its number), several judges and no
+    choice, an unknown judge, or two different verdicts for the same pair, order and repeat.
     """
     path = Path(model)
     if not model or not path.is_file():
@@ -88,7 +91,9 @@ def _row(line: bytes, path: Path, number: int) -> dict[str, Any]:
     except orjson.JSONDecodeError as error:
         raise InputError(f"{path}:{number}: not JSON: {error.msg}") from None
     if not isinstance(row, dict) or "id" not in row or row.get("order") not in _ORDERS or "verdict" not in row:
-        raise InputError(f"{path}:{number}: a recorded verdict needs 'id', 'order' (ab or ba) and 'verdict' (A, B, tie or null)")
+        raise InputError(
+            f"{path}:{number}: a recorded verdict needs 'id', 'order' (ab or ba) and 'verdict' (A, B, tie or null)"
+        )
     return row
 
 

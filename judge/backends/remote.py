@@ -1,7 +1,9 @@
-"""Judges behind an OpenAI-compatible URL (``POST {base_url}/chat/completions``): vLLM, llama.cpp, Ollama, OpenAI and the like.
+"""Judges behind an OpenAI-compatible URL (``POST {base_url}/chat/completions``): vLLM, llama.cpp, Ollama, OpenAI and
+the like.
 
-The verdict comes from the label probabilities of the first token where the server gives them; asked for and not given is recorded as
-the flag ``no_logprobs`` and the text is read strictly instead. The API key is sent as a bearer token and appears nowhere else.
+The verdict comes from the label probabilities of the first token where the server gives them; asked for and not given
+is recorded as the flag ``no_logprobs`` and the text is read strictly instead. The API key is sent as a bearer token and
+appears nowhere else.
 """
 
 from __future__ import annotations
@@ -29,7 +31,9 @@ _MIN_MASS = 0.5
 class OpenAIBackend:
     """One model behind one base URL; one HTTP session for its life."""
 
-    def __init__(self, model: str, *, base_url: str, api_key: str, concurrency: int, max_tokens: int, timeout: float) -> None:
+    def __init__(
+        self, model: str, *, base_url: str, api_key: str, concurrency: int, max_tokens: int, timeout: float
+    ) -> None:
         self.model, self.base_url, self.max_tokens, self.timeout = model, base_url.rstrip("/"), max_tokens, timeout
         self.id = JudgeId(f"openai/{model}", "", f"t0-n{max_tokens}-logprobs")
         self.batch, self.concurrency, self.notice = 2, concurrency, ""
@@ -86,7 +90,9 @@ class OpenAIBackend:
         return Reply(error=failure[:500], finish="error")
 
     async def _post(self, session: aiohttp.ClientSession, body: Mapping[str, Any]) -> tuple[int, Any, float | None]:
-        """Status (0 where no answer came), the decoded body or a short reason, and the server's wish to wait in seconds."""
+        """Status (0 where no answer came), the decoded body or a short reason, and the server's wish to wait in
+        seconds.
+        """
         import aiohttp
 
         try:
@@ -107,22 +113,36 @@ class OpenAIBackend:
 
 
 def open_openai(
-    model: str, *, base_url: str = "", api_key: str = "", concurrency: int = 8, max_tokens: int = 8, timeout: float = 120.0
+    model: str,
+    *,
+    base_url: str = "",
+    api_key: str = "",
+    concurrency: int = 8,
+    max_tokens: int = 8,
+    timeout: float = 120.0,
 ) -> OpenAIBackend:
-    """Open ``openai:MODEL``; ``timeout`` is in seconds per call. Raises ``InputError`` without a model or with a URL that is none."""
+    """Open ``openai:MODEL``; ``timeout`` is in seconds per call. Raises ``InputError`` without a model or with a URL
+    that is none.
+    """
     url = base_url or "https://api.openai.com/v1"
     if not model:
-        raise InputError("openai: name the model, for example openai:gpt-4o-mini or openai:my-model?base_url=http://127.0.0.1:8000/v1")
+        raise InputError(
+            "openai: name the model, for example openai:gpt-4o-mini or "
+            "openai:my-model?base_url=http://127.0.0.1:8000/v1"
+        )
     if not url.startswith(("http://", "https://")):
         raise InputError(f"base_url {url!r} is not a URL; it starts with http:// or https://")
-    return OpenAIBackend(model, base_url=url, api_key=api_key, concurrency=concurrency, max_tokens=max_tokens, timeout=timeout)
+    return OpenAIBackend(
+        model, base_url=url, api_key=api_key, concurrency=concurrency, max_tokens=max_tokens, timeout=timeout
+    )
 
 
 def label_probs(top: Sequence[Mapping[str, Any]], labels: Labels) -> tuple[tuple[float, float, float], float] | None:
-    """P(first), P(tie), P(second) from the top log-probabilities of one token, with the probability mass that the labels held.
+    """P(first), P(tie), P(second) from the top log-probabilities of one token, with the probability mass that the
+    labels held.
 
-    A token counts for a letter label if it is that letter, for the tie label if it begins that word; the three are normalised.
-    ``None`` where the labels hold less than half of the mass: then the distribution says something else.
+    A token counts for a letter label if it is that letter, for the tie label if it begins that word; the three are
+    normalised. ``None`` where the labels hold less than half of the mass: then the distribution says something else.
     """
     mass = {labels.first: 0.0, labels.tie: 0.0, labels.second: 0.0}
     for entry in top:

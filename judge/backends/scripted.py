@@ -22,7 +22,13 @@ class ScriptedBackend:
     """
 
     def __init__(
-        self, script: Callable[[Ask], Reply], *, name: str = "scripted", batch: int = 8, concurrency: int = 4, notice: str = ""
+        self,
+        script: Callable[[Ask], Reply],
+        *,
+        name: str = "scripted",
+        batch: int = 8,
+        concurrency: int = 4,
+        notice: str = "",
     ) -> None:
         self.script, self.batch, self.concurrency, self.notice = script, batch, concurrency, notice
         self.id = JudgeId(name)
@@ -38,7 +44,9 @@ class ScriptedBackend:
 
 
 def prefer_longer(ask: Ask) -> Reply:
-    """A reply that prefers the longer text, with a certainty that grows with the length ratio; equal lengths are even."""
+    """A reply that prefers the longer text, with a certainty that grows with the length ratio; equal lengths are
+    even.
+    """
     a, b = len(ask.first), len(ask.second)
     first = (a + 1) / (a + b + 2)
     return Reply(probs=(first, 0.0, 1 - first), usage=_FREE)
@@ -53,7 +61,9 @@ def _by_hash(ask: Ask) -> Reply:
 _SCRIPTS = {"longer": prefer_longer, "hash": _by_hash}
 
 
-def open_scripted(model: str = "", *, unfit: str = "scripted judge: it reads no meaning, its verdicts say nothing about quality") -> ScriptedBackend:
+def open_scripted(
+    model: str = "", *, unfit: str = "scripted judge: it reads no meaning, its verdicts say nothing about quality"
+) -> ScriptedBackend:
     """Open ``scripted``, ``scripted:longer`` or ``scripted:hash`` by name."""
     from ..errors import InputError
 

@@ -1,7 +1,7 @@
 """The command line: one file per verb, loaded only when that verb is called. Nobody imports this package.
 
-Human text goes to stderr, data to stdout. Exit codes: 0 done, 1 blocked or a check failed, 2 your input, 3 could not judge,
-4 not enough evidence, 130 interrupted (with the command that resumes).
+Human text goes to stderr, data to stdout. Exit codes: 0 done, 1 blocked or a check failed, 2 your input, 3 could not
+judge, 4 not enough evidence, 130 interrupted (with the command that resumes).
 """
 
 from __future__ import annotations
@@ -36,10 +36,12 @@ class _Verbs(click.Group):
         if cmd_name not in _COMMANDS:
             return None
         command = import_module(f".{cmd_name}", __name__).command
-        assert isinstance(command, click.Command)  # noqa: S101 - a programming error, not a user's
+        assert isinstance(command, click.Command)
         return command
 
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in _COMMANDS and not args[0].startswith("-"):
             import difflib
 
@@ -95,7 +97,11 @@ def _run(argv: list[str]) -> int:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
             raise
         where = f"{error.filename}: " if error.filename else ""
-        return _fail(f"{where}{error.strerror}; what was judged is in the journal, make room or pass --home, then `judge resume`", 3)
+        return _fail(
+            f"{where}{error.strerror}; what was judged is in the journal, make room or pass --home, then `judge "
+            "resume`",
+            3,
+        )
     return code if isinstance(code, int) else 0
 
 

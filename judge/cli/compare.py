@@ -18,11 +18,13 @@ __all__ = ["command"]
 @click.option("--baseline", "-b", required=True, help="The baseline's answer, or @FILE, or -.")
 @click.option("--context", multiple=True, help="A source the answers may rely on, or @FILE; may be repeated.")
 @click.option("--reference", help="The known answer, or @FILE.")
-@click.option("--rubric", "-r", default="helpfulness", show_default=True, help="NAME@VERSION, NAME for the newest, or a path.")
+@click.option(
+    "--rubric", "-r", default="helpfulness", show_default=True, help="NAME@VERSION, NAME for the newest, or a path."
+)
 @click.option("--judge", "-j", default="local", show_default=True, help="local, hf:MODEL, openai:MODEL, scripted.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of labels and fences.")
 @click.option("--json", "as_json", is_flag=True, help="The comparison as one JSON object on stdout.")
-def command(  # noqa: PLR0913 - one parameter per option is how click passes them
+def command(
     prompt: str,
     *,
     candidate: str,

@@ -36,7 +36,9 @@ class Check:
 
 
 @click.command("doctor")
-@click.option("--rebuild", is_flag=True, help="Build the database anew from the journals; the old file is kept beside it.")
+@click.option(
+    "--rebuild", is_flag=True, help="Build the database anew from the journals; the old file is kept beside it."
+)
 @click.option("--json", "as_json", is_flag=True, help="The checks as one JSON list.")
 @home_option
 def command(*, rebuild: bool, as_json: bool, home: str | None) -> int:
@@ -53,7 +55,10 @@ def command(*, rebuild: bool, as_json: bool, home: str | None) -> int:
         click.echo(json.dumps([asdict(check) for check in checks]))
     else:
         for check in checks:
-            click.echo(f"{check.state:5} {check.name:16} {safe(check.detail)}" + (f"\n      fix: {safe(check.fix)}" if check.fix else ""))
+            click.echo(
+                f"{check.state:5} {check.name:16} {safe(check.detail)}"
+                + (f"\n      fix: {safe(check.fix)}" if check.fix else "")
+            )
     return 1 if any(check.state == "bad" for check in checks) else 0
 
 
@@ -68,11 +73,29 @@ def _installation() -> list[Check]:
             found.append(Check("bad", name, "not installed", "pip install touchstone-judge"))
     for name, (purpose, fix) in _OPTIONAL.items():
         here = importlib.util.find_spec(name) is not None
-        found.append(Check("ok" if here else "note", name, f"for {purpose}" if here else f"absent; needed for {purpose}", "" if here else fix))
-    places = {name: Path(spec.origin).parent.parent for name in ("judge", "rubrics", "calibration", "tune", "dashboard") if (spec := importlib.util.find_spec(name)) and spec.origin}
+        found.append(
+            Check(
+                "ok" if here else "note",
+                name,
+                f"for {purpose}" if here else f"absent; needed for {purpose}",
+                "" if here else fix,
+            )
+        )
+    places = {
+        name: Path(spec.origin).parent.parent
+        for name in ("judge", "rubrics", "calibration", "tune", "dashboard")
+        if (spec := importlib.util.find_spec(name)) and spec.origin
+    }
     odd = sorted(name for name, place in places.items() if place != places["judge"])
     if odd:
-        found.append(Check("bad", "packages", f"{', '.join(odd)} come from another place: {places[odd[0]]}", "rename that folder or leave it"))
+        found.append(
+            Check(
+                "bad",
+                "packages",
+                f"{', '.join(odd)} come from another place: {places[odd[0]]}",
+                "rename that folder or leave it",
+            )
+        )
     return found
 
 
@@ -88,7 +111,9 @@ def _rubrics() -> list[Check]:
             except rubrics.RubricError as error:
                 found.append(Check("bad", ref, str(error)))
             else:
-                found.append(Check("ok", ref, f"{'released' if loaded.released else 'draft'}, sha256 {loaded.digest[:12]}"))
+                found.append(
+                    Check("ok", ref, f"{'released' if loaded.released else 'draft'}, sha256 {loaded.digest[:12]}")
+                )
     return found
 
 
@@ -96,7 +121,12 @@ def _disk(home: Path, cache: Path) -> list[Check]:
     place = home if home.exists() else Path()
     free = shutil.disk_usage(place).free // 1_000_000
     return [
-        Check("ok" if free > 200 else "bad", "disk", f"{free:,} MB free for {home}", "" if free > 200 else "make room or pass --home"),
+        Check(
+            "ok" if free > 200 else "bad",
+            "disk",
+            f"{free:,} MB free for {home}",
+            "" if free > 200 else "make room or pass --home",
+        ),
         Check("ok", "model cache", f"{cache} ({'present' if cache.exists() else 'empty'})"),
     ]
 
@@ -106,7 +136,7 @@ def _runs(store: object) -> list[Check]:
     from ..errors import StoreError
     from ..store import Store, settled
 
-    assert isinstance(store, Store)  # noqa: S101 - typed loosely to keep the imports local
+    assert isinstance(store, Store)
     found: list[Check] = []
     try:
         held = {run.run_id: run for run in store.runs()}
@@ -121,13 +151,28 @@ def _runs(store: object) -> list[Check]:
             found.append(Check("bad", path.stem, str(error)))
             continue
         if path.stem not in held:
-            found.append(Check("note", path.stem, f"{count} comparisons, not in the database yet", f"judge report {path.stem}"))
+            found.append(
+                Check("note", path.stem, f"{count} comparisons, not in the database yet", f"judge report {path.stem}")
+            )
         elif store.counts(path.stem)[0] != count:
-            found.append(Check("bad", path.stem, f"journal {count}, database {store.counts(path.stem)[0]} comparisons", "judge doctor --rebuild"))
+            found.append(
+                Check(
+                    "bad",
+                    path.stem,
+                    f"journal {count}, database {store.counts(path.stem)[0]} comparisons",
+                    "judge doctor --rebuild",
+                )
+            )
         elif not scan.sealed:
             torn = f", torn tail of {scan.torn_bytes} bytes" if scan.torn_bytes else ""
-            found.append(Check("note", path.stem, f"unfinished, {count} comparisons{torn}", f"judge resume {path.stem}"))
+            found.append(
+                Check("note", path.stem, f"unfinished, {count} comparisons{torn}", f"judge resume {path.stem}")
+            )
         else:
             found.append(Check("ok", path.stem, f"sealed, {count} comparisons, journal and database agree"))
-    found += [Check("bad", name, "in the database, its journal is gone", "restore the journal") for name in held if not store.journal_path(name).exists()]
+    found += [
+        Check("bad", name, "in the database, its journal is gone", "restore the journal")
+        for name in held
+        if not store.journal_path(name).exists()
+    ]
     return found

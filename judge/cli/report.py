@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -22,11 +22,25 @@ __all__ = ["command"]
 @click.option("--md", "as_md", is_flag=True, help="Markdown, for a pull request.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Write one self-contained HTML file.")
-@click.option("--by", default="category", show_default=True, help="Slice by category or by a field of the items' metadata.")
-@click.option("--tie-margin", type=click.FloatRange(0, 0.5, max_open=True), help="Settle anew under this tie margin; asks no model.")
+@click.option(
+    "--by", default="category", show_default=True, help="Slice by category or by a field of the items' metadata."
+)
+@click.option(
+    "--tie-margin",
+    type=click.FloatRange(0, 0.5, max_open=True),
+    help="Settle anew under this tie margin; asks no model.",
+)
 @home_option
-def command(  # noqa: PLR0913 - one parameter per option is how click passes them
-    run_id: str, *, list_runs: bool, as_md: bool, as_json: bool, html: Path | None, by: str, tie_margin: float | None, home: str | None
+def command(
+    run_id: str,
+    *,
+    list_runs: bool,
+    as_md: bool,
+    as_json: bool,
+    html: Path | None,
+    by: str,
+    tie_margin: float | None,
+    home: str | None,
 ) -> int:
     """Show RUN_ID (default: the latest run). An interrupted run shows what it has so far, and says so."""
     from .. import render
@@ -40,7 +54,9 @@ def command(  # noqa: PLR0913 - one parameter per option is how click passes the
     info = store.run(run_id)
     frame = store.comparisons(info.run_id) if tie_margin is None else store.resettled(info.run_id, tie_margin)
     if frame.is_empty():
-        click.echo(f"error: run {info.run_id} has no comparison yet; finish it with: judge resume {info.run_id}", err=True)
+        click.echo(
+            f"error: run {info.run_id} has no comparison yet; finish it with: judge resume {info.run_id}", err=True
+        )
         return 4
     report = summarise(info.header, frame, by=by, sealed=info.sealed)
     if html is not None:
@@ -75,11 +91,14 @@ def _list(store: Store, *, as_json: bool) -> int:
     for run in runs:
         row = _row(run)
         state = "sealed" if run.sealed else "unfinished"
-        click.echo(f"{row['run_id']:12} {row['created_at'][:16]:17} {state:11} {row['pairs']:>7} pairs  {row['rubric']:24} {safe(row['judge'])}")
+        click.echo(
+            f"{row['run_id']:12} {row['created_at'][:16]:17} {state:11} {row['pairs']:>7} pairs  {row['rubric']:24} "
+            f"{safe(row['judge'])}"
+        )
     return 0
 
 
-def _row(run: RunInfo) -> dict[str, object]:
+def _row(run: RunInfo) -> dict[str, Any]:
     return {
         "run_id": run.run_id,
         "created_at": run.created_at,

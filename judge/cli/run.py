@@ -23,23 +23,34 @@ __all__ = ["command", "drive", "finish"]
 
 @click.command("run", epilog="Example: judge run evals.jsonl --rubric helpfulness@1 --judge local")
 @click.argument("evalset", type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--candidate", "-c", type=click.Path(dir_okay=False, path_type=Path), help="The candidate's answers, joined on id.")
-@click.option("--baseline", "-b", type=click.Path(dir_okay=False, path_type=Path), help="The baseline's answers, joined on id.")
-@click.option("--rubric", "-r", default="helpfulness", show_default=True, help="NAME@VERSION, NAME for the newest, or a path.")
-@click.option("--judge", "-j", default="local", show_default=True, help="local, hf:MODEL, openai:MODEL, recorded:FILE, scripted.")
+@click.option(
+    "--candidate", "-c", type=click.Path(dir_okay=False, path_type=Path), help="The candidate's answers, joined on id."
+)
+@click.option(
+    "--baseline", "-b", type=click.Path(dir_okay=False, path_type=Path), help="The baseline's answers, joined on id."
+)
+@click.option(
+    "--rubric", "-r", default="helpfulness", show_default=True, help="NAME@VERSION, NAME for the newest, or a path."
+)
+@click.option(
+    "--judge", "-j", default="local", show_default=True, help="local, hf:MODEL, openai:MODEL, recorded:FILE, scripted."
+)
 @click.option("--map", "maps", multiple=True, metavar="FIELD=COLUMN", help="Name a column: --map baseline=answer_old.")
 @click.option("--skip-bad", is_flag=True, help="Judge the usable rows although others cannot be; they stay counted.")
 @click.option("--limit", type=click.IntRange(1), help="Only the first N rows.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of labels and fences.")
-@click.option("--repeat", type=click.IntRange(1, 100), default=1, show_default=True, help="Judge every pair this many times.")
+@click.option(
+    "--repeat", type=click.IntRange(1, 100), default=1, show_default=True, help="Judge every pair this many times."
+)
 @click.option("--no-cache", is_flag=True, help="Ask again even where an identical judgement is stored.")
 @click.option("--json", "as_json", is_flag=True, help="The report as one JSON object on stdout.")
 @home_option
 def command(**options: Any) -> int:
     """Judge EVALSET: blind, both orders, under a rubric; the result is journaled, stored and summarised.
 
-    EVALSET is JSONL, CSV, JSON or Parquet: pairs (prompt, candidate, baseline) or prompts with --candidate and --baseline files
-    joined on id. Rows that cannot be judged are listed with line numbers and nothing is judged unless --skip-bad is given.
+    EVALSET is JSONL, CSV, JSON or Parquet: pairs (prompt, candidate, baseline) or prompts with --candidate and
+    --baseline files joined on id. Rows that cannot be judged are listed with line numbers and nothing is judged unless
+    --skip-bad is given.
     """
     return run(**options)
 
@@ -71,7 +82,9 @@ def run(
     env = environment()
     env = replace(env, home=Path(home)) if home else env
     mapping = _mapping(maps)
-    checked = open_evalset(evalset, candidate=candidate, baseline=baseline, mapping=mapping, skip_bad=skip_bad, limit=limit)
+    checked = open_evalset(
+        evalset, candidate=candidate, baseline=baseline, mapping=mapping, skip_bad=skip_bad, limit=limit
+    )
     loaded = load(rubric)
     backend = open_backend(judge, env)
     plan = RunPlan(
@@ -118,7 +131,9 @@ def drive(work: Any, run_id: str, home: str | None) -> None:
         sys.exit(130)
     except BackendError as error:
         rest = f" ({error.unanswered} asks unanswered)" if error.unanswered else ""
-        raise BackendError(f"{error}{rest}; what was judged is kept; finish with: judge resume {run_id}{where}") from error
+        raise BackendError(
+            f"{error}{rest}; what was judged is kept; finish with: judge resume {run_id}{where}"
+        ) from error
 
 
 def finish(store: Store, run_id: str, *, as_json: bool, home: str | None) -> int:

@@ -22,14 +22,16 @@ _PLAIN_SHARE, _PLAIN_PAUSE = 0.05, 2.0
 
 
 def progress() -> Callable[..., None]:
-    """A reporter of ``runs.Progress``: one line rewritten on a terminal, else a plain line every 5% (at most one in 2 seconds) or 30 seconds."""
+    """A reporter of ``runs.Progress``: one line rewritten on a terminal, else a plain line every 5% (at most one in 2
+    seconds) or 30 seconds.
+    """
     live = sys.stderr.isatty()
     state = {"at": time.monotonic(), "share": 0.0}
 
     def report(now: object) -> None:
         from ..runs import Progress
 
-        assert isinstance(now, Progress)  # noqa: S101 - typed loosely to keep this module light
+        assert isinstance(now, Progress)
         done = now.settled == now.total
         clock = time.monotonic()
         share = now.settled / now.total if now.total else 1.0

@@ -1,0 +1,123 @@
+"""What every test shares: the gold data where it is present, no network but this machine, and reasons for what is skipped."""
+
+from __future__ import annotations
+
+import importlib.util
+import ipaddress
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+REPO = Path(__file__).resolve().parent.parent
+
+# Set before any test imports a library that reads them at import: nothing is fetched from a hub, and no cost map or telemetry is sent.
+os.environ.update(
+    HF_HUB_OFFLINE="1",
+    TRANSFORMERS_OFFLINE="1",
+    HF_HUB_DISABLE_TELEMETRY="1",
+    LITELLM_LOCAL_MODEL_COST_MAP="True",
+    DO_NOT_TRACK="1",
+    TOKENIZERS_PARALLELISM="false",
+)
+
+# A loaded machine is slow, not wrong: no example is judged by the time it takes, and every run draws the same examples.
+settings.register_profile("repeatable", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
+
+
+class NetworkForbiddenError(AssertionError):
+    """A test tried to reach another machine."""
+
+
+def _is_here(family: int, address: Any) -> bool:
+    """Whether an address is on this machine; names other than localhost count as elsewhere, because resolving them asks the network."""
+    if family == getattr(socket, "AF_UNIX", None):
+        return True
+    host = str(address[0]) if isinstance(address, tuple) else str(address)
+    if host in ("", "localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host.split("%")[0]).is_loopback
+    except ValueError:
+        return False
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_network() -> Iterator[None]:
+    """Make every connection and name look-up that leaves this machine fail with a message instead of a time-out."""
+    patch = pytest.MonkeyPatch()
+    connect, connect_ex, getaddrinfo = socket.socket.connect, socket.socket.connect_ex, socket.getaddrinfo
+
+    def refuse(address: Any) -> None:
+        message = f"a test tried to reach {address!r}; tests may connect to this machine only"
+        raise NetworkForbiddenError(message)
+
+    def guarded_connect(self: socket.socket, address: Any) -> None:
+        return connect(self, address) if _is_here(self.family, address) else refuse(address)
+
+    def guarded_connect_ex(self: socket.socket, address: Any) -> int:
+        if not _is_here(self.family, address):
+            refuse(address)
+        return connect_ex(self, address)
+
+    def guarded_getaddrinfo(host: Any, *args: Any, **kwargs: Any) -> Any:
+        name = host.decode() if isinstance(host, bytes) else host or ""
+        if not _is_here(socket.AF_INET, (name,)) and name not in ("0.0.0.0", "::"):  # noqa: S104 - compared, not bound
+            refuse(host)
+        return getaddrinfo(host, *args, **kwargs)
+
+    patch.setattr(socket.socket, "connect", guarded_connect)
+    patch.setattr(socket.socket, "connect_ex", guarded_connect_ex)
+    patch.setattr(socket, "getaddrinfo", guarded_getaddrinfo)
+    yield
+    patch.undo()
+
+
+@pytest.fixture(scope="session")
+def gold() -> Callable[[str], Path]:
+    """Return a function from the name of a gold set to its folder; the test is skipped where that is not present.
+
+    Looks in ``$JUDGE_GOLD``, else in ``../shared/gold`` beside the repository. Gold data is never copied into the repository.
+    """
+    root = Path(os.environ.get("JUDGE_GOLD") or REPO.parent / "shared" / "gold")
+
+    def folder(name: str) -> Path:
+        path = root / name
+        if not path.is_dir():
+            pytest.skip(f"gold data {name!r} is not in {root}; set JUDGE_GOLD to a folder that has it")
+        return path
+
+    return folder
+
+
+@cache
+def _missing(marker: str) -> str:
+    """Return why tests of a marker cannot run here, or an empty string."""
+    if marker == "torch":
+        absent = [name for name in ("torch", "transformers") if importlib.util.find_spec(name) is None]
+        return f"{' and '.join(absent)} not installed; `make test` says how to get them" if absent else ""
+    if importlib.util.find_spec("torch") is None:
+        return "no CUDA device can be used: torch is not installed"
+    # Asked in another process: initialising CUDA here would leak into tests that fork.
+    code = "import sys, torch; sys.exit(0 if torch.cuda.is_available() else 1)"
+    return (
+        ""
+        if subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
+        else "no CUDA device"
+    )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip, with the reason, tests whose marker needs something that is not here."""
+    for item in items:
+        for marker in ("torch", "gpu"):
+            if item.get_closest_marker(marker) and (reason := _missing(marker)):
+                item.add_marker(pytest.mark.skip(reason=reason))
