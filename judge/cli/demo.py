@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from .run import run
+from .run import Options, run
 from .screen import home_option
 
 __all__ = ["command"]
@@ -32,7 +32,7 @@ def command(*, judge: str, as_json: bool, home: str | None) -> int:
         )
     sample = resources.files("judge").joinpath("samples/demo.jsonl")
     with resources.as_file(sample) as path:
-        code = run(Path(path), rubric="helpfulness@1", judge=judge, as_json=as_json, home=home)
+        code = run(Options(Path(path), rubric="helpfulness@1", judge=judge, as_json=as_json, home=home))
     click.echo(
         'then: judge run your.jsonl --rubric helpfulness@1    (rows with "prompt", "candidate" and "baseline")',
         err=True,

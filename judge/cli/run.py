@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from .screen import home_option, progress
 if TYPE_CHECKING:
     from ..store import Store
 
-__all__ = ["command", "drive", "finish"]
+__all__ = ["Options", "command", "drive", "finish", "run"]
 
 
 @click.command("run", epilog="Example: judge run evals.jsonl --rubric helpfulness@1 --judge local")
@@ -52,26 +52,40 @@ def command(**options: Any) -> int:
     --baseline files joined on id. Rows that cannot be judged are listed with line numbers and nothing is judged unless
     --skip-bad is given.
     """
-    return run(**options)
+    return run(Options(**options))
 
 
-def run(
-    evalset: Path,
-    *,
-    candidate: Path | None = None,
-    baseline: Path | None = None,
-    rubric: str = "helpfulness",
-    judge: str = "local",
-    maps: tuple[str, ...] = (),
-    skip_bad: bool = False,
-    limit: int | None = None,
-    seed: int = 0,
-    repeat: int = 1,
-    no_cache: bool = False,
-    as_json: bool = False,
-    home: str | None = None,
-) -> int:
-    """Do what the command says; also used by ``judge demo``."""
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command was given; also how ``judge demo`` says what to run."""
+
+    evalset: Path
+    candidate: Path | None = None
+    baseline: Path | None = None
+    rubric: str = "helpfulness"
+    judge: str = "local"
+    maps: tuple[str, ...] = ()
+    skip_bad: bool = False
+    limit: int | None = None
+    seed: int = 0
+    repeat: int = 1
+    no_cache: bool = False
+    as_json: bool = False
+    home: str | None = None
+
+    def reading(self) -> dict[str, Any]:
+        """How the eval set is opened, as plain values: what a resume opens it with again."""
+        return {
+            "candidate": str(self.candidate) if self.candidate else None,
+            "baseline": str(self.baseline) if self.baseline else None,
+            "mapping": _mapping(self.maps),
+            "skip_bad": self.skip_bad,
+            "limit": self.limit,
+        }
+
+
+def run(options: Options) -> int:
+    """Check the input, judge, and print the report; returns the exit code."""
     from rubrics import load
 
     from ..backends import open_backend
@@ -80,33 +94,27 @@ def run(
     from ..store import Store
 
     env = environment()
-    env = replace(env, home=Path(home)) if home else env
-    mapping = _mapping(maps)
-    checked = open_evalset(
-        evalset, candidate=candidate, baseline=baseline, mapping=mapping, skip_bad=skip_bad, limit=limit
-    )
-    loaded = load(rubric)
-    backend = open_backend(judge, env)
+    env = replace(env, home=Path(options.home)) if options.home else env
+    reading = options.reading()
+    answers = {side: getattr(options, side) for side in ("candidate", "baseline")}
+    checked = open_evalset(options.evalset, **{**reading, **answers})
+    rubric = load(options.rubric)
+    backend = open_backend(options.judge, env)
     plan = RunPlan(
         run_id=f"r-{secrets.token_hex(3)}",
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         evalset=checked,
-        options={
-            "candidate": str(candidate) if candidate else None,
-            "baseline": str(baseline) if baseline else None,
-            "mapping": mapping,
-            "skip_bad": skip_bad,
-            "limit": limit,
-        },
-        rubric=loaded,
-        judge_spec=judge,
-        seed=seed,
-        repeats=repeat,
-        reuse=not no_cache,
+        options=reading,
+        rubric=rubric,
+        judge_spec=options.judge,
+        seed=options.seed,
+        repeats=options.repeat,
+        reuse=not options.no_cache,
     )
-    click.echo(f"{plan.run_id}: {checked.rows} pairs x 2 orders, rubric {loaded.ref}, judge {backend.id}", err=True)
+    click.echo(f"{plan.run_id}: {checked.rows} pairs x 2 orders, rubric {rubric.ref}, judge {backend.id}", err=True)
     if checked.problems:
-        click.echo(f"  {len(checked.problems)} rows left out (--skip-bad); they are counted in the report", err=True)
+        left = len(checked.problems)
+        click.echo(f"  {left} rows left out (--skip-bad); they are counted in the report", err=True)
     store = Store(env.home)
 
     async def work() -> None:
@@ -115,8 +123,8 @@ def run(
         finally:
             await backend.close()
 
-    drive(work(), plan.run_id, home)
-    return finish(store, plan.run_id, as_json=as_json, home=home)
+    drive(work(), plan.run_id, options.home)
+    return finish(store, plan.run_id, as_json=options.as_json, home=options.home)
 
 
 def drive(work: Any, run_id: str, home: str | None) -> None:
