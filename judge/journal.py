@@ -72,8 +72,19 @@ class Journal:
             os.close(self._fd)
             raise StoreError(f"{path}: another process is writing this run; wait for it or stop it") from None
         if not create:
-            os.ftruncate(self._fd, scan(path).good_bytes)
+            self._take_up()
         self._synced = time.monotonic()
+
+    def _take_up(self) -> None:
+        """Cut the torn tail of an existing journal; a sealed one is not opened."""
+        try:
+            found = scan(self.path)
+            if found.sealed:
+                raise StoreError(f"{self.path}: this run is sealed and stays as it is; start a new run")
+            os.ftruncate(self._fd, found.good_bytes)
+        except StoreError:
+            os.close(self._fd)
+            raise
 
     def append(self, kind: str, record: Mapping[str, Any]) -> None:
         """Write one record; it survives the death of this process once this returns."""

@@ -1,4 +1,4 @@
-"""What every test shares: the gold data where it is present, no network but this machine, and reasons for what is skipped."""
+"""What every test shares: gold data where it is present, no network but this machine, reasons for what is skipped."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, settings
 
 REPO = Path(__file__).resolve().parent.parent
 
-# Set before any test imports a library that reads them at import: nothing is fetched from a hub, and no cost map or telemetry is sent.
+# Set before any test imports a library that reads them at import: nothing is fetched from a hub, no telemetry is sent.
 os.environ.update(
     HF_HUB_OFFLINE="1",
     TRANSFORMERS_OFFLINE="1",
@@ -38,7 +38,7 @@ class NetworkForbiddenError(AssertionError):
 
 
 def _is_here(family: int, address: Any) -> bool:
-    """Whether an address is on this machine; names other than localhost count as elsewhere, because resolving them asks the network."""
+    """Whether an address is on this machine; other names than localhost count as elsewhere."""
     if family == getattr(socket, "AF_UNIX", None):
         return True
     host = str(address[0]) if isinstance(address, tuple) else str(address)
@@ -85,7 +85,7 @@ def _no_network() -> Iterator[None]:
 def gold() -> Callable[[str], Path]:
     """Return a function from the name of a gold set to its folder; the test is skipped where that is not present.
 
-    Looks in ``$JUDGE_GOLD``, else in ``../shared/gold`` beside the repository. Gold data is never copied into the repository.
+    Looks in ``$JUDGE_GOLD``, else in ``../shared/gold`` beside the repository. Gold data is never copied into it.
     """
     root = Path(os.environ.get("JUDGE_GOLD") or REPO.parent / "shared" / "gold")
 

@@ -1,4 +1,4 @@
-"""The shape of the project, held by tests: who may import whom, what loads when, where SQL lives, and how long things may get."""
+"""The shape of the project, held by tests: who imports whom, what loads when, where SQL lives, how long things get."""
 
 from __future__ import annotations
 
@@ -120,16 +120,15 @@ def imports(path: Path, *, lazy: bool, types: bool) -> set[str]:
 
 
 def test_the_five_packages_are_regular_packages() -> None:
-    """Each package that has code has an __init__.py: without one it would merge with a folder of that name in the user's project."""
+    """Each package has an __init__.py: without one it would merge with a folder of that name in the user's project."""
     for package in PACKAGES:
-        files = list((REPO / package).rglob("*.py"))
-        folders = {file.parent for file in files}
-        assert all((folder / "__init__.py").is_file() for folder in folders), package
+        folders = {REPO / package, *(file.parent for file in (REPO / package).rglob("*.py"))}
+        assert [folder for folder in folders if not (folder / "__init__.py").is_file()] == []
 
 
 @each_source
 def test_imports_follow_the_chain(path: Path) -> None:
-    """rubrics <- calibration <- judge <- tune and dashboard: a package imports only what stands to its left, lazily or not."""
+    """rubrics <- calibration <- judge <- tune and dashboard: a package imports only what stands to its left."""
     module = module_of(path)
     own = module.split(".")[0]
     allowed = set(PACKAGES) if is_root(module) else {own, *MAY_IMPORT[own]}
@@ -141,7 +140,7 @@ def test_imports_follow_the_chain(path: Path) -> None:
 
 @each_source
 def test_imports_are_relative_inside_a_package(path: Path) -> None:
-    """Inside a package imports are relative and across packages absolute, so that the packages can be moved as they are."""
+    """Inside a package imports are relative, across packages absolute, so that packages can be moved as they are."""
     own = module_of(path).split(".")[0]
     absolute = {
         name
@@ -171,7 +170,7 @@ def test_there_are_no_import_cycles() -> None:
 
 
 def strings(path: Path) -> Iterator[tuple[int, str]]:
-    """Every string constant of a file that is not a docstring, with its line; f-strings count by their constant parts."""
+    """Every string constant that is not a docstring, with its line; f-strings count by their constant parts."""
     tree = tree_of(path)
     documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     docstrings = {
@@ -221,7 +220,14 @@ def test_importing_a_package_loads_nothing_heavy(package: str) -> None:
 
 def test_help_loads_nothing_heavy() -> None:
     """`judge --help` answers from click alone: not even pydantic or numpy is loaded."""
-    code = "sys.argv = ['judge', '--help']\nfrom judge.cli import main\ntry:\n    main()\nexcept SystemExit as stop:\n    assert not stop.code"
+    code = """
+sys.argv = ["judge", "--help"]
+from judge.cli import main
+try:
+    main()
+except SystemExit as stop:
+    assert not stop.code
+"""
     assert loaded_after(code) & {*HEAVY, "pydantic", "numpy", "yaml", "rich"} == set()
 
 
@@ -241,7 +247,7 @@ def test_only_the_command_line_prints(path: Path) -> None:
 
 @each_source
 def test_nothing_runs_text_as_code(path: Path) -> None:
-    """Text from models and files is never unpickled, evaluated, loaded as arbitrary YAML or put into a page unescaped."""
+    """Text from models and files is never unpickled, evaluated, loaded as arbitrary YAML or shown unescaped."""
     forbidden = re.compile(
         r"^(eval|exec|yaml\.(load|unsafe_load|full_load)|pickle\.\w+|marshal\.\w+|shelve\.\w+|joblib\.load|os\.system)$"
     )

@@ -138,6 +138,15 @@ def test_an_existing_journal_is_not_overwritten(tmp_path: Path) -> None:
         Journal(path, create=True)
 
 
+def test_a_sealed_journal_is_not_opened_again(tmp_path: Path) -> None:
+    """A finished run is immutable."""
+    path = written(tmp_path / "r.jsonl")
+    with Journal(path) as opened:
+        opened.append("seal", {})
+    with pytest.raises(StoreError, match="is sealed"):
+        Journal(path)
+
+
 def test_a_journal_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     """A header of a newer format says to upgrade."""
     with Journal(tmp_path / "r.jsonl", create=True) as opened:

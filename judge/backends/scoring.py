@@ -18,7 +18,9 @@ from typing import Literal, get_args
 
 __all__ = ["METHODS", "Method", "MethodName", "answer_score", "label_probabilities", "probabilities"]
 
-MethodName = Literal["labels", "yesno", "rating", "likelihood", "pmi-mean", "pmi-sum", "blend"]
+MethodName = Literal["labels", "yesno", "rating", "likelihood", "pmi-mean", "pmi-sum", "pmi-root", "blend"]
+
+_DIRECT = {"yesno": "yes", "rating": "rating"}
 
 LIMIT = 6.0
 """Largest |x|: no single comparison of this model may claim more than P = 0.995. An answer of white space only has a score of minus
@@ -40,36 +42,42 @@ METHODS: Mapping[str, Method] = {
     "likelihood": Method(("given",)),
     "pmi-mean": Method(("given", "free")),
     "pmi-sum": Method(("given", "free")),
+    "pmi-root": Method(("given", "free")),
     "blend": Method(("given", "free")),
 }
 assert set(METHODS) == set(get_args(MethodName))
 
-BLEND: Mapping[str, float] = {"likelihood": 1.0, "pmi-mean": 1.0, "end": 1.0}
+BLEND: Mapping[str, float] = {"pmi-root": 1.0, "end": 0.23}
+END_UNKNOWN = -2.4
+"""Stands for the log-probability of the end of an answer that was cut to the budget, so that being cut neither helps nor hurts much:
+the mean over the sound answers of the fit set."""
 
 
 def answer_score(method: str, values: Mapping[str, float]) -> float:
-    """One answer's score under a pointwise method; higher is better, minus infinity for an answer of white space only (no ``tokens``).
+    """One answer's score under a pointwise method; higher is better, minus infinity for an answer of white space only (no values).
 
-    ``values`` are the measures of ``judge.backends.measures``. ``likelihood``: mean log p(token | question). ``pmi-sum``:
-    log p(answer | question) - log p(answer), the pointwise mutual information of question and answer in nats; ``pmi-mean`` the same a token.
+    ``values`` are the measures of ``judge.backends.measures``, n is the number of the answer's tokens. ``likelihood``: mean
+    log p(token | question). ``pmi-sum``: log p(answer | question) - log p(answer), the pointwise mutual information of question and answer in
+    nats; ``pmi-mean`` = pmi-sum / n; ``pmi-root`` = pmi-sum / sqrt(n): a sum of n like terms deviates from its mean by sqrt(n), so this one
+    neither follows length as the sum does nor shortness as the mean does. ``blend``: pmi-root and the log-probability that the answer ends
+    where it ends, weighted by ``BLEND``.
     """
     if not values:
         return -math.inf
-    if method == "yesno":
-        return values["yes"]
-    if method == "rating":
-        return values["rating"]
+    if method in _DIRECT:
+        return values[_DIRECT[method]]
     tokens = max(values["tokens"], 1.0)
-    mean = values["given"] / tokens
     if method == "likelihood":
-        return mean
+        return values["given"] / tokens
     pmi = values["given"] - values["free"]
     if method == "pmi-sum":
         return pmi
     if method == "pmi-mean":
         return pmi / tokens
-    parts = {"likelihood": mean, "pmi-mean": pmi / tokens, "end": values.get("end", 0.0)}
-    return math.fsum(weight * parts[name] for name, weight in BLEND.items())
+    root = pmi / math.sqrt(tokens)
+    if method == "pmi-root":
+        return root
+    return BLEND["pmi-root"] * root + BLEND["end"] * values.get("end", END_UNKNOWN)
 
 
 def probabilities(first: float, second: float, *, scale: float) -> tuple[float, float, float]:
