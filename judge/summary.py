@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from calibration.estimates import Estimate, mean, share
+from calibration.estimates import Estimate, geometric_mean_ratio, mean, share
 from rubrics.errors import InputError
 
 if TYPE_CHECKING:
@@ -206,13 +206,11 @@ def _first_place(frame: polars.DataFrame) -> Estimate | None:
 
 
 def _length_ratio(frame: polars.DataFrame) -> Estimate | None:
-    """Geometric mean of (candidate + 1) / (baseline + 1) characters; the one keeps an empty answer finite."""
-    logs = np.log((frame["candidate_chars"].to_numpy() + 1) / (frame["baseline_chars"].to_numpy() + 1))
-    found = mean(logs, clusters=frame["prompt_digest"].to_list(), level=LEVEL)
-    if found is None:
-        return None
-    value, low, high = (float(np.exp(x)) for x in (found.value, found.low, found.high))
-    return Estimate(value, low, high, found.level, found.n, found.clusters, f"exp of {found.method} of log ratio")
+    """Geometric mean of (candidate + 1) / (baseline + 1) characters; the one keeps an empty answer in."""
+    clusters = frame["prompt_digest"].to_list()
+    return geometric_mean_ratio(
+        frame["candidate_chars"].to_numpy() + 1, frame["baseline_chars"].to_numpy() + 1, clusters=clusters, level=LEVEL
+    )
 
 
 def _worth(frame: polars.DataFrame, names: Sequence[str]) -> JudgeWorth | None:
