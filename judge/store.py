@@ -7,6 +7,7 @@ read-only for one burst. Both retry for a bounded time while another process hol
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
@@ -325,9 +326,10 @@ def _connection(path: Path, *, read_only: bool) -> Iterator[duckdb.DuckDBPyConne
     try:
         yield con
     except duckdb.Error as error:
+        _raise_if_full(error, path)
         raise StoreError(
             f"{path}: the database cannot do this ({_first_line(error)}); the journals are safe; "
-            "make room if the disk is full, else run `judge doctor --rebuild`"
+            "run `judge doctor --rebuild`"
         ) from error
     finally:
         con.close()
@@ -347,6 +349,12 @@ class _Stream:
         return self.relation.__arrow_c_stream__(requested_schema)
 
 
+def _raise_if_full(error: Exception, path: Path) -> None:
+    """A full disk is said as such, whichever library found it."""
+    if "No space left on device" in str(error):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+
+
 def _first_line(error: Exception) -> str:
     return str(error).splitlines()[0][:200]
 
@@ -363,9 +371,12 @@ def _write_parquet(path: Path, header: Mapping[str, Any], folder: Path) -> int:
         part += 1
         for table, batch in rows.items():
             if batch:
-                polars.DataFrame(batch, schema_overrides=_TYPES, infer_schema_length=None).write_parquet(
-                    folder / f"{table}-{part:06}.parquet"
-                )
+                frame = polars.DataFrame(batch, schema_overrides=_TYPES, infer_schema_length=None)
+                try:
+                    frame.write_parquet(folder / f"{table}-{part:06}.parquet")
+                except polars.exceptions.ComputeError as error:
+                    _raise_if_full(error, folder)
+                    raise
                 batch.clear()
 
     for entry in settled(path):

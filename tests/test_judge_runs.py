@@ -276,6 +276,24 @@ def test_a_full_disk_loses_nothing_that_was_written(tmp_path: Path, monkeypatch:
     assert facts(store.comparisons("r-1")) == facts(run(path, Store(tmp_path / "other")))
 
 
+def test_a_disk_that_fills_while_the_database_is_written_is_said_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run is sealed in its journal; the error is the system's, and ingesting later gives the whole table."""
+    path, store = evalset(tmp_path / "e.jsonl"), Store(tmp_path / "home")
+
+    def full(*_args: object, **_options: object) -> None:
+        raise polars.exceptions.ComputeError("parquet: underlying IO error: No space left on device (os error 28)")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(polars.DataFrame, "write_parquet", full)
+        with pytest.raises(OSError, match="No space left") as caught:
+            asyncio.run(start_run(plan_of(path), longer(), store))
+    assert caught.value.errno == errno.ENOSPC
+    assert journal.scan(store.journal_path("r-1")).sealed
+    assert store.ingest(store.journal_path("r-1")) == 10
+
+
 _CHILD = """
 import asyncio, sys, time
 from pathlib import Path

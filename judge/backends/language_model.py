@@ -12,8 +12,10 @@ from __future__ import annotations
 import os
 import re
 import sys
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from ..errors import BackendUnavailable
@@ -37,7 +39,10 @@ DEFAULT_SYSTEM = "You are a helpful AI assistant named SmolLM, trained by Huggin
 _SURROGATE = re.compile("[\ud800-\udfff]")
 BUDGET = Budget(question=320, answer=640, system=1536, pair_question=288, pair_answer=400)
 """A pointwise sequence stays under 1,024 tokens (0.8 GB, 3 CPU-seconds at most; human answers in the gold sets have up to 600 tokens), the
-pairwise prompt under 2,800, of which the system part is shared by all asks under one rubric."""
+pairwise prompt under 3,000, of which the system part is shared by all asks under one rubric."""
+
+_SEEDED = Lock()
+"""Held while sampling: the seed is one for the whole process."""
 
 _STATIC_PROMPTS = 4
 _STATIC_TOKENS = 4096
@@ -66,6 +71,7 @@ class LanguageModel:
         import ctranslate2
         from tokenizers import Tokenizer
 
+        self._folder = folder
         self.compute = compute
         self.threads = threads
         self.batch = 1
@@ -172,25 +178,37 @@ class LanguageModel:
         Greedy where ``temperature`` is 0, otherwise sampled from the ``top_k`` likeliest tokens; the same ``seed``, prompts and ``batch``
         give the same texts. Unlike scores, texts may depend on ``batch``: prompts of one batch share matrix products.
         """
+        order = sorted(range(len(prompts)), key=lambda k: (len(str(prompts[k])), k))
+        groups = [order[begin : begin + batch] for begin in range(0, len(order), batch)]
+        options: dict[str, Any] = {"max_length": max_tokens, "include_prompt_in_result": False}
+        options["end_token"] = self._token[END]
+        if temperature > 0:
+            options |= {"sampling_topk": top_k, "sampling_temperature": temperature}
+        with _SEEDED if temperature > 0 else nullcontext():
+            generator = self._seeded(seed) if temperature > 0 else self._generator
+            # Every batch is queued at once; the generator's workers take them in turn.
+            queued = [
+                generator.generate_batch(
+                    [[self._token[t] for t in self._conversation(prompts[k], system, max_tokens)] for k in group],
+                    asynchronous=True,
+                    **options,
+                )
+                for group in groups
+            ]
+            made = {k: one.result() for group, batch_ in zip(groups, queued, strict=True) for k, one in zip(group, batch_, strict=True)}
+        return [self._generation(made[k].sequences_ids[0], max_tokens) for k in range(len(prompts))]
+
+    def _generation(self, ids: list[int], max_tokens: int) -> Generation:
+        return Generation(self.decode(ids), len(ids), "length" if len(ids) >= max_tokens else "stop")
+
+    def _seeded(self, seed: int) -> Any:
+        """A generator whose one worker draws from this seed: CTranslate2 seeds a worker at its first draw and never again."""
         import ctranslate2
 
         ctranslate2.set_random_seed(seed)
-        order = sorted(range(len(prompts)), key=lambda k: (len(str(prompts[k])), k))
-        results: list[Generation | None] = [None] * len(prompts)
-        for begin in range(0, len(order), batch):
-            chosen = order[begin : begin + batch]
-            starts = [[self._token[t] for t in self._conversation(prompts[k], system, max_tokens)] for k in chosen]
-            sampling: dict[str, Any] = {"sampling_topk": top_k, "sampling_temperature": temperature} if temperature > 0 else {}
-            for k, made in zip(
-                chosen,
-                self._generator.generate_batch(
-                    starts, max_length=max_tokens, include_prompt_in_result=False, end_token=self._token[END], **sampling
-                ),
-                strict=True,
-            ):
-                ids: list[int] = made.sequences_ids[0]
-                results[k] = Generation(self.decode(ids), len(ids), "length" if len(ids) >= max_tokens else "stop")
-        return [result for result in results if result is not None]
+        return ctranslate2.Generator(
+            str(self._folder), device="cpu", compute_type=self.compute, inter_threads=1, intra_threads=self.threads
+        )
 
     def _conversation(self, prompt: str | Sequence[Message], system: str, max_tokens: int) -> list[int]:
         room = smollm2.CONTEXT - max_tokens - 64

