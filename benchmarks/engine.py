@@ -23,7 +23,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Self
 
 import orjson
 
@@ -63,8 +62,7 @@ def floor(count: int, folder: Path) -> float:
 
 def engine(count: int, store: Store) -> float:
     rubric = sample_rubric()
-    backend = ScriptedBackend(prefer_longer, name="scripted/longer", batch=64, concurrency=8)
-    backend.asked = _Forget()  # type: ignore[assignment]
+    backend = ScriptedBackend(prefer_longer, name="scripted/longer", batch=64, concurrency=8, keep=False)
     evalset = EvalSet((Path("synthetic"),), "0" * 64, count, (), lambda: iter(()))
     plan = RunPlan("r-bench", "2026-01-01T00:00:00+00:00", evalset, {}, rubric, "scripted:longer")
 
@@ -78,13 +76,6 @@ def engine(count: int, store: Store) -> float:
         asyncio.run(work(journal))
         journal.append("seal", {"comparisons": count})
     return time.process_time() - started
-
-
-class _Forget(list[object]):
-    """The scripted judge keeps what it was asked; a benchmark of memory must not."""
-
-    def __iadd__(self, _other: object) -> Self:  # type: ignore[override,misc]
-        return self
 
 
 def peak_mb() -> float:

@@ -1,6 +1,6 @@
 """Judge one pair of answers from Python: the verdict, both orders, and how sure the judge is.
 
-    python examples/compare.py
+python examples/compare.py
 """
 
 import judge
@@ -11,6 +11,11 @@ result = judge.compare(
     baseline="Eggs eggs eggs eggs eggs eggs eggs eggs eggs eggs.",
     rubric="helpfulness@1",
 )
-print(result.outcome, f"preference {result.preference:.2f}", f"consistent {result.consistent}", f"confidence {result.confidence:.2f}")
+print(
+    result.outcome,
+    f"preference {result.preference:.2f}",
+    f"consistent {result.consistent}",
+    f"confidence {result.confidence:.2f}",
+)
 for verdict in result.verdicts:
     print(f"  {verdict.order}: win {verdict.p_win:.2f}  tie {verdict.p_tie:.2f}  loss {verdict.p_loss:.2f}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import threading
 from collections.abc import Coroutine, Iterable, Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ T = TypeVar("T")
 
 _opened: dict[str, Backend] = {}
 _lock = threading.Lock()
+_loop: asyncio.AbstractEventLoop | None = None
 
 
 def compare(
@@ -50,8 +52,10 @@ def compare(
     >>> result.outcome.value, result.preference, result.consistent
     ('tie', 0.5, True)
     """
-    item = Item(_text("prompt", prompt), context=tuple(context), reference=reference)
-    pair = Pair("pair", item, Answer(_text("candidate", candidate)), Answer(_text("baseline", baseline)))
+    if isinstance(context, str):
+        raise InputError("context is one text; give a list of texts, one for each source")
+    item = Item(prompt, context=tuple(context), reference=reference)
+    pair = Pair("pair", item, Answer(candidate), Answer(baseline))
     return compare_many([pair], rubric=rubric, judge=judge, seed=seed)[0]
 
 
@@ -67,7 +71,9 @@ def compare_many(
 
     For eval sets on disk use ``judge run``: it streams, can be resumed and stores what was paid for.
     """
-    todo = list(pairs)
+    todo = [_checked(pair) for pair in pairs]
+    if not 0 <= seed < 2**63:
+        raise InputError(f"seed is {seed}; it lies between 0 and 2**63 - 1")
     if len({pair.id for pair in todo}) != len(todo):
         raise InputError("compare_many: pair ids must be unique; two pairs share one")
     settings = _rubric(rubric)
@@ -94,6 +100,18 @@ def _rubric(rubric: str | Path) -> Rubric:
     return load(rubric)
 
 
+def _checked(pair: Pair) -> Pair:
+    """The pair itself, once every text in it is known to be text that UTF-8 can hold."""
+    _text("prompt", pair.item.prompt)
+    _text("candidate", pair.candidate.text)
+    _text("baseline", pair.baseline.text)
+    if pair.item.reference is not None:
+        _text("reference", pair.item.reference)
+    for source in pair.item.context:
+        _text("context", source)
+    return pair
+
+
 def _text(name: str, value: str) -> str:
     if not isinstance(value, str):
         raise InputError(f"{name} is {type(value).__name__}, not text")
@@ -107,23 +125,27 @@ def _text(name: str, value: str) -> str:
 
 
 def _wait(work: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine to its end from synchronous code, also where an event loop is running already (Jupyter)."""
+    """Run a coroutine to its end from synchronous code, also where an event loop is running already (Jupyter).
+
+    All calls share one loop in a thread of its own, so that a remote judge keeps its connections from call to call.
+    """
+    global _loop  # noqa: PLW0603 - one loop a process is the point
+    with _lock:
+        if _loop is None:
+            _loop = asyncio.new_event_loop()
+            threading.Thread(target=_loop.run_forever, name="judge-compare", daemon=True).start()
+            atexit.register(_shut)
+    future = asyncio.run_coroutine_threadsafe(work, _loop)
     try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(work)
-    result: list[T] = []
-    failure: list[BaseException] = []
+        return future.result()
+    except BaseException:
+        future.cancel()
+        raise
 
-    def target() -> None:
-        try:
-            result.append(asyncio.run(work))
-        except BaseException as error:  # noqa: BLE001 - handed to the caller's thread below
-            failure.append(error)
 
-    thread = threading.Thread(target=target, name="judge-compare")
-    thread.start()
-    thread.join()
-    if failure:
-        raise failure[0]
-    return result[0]
+def _shut() -> None:
+    """Close what was opened, at the end of the process."""
+    if _loop is not None and _loop.is_running():
+        for backend in _opened.values():
+            asyncio.run_coroutine_threadsafe(backend.close(), _loop).result(timeout=5)
+        _loop.call_soon_threadsafe(_loop.stop)

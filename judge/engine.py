@@ -57,8 +57,7 @@ async def judge_pairs(pairs: Iterable[Pair], job: Job, *, journal: Journal | Non
     """Judge pairs and yield each as it is settled; order of completion is not order of input.
 
     A pair's texts are journaled before it is asked and each reply as soon as it is read. If the backend gives up
-    (``BackendError``), everything already answered stands in the journal and the error is raised with the number still
-    unanswered.
+    (``BackendError``), everything that was answered stands in the journal before the error is raised.
     """
     source = iter(pairs)
     while window := list(islice(source, _WINDOW)):
@@ -79,7 +78,7 @@ async def _judge_window(pairs: Sequence[Pair], job: Job, journal: Journal | None
     _fill_known(work, job, journal)
     for entry in (entry for entry in work if entry.complete):
         yield entry.settle(job)
-    # Two rows with the same texts have the same identity: asked once, the reply serves both.
+    # Rows with the same texts have the same identity: within a window they are asked once, and the reply serves all.
     shared: dict[str, list[_Open]] = {}
     asks: dict[str, Ask] = {}
     for entry in work:
@@ -87,8 +86,8 @@ async def _judge_window(pairs: Sequence[Pair], job: Job, journal: Journal | None
             asks.setdefault(ask.key, ask)
             shared.setdefault(ask.key, []).append(entry)
     async for ask, reply in _answered(list(asks.values()), job.backend):
-        for entry in shared[ask.key]:
-            entry.add(ask.key, reply, journal, cached=False)
+        for number, entry in enumerate(shared[ask.key]):
+            entry.add(ask.key, reply, journal, reused=number > 0)
             if entry.complete:
                 yield entry.settle(job)
 
@@ -96,12 +95,12 @@ async def _judge_window(pairs: Sequence[Pair], job: Job, journal: Journal | None
 class _Open:
     """One pair at one repeat while its replies come in."""
 
-    __slots__ = ("asks", "cached", "pair", "replies")
+    __slots__ = ("asks", "pair", "replies", "reused")
 
     def __init__(self, pair: Pair, asks: tuple[Ask, ...]) -> None:
         self.pair, self.asks = pair, asks
         self.replies: dict[str, Reply] = {}
-        self.cached = 0
+        self.reused: set[str] = set()
 
     @property
     def missing(self) -> list[Ask]:
@@ -111,17 +110,18 @@ class _Open:
     def complete(self) -> bool:
         return len(self.replies) == len({ask.key for ask in self.asks})
 
-    def add(self, key: str, reply: Reply, journal: Journal | None, *, cached: bool) -> None:
+    def add(self, key: str, reply: Reply, journal: Journal | None, *, reused: bool) -> None:
         self.replies[key] = reply
-        self.cached += cached
+        if reused:
+            self.reused.add(key)
         if journal is not None:
             record = {"key": key, "pair_id": self.pair.id, "reply": journals.encode_reply(reply)}
-            journal.append("reply", {**record, "cached": True} if cached else record)
+            journal.append("reply", {**record, "reused": True} if reused else record)
 
     def settle(self, job: Job) -> Settled:
         replies = tuple(self.replies[ask.key] for ask in self.asks)
         comparison = protocol.settle(self.pair, job.rubric, job.backend.id, self.asks, replies)
-        return Settled(self.pair, self.asks, replies, comparison, self.cached)
+        return Settled(self.pair, self.asks, replies, comparison, tuple(ask.key in self.reused for ask in self.asks))
 
 
 def _fill_known(work: Sequence[_Open], job: Job, journal: Journal | None) -> None:
@@ -129,43 +129,49 @@ def _fill_known(work: Sequence[_Open], job: Job, journal: Journal | None) -> Non
     for entry in work:
         for ask in entry.asks:
             if ask.key in job.resumed:
-                entry.add(ask.key, job.resumed[ask.key], None, cached=False)
+                entry.add(ask.key, job.resumed[ask.key], None, reused=False)
     if job.known is None:
         return
     stored = job.known([ask.key for entry in work for ask in entry.missing])
     for entry in work:
         for ask in entry.missing:
             if ask.key in stored:
-                entry.add(ask.key, stored[ask.key], journal, cached=True)
+                entry.add(ask.key, stored[ask.key], journal, reused=True)
 
 
 async def _answered(asks: Sequence[Ask], backend: Backend) -> AsyncIterator[tuple[Ask, Reply]]:
-    """Send asks in the backend's batches, at most ``concurrency`` at once, and yield replies as they come."""
+    """Send asks in the backend's batches, at most ``concurrency`` at once, and yield replies as they come.
+
+    When a call fails for good nothing new is sent, what is in flight is let finish and yielded, and then the error is
+    raised: a reply that was paid for is never thrown away.
+    """
     size = max(1, backend.batch)
     batches = iter([asks[start : start + size] for start in range(0, len(asks), size)])
     running: dict[asyncio.Task[list[Reply]], Sequence[Ask]] = {}
-    answered = 0
+    failure: BackendError | None = None
     try:
         while True:
-            for batch in islice(batches, max(1, backend.concurrency) - len(running)):
-                running[asyncio.ensure_future(backend.ask(batch))] = batch
+            if failure is None:
+                for batch in islice(batches, max(1, backend.concurrency) - len(running)):
+                    running[asyncio.ensure_future(backend.ask(batch))] = batch
             if not running:
-                return
+                break
             finished, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
             for task in finished:
                 batch = running.pop(task)
-                replies = task.result()
+                try:
+                    replies = task.result()
+                except BackendError as error:
+                    failure = failure or error
+                    continue
                 if len(replies) != len(batch):
-                    raise BackendError(
-                        f"{backend.id} gave {len(replies)} replies to {len(batch)} asks",
-                        unanswered=len(asks) - answered,
-                    )
-                answered += len(batch)
+                    failure = BackendError(f"{backend.id} gave {len(replies)} replies to {len(batch)} asks")
+                    continue
                 for answer in zip(batch, replies, strict=True):
                     yield answer
-    except BackendError as error:
-        raise BackendError(str(error), unanswered=len(asks) - answered) from error
     finally:
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
+    if failure is not None:
+        raise failure

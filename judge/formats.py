@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,6 +53,8 @@ class Problem:
     reason: str
 
     def __str__(self) -> str:
+        if Path(self.file).suffix.lower() in (".json", ".parquet"):
+            return f"{self.file}: row {self.line}: {self.reason}"
         return f"{self.file}:{self.line}: {self.reason}"
 
 
@@ -69,20 +72,24 @@ class EvalSet:
     read: Callable[[], Iterator[tuple[int, Pair | Problem]]] = field(repr=False)
 
     def pairs(self) -> Iterator[Pair]:
-        """Stream the usable pairs in file order; raises ``InputError`` if a file was changed or removed since it was
-        checked.
-        """
+        """Stream the usable pairs in file order; raises ``InputError`` at the end if they are not what was checked."""
         seen: set[str] = set()
-        count = 0
+        digest = hashlib.sha256()
         for _line, pair in self.read():
             if isinstance(pair, Pair) and pair.id not in seen:
                 seen.add(pair.id)
-                count += 1
+                digest.update(_canonical(pair))
                 yield pair
-        if count != self.rows:
+        if digest.hexdigest() != self.digest:
             raise InputError(
-                f"{self.sources[0]}: the file changed while it was judged ({self.rows} rows before, {count} now)"
+                f"{self.sources[0]}: the eval set changed while it was judged ({self.rows} rows before, {len(seen)} "
+                "now); start again"
             )
+
+
+def _canonical(pair: Pair) -> bytes:
+    """What the digest of an eval set covers of a pair: all of it."""
+    return orjson.dumps(encode_pair(pair), default=str) + b"\n"
 
 
 class _Bad(Exception):
@@ -126,7 +133,7 @@ def open_evalset(
             )
         else:
             seen[row.id] = line
-            digest.update(orjson.dumps(encode_pair(row)) + b"\n")
+            digest.update(_canonical(row))
     if limit is None:
         problems += reader.unmatched(seen)
     sources = tuple(path for path in (evalset, candidate, baseline) if path is not None)
@@ -201,7 +208,7 @@ class _Answers:
         self.problems: list[Problem] = []
         self._where: dict[str, int | dict[str, Any]] = {}
         for line, offset, row in _rows(path):
-            name = None if isinstance(row, _Bad) else _get(row, "id", names)
+            name = None if isinstance(row, _Bad) else _get(row, "id", _present(row, names))
             if isinstance(row, _Bad):
                 self.problems.append(Problem(str(path), line, row.kind, str(row)))
             elif name in (None, ""):
@@ -219,7 +226,11 @@ class _Answers:
         if isinstance(where, int):
             with self.path.open("rb") as handle:
                 handle.seek(where)
-                row = orjson.loads(handle.readline())
+                line = handle.readline()
+            try:
+                row = orjson.loads(line)
+            except orjson.JSONDecodeError:
+                raise InputError(f"{self.path}: the file changed while it was judged; start again") from None
         elif where is None:
             raise _Bad("unmatched", f"id {name!r} has no answer in {self.path}")
         else:
@@ -251,7 +262,11 @@ def _rows(path: Path) -> Iterator[tuple[int, int, Any]]:
     elif kind == ".parquet":
         import polars
 
-        frame = polars.read_parquet(path)
+        try:
+            frame = polars.read_parquet(path)
+        except (polars.exceptions.PolarsError, OSError) as error:
+            raise InputError(f"{path}: not a Parquet file ({str(error).splitlines()[0][:120]})") from None
+
         yield from ((number, -1, row) for number, row in enumerate(frame.iter_rows(named=True), 1))
     else:
         raise InputError(f"{path}: unknown format {kind or '(no suffix)'}; use .jsonl, .json, .csv or .parquet")
@@ -301,6 +316,10 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, int, Any]]:
 
     reader = csv.DictReader(lines(), strict=True)
     try:
+        header = list(reader.fieldnames or ())
+        if len(set(header)) < len(header):
+            double = next(name for name in header if header.count(name) > 1)
+            raise InputError(f"{path}:1: the column {double!r} stands twice in the header; rename one")
         for row in reader:
             if None in row or any(value is None for value in row.values()):
                 yield (
@@ -312,6 +331,11 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, int, Any]]:
                 yield reader.line_num, -1, row
     except csv.Error as error:
         raise InputError(f"{path}:{reader.line_num}: not CSV: {error}") from None
+
+
+def _present(row: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, str]:
+    """The mapped columns that an answer file has: --map speaks of the eval set and may name columns of either."""
+    return {name: column for name, column in names.items() if column in row}
 
 
 def _get(row: Mapping[str, Any], name: str, names: Mapping[str, str]) -> Any:
@@ -336,7 +360,8 @@ def _pair(row: Mapping[str, Any], names: Mapping[str, str], answers: Mapping[str
         if side in answers:
             if name in (None, ""):
                 raise _Bad("missing", "no 'id' to join the answer files on")
-            sides[side] = _answer(answers[side].get(str(name)), side, names)
+            row_of_side = answers[side].get(str(name))
+            sides[side] = _answer(row_of_side, side, _present(row_of_side, names))
         else:
             value = _get(row, side, names)
             if value is None:
@@ -353,7 +378,8 @@ def _pair(row: Mapping[str, Any], names: Mapping[str, str], answers: Mapping[str
         metadata=metadata if isinstance(metadata, Mapping) else {},
     )
     if name in (None, ""):
-        name = hashlib.sha256(orjson.dumps([text, sides["candidate"].text, sides["baseline"].text])).hexdigest()[:16]
+        parts = [text, item.context, item.reference, sides["candidate"].text, sides["baseline"].text]
+        name = hashlib.sha256(orjson.dumps(parts)).hexdigest()[:16]
     return Pair(str(name), item, sides["candidate"], sides["baseline"], label=_label(_get(row, "label", names)))
 
 
@@ -372,9 +398,9 @@ def _answer(value: Any, side: str, names: Mapping[str, str]) -> Answer:
         text=_text(text, side),
         model=_optional(_get(value, "model", {}), f"{side}.model"),
         latency_ms=_number(value.get("latency_ms"), f"{side}.latency_ms"),
-        tokens=None if value.get("tokens") is None else int(_number(value["tokens"], f"{side}.tokens") or 0),
+        tokens=_whole(value.get("tokens"), f"{side}.tokens"),
         cost=_number(value.get("cost"), f"{side}.cost"),
-        tool_calls=tuple(value.get("tool_calls") or ()),
+        tool_calls=_calls(value.get("tool_calls"), f"{side}.tool_calls"),
     )
 
 
@@ -404,9 +430,25 @@ def _number(value: Any, name: str) -> float | None:
     if value in (None, ""):
         return None
     try:
-        return float(value)
+        number = float(value)
     except (TypeError, ValueError):
-        raise _Bad("malformed", f"'{name}' is not a number: {value!r}") from None
+        number = math.nan
+    if not math.isfinite(number):
+        raise _Bad("malformed", f"'{name}' is not a number: {value!r}")
+    return number
+
+
+def _whole(value: Any, name: str) -> int | None:
+    number = _number(value, name)
+    return None if number is None else int(number)
+
+
+def _calls(value: Any, name: str) -> tuple[Mapping[str, Any], ...]:
+    if value in (None, "", []):
+        return ()
+    if not isinstance(value, list) or not all(isinstance(call, dict) for call in value):
+        raise _Bad("malformed", f"'{name}' is not a list of objects")
+    return tuple(value)
 
 
 def _messages(value: Any) -> tuple[Message, ...]:

@@ -22,8 +22,8 @@ from typing import Any, Self
 
 import orjson
 
-from .errors import StoreError
-from .types import Answer, Item, Message, Order, Outcome, Pair, Reply, Usage
+from .errors import JournalError, StoreError
+from .types import Answer, Item, Message, Outcome, Pair, Reply, Usage
 
 __all__ = ["Journal", "Scan", "decode_pair", "decode_reply", "encode_pair", "encode_reply", "records", "scan"]
 
@@ -88,7 +88,7 @@ class Journal:
 
     def append(self, kind: str, record: Mapping[str, Any]) -> None:
         """Write one record; it survives the death of this process once this returns."""
-        body = orjson.dumps({"t": kind, **record})
+        body = orjson.dumps({"t": kind, **record}, default=str)
         line = b"%08x %b\n" % (zlib.crc32(body), body)
         written = os.write(self._fd, line)
         while written < len(line):
@@ -122,10 +122,9 @@ def scan(path: Path) -> Scan:
     for number, line, record in _lines(path):
         if record is None:
             if line.endswith(b"\n"):
-                raise StoreError(
-                    f"{path}: line {number} is damaged (checksum); restore the file from a copy, or cut it before "
-                    "that line "
-                    f"with `head -n {number - 1}` and resume"
+                raise JournalError(
+                    f"{path}: line {number} is damaged (checksum); restore the file from a copy, or keep the lines "
+                    f"before it (`head -n {number - 1} {path.name} > whole`, then put `whole` in its place) and resume"
                 )
             break
         count, good, sealed = count + 1, good + len(line), record["t"] == "seal"
@@ -143,17 +142,17 @@ def records(path: Path) -> Iterator[dict[str, Any]]:
             scan(path)
             break
         if empty and record["t"] != "run":
-            raise StoreError(
+            raise JournalError(
                 f"{path}: the first record is {record['t']!r}, not a run header; this is no journal of a run"
             )
         if empty and record.get("format", 0) > FORMAT:
-            raise StoreError(
+            raise JournalError(
                 f"{path}: written by a newer version (format {record['format']}); upgrade touchstone-judge"
             )
         empty = False
         yield record
     if empty:
-        raise StoreError(
+        raise JournalError(
             f"{path}: line 1: no whole run header; the run died before it began, delete the file and start again"
         )
 
@@ -207,11 +206,6 @@ def decode_reply(data: Mapping[str, Any]) -> Reply:
     values["flags"] = tuple(values.get("flags", ()))
     values["usage"] = Usage(**values.get("usage", {}))
     return Reply(**values)
-
-
-def reply_slot(order: Order, repeat: int) -> str:
-    """Where a reply belongs within its pair."""
-    return f"{order}/{repeat}"
 
 
 def _filled(value: Any) -> dict[str, Any]:

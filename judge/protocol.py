@@ -19,6 +19,7 @@ stored replies without a model. What makes an ask blind and safe:
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import re
 import unicodedata
@@ -26,23 +27,24 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from .types import Ask, Comparison, InvalidReason, JudgeId, Labels, Order, Outcome, Pair, Reply, Verdict
+from .types import Answer, Ask, Comparison, InvalidReason, JudgeId, Labels, Order, Outcome, Pair, Reply, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rubrics import Rubric
 
-__all__ = ["TEMPLATE", "identical", "plan", "read", "screen", "settle"]
+__all__ = ["TEMPLATE", "identical", "plan", "read", "screen", "settle", "shown"]
 
 TEMPLATE = "pairwise-1"
 """Version of the blind template; part of every identity, so a changed template never reuses an old judgement."""
 
 _LABELS = ("CG", "DF", "FH", "GK", "HM", "JP", "KR", "LV", "MX", "PJ", "QL", "RD", "VQ", "XC")
 _TIE = "TIE"
-_TEMPLATE_TOKEN = re.compile(r"<\|([^|<>\n]{1,40})\|>|<(/?s)>|\[(/?INST)\]")
+_TEMPLATE_TOKEN = re.compile(r"<\|([^|<>\n]{1,40})\|>|<(/?s|start_of_turn|end_of_turn|bos|eos)>|\[(/?INST)\]")
+# Zero-width joiners and non-joiners stay: Persian, Indic scripts and emoji are spelt with them.
 _INVISIBLE = re.compile(
-    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\U000e0000-\U000e007f]"
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff\U000e0000-\U000e007f]"
 )
 _REFUSAL = re.compile(
     r"^\W*(?:i['’]?m sorry|i am sorry|sorry,|i can(?:not|['’]t)|i(?: am|['’]m) (?:not able|unable)|i won['’]t)",
@@ -75,8 +77,9 @@ def plan(pair: Pair, rubric: Rubric, judge: JudgeId, *, seed: int = 0, repeat: i
     system = render_system(rubric)
     question = _question(pair)
     sources = _sources(pair, rubric)
-    texts = (pair.candidate.text, pair.baseline.text)
-    root = _digest(rubric.ref.digest, str(judge), TEMPLATE, question, sources, seed, repeat)
+    texts = (shown(pair.candidate), shown(pair.baseline))
+    owner = pair.id if judge.by_pair else ""
+    root = _digest(rubric.ref.digest, str(judge), TEMPLATE, question, sources, seed, repeat, owner)
     labels = _labels(root, *sorted(_digest(text) for text in texts))
     asks = []
     for order, (first, second) in ((Order.CANDIDATE_FIRST, texts), (Order.BASELINE_FIRST, texts[::-1])):
@@ -147,8 +150,16 @@ def settle(
 
 def identical(pair: Pair) -> bool:
     """Whether the two answers are the same text after NFC and white-space normalisation."""
-    a, b = pair.candidate.text, pair.baseline.text
+    a, b = shown(pair.candidate), shown(pair.baseline)
     return a == b or _normal(a) == _normal(b)
+
+
+def shown(answer: Answer) -> str:
+    """What a judge sees of an answer: its text, and its tool calls as JSON where it made any."""
+    if not answer.tool_calls:
+        return answer.text
+    calls = orjson.dumps([dict(call) for call in answer.tool_calls], option=orjson.OPT_SORT_KEYS, default=str).decode()
+    return f"{answer.text}\n[tool calls]\n{calls}"
 
 
 def screen(pair: Pair) -> tuple[str, ...]:
@@ -161,9 +172,9 @@ def screen(pair: Pair) -> tuple[str, ...]:
     if identical(pair):
         flags.append("identical")
     for side, answer in (("candidate", pair.candidate), ("baseline", pair.baseline)):
-        if not answer.text.strip():
+        if not shown(answer).strip():
             flags.append(f"empty_{side}")
-    both = (pair.candidate.text, pair.baseline.text)
+    both = (shown(pair.candidate), shown(pair.baseline))
     if any(_INVISIBLE.search(text) for text in both):
         flags.append("invisible_characters")
     if any(_TEMPLATE_TOKEN.search(text) for text in both):
@@ -301,12 +312,12 @@ def _parse(text: str, labels: Labels) -> tuple[Outcome | InvalidReason, str]:
 
 
 def _parse_json(text: str, places: dict[str, Outcome]) -> tuple[Outcome | InvalidReason, str]:
-    keys = re.findall(r'"verdict"\s*:', text)
     try:
-        value = orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return (InvalidReason.CONFLICT if len(keys) > 1 else InvalidReason.UNPARSED), ""
-    if len(keys) > 1:
+        pairs = json.loads(text, object_pairs_hook=list)
+    except (ValueError, RecursionError):
+        return (InvalidReason.CONFLICT if text.count('"verdict"') > 1 else InvalidReason.UNPARSED), ""
+    value = dict(pairs)
+    if len(value) < len(pairs):
         return InvalidReason.CONFLICT, ""
     verdict, rationale = value.get("verdict"), value.get("rationale", "")
     if not isinstance(verdict, str) or verdict.upper() not in places:
@@ -324,7 +335,9 @@ def _comparison(
     cost: float | None,
     repeat: int = 0,
 ) -> Comparison:
-    invalid = next((verdict.invalid for verdict in verdicts if verdict.invalid is not None), None)
+    # The graver reason of the two, in the order of their definition, so that swapping the sides names the same one.
+    reasons = {verdict.invalid for verdict in verdicts if verdict.invalid is not None}
+    invalid = next((reason for reason in reversed(InvalidReason) if reason in reasons), None)
     rationale = next((verdict.rationale for verdict in verdicts if verdict.rationale), "")
     common = {
         "verdicts": verdicts,

@@ -38,7 +38,9 @@ __all__ = [
     "to_text",
 ]
 
-_UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
+_UNSAFE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\U000e0000-\U000e007f\ud800-\udfff]"
+)
 _SHOWN = 2_000
 _DOUBT = "This is what the judge says, and this judge is not shown to be right: see below before believing a row."
 _EXAMPLES = 12
@@ -71,8 +73,13 @@ def to_text(report: RunReport) -> str:
     head = report.header
     name = report.run_id + ("" if report.sealed else "  UNFINISHED")
     lines = [f"run {name}  {head['rubric']}  judge {safe(_judge(report))}", ""]
-    lines.append(f"{'':15}{'n':>5} {'win':>6} {'tie':>6} {'loss':>6} {'net':>9}  {'95% interval':17}")
+    lines.append(f"{'':12}{'judged':>8} {'win':>6} {'tie':>6} {'loss':>6} {'net':>9}  {'95% interval':17}")
     lines += [_rate_row(part) for part in (report.overall, *report.categories)]
+    if report.overall.invalid:
+        low, high = report.overall.net_bounds
+        lines += _wrap(
+            f"with the {report.overall.invalid} invalid as losses or wins, all: net {_pp(low)} to {_pp(high)}"
+        )
     if not report.believable:
         lines += ["", *_wrap(_DOUBT)]
     lines += ["", f"{'':15}{'flips':>6} {'first place':>12} {'length':>7} {'invalid':>8}"]
@@ -102,7 +109,7 @@ def to_markdown(report: RunReport) -> str:
         f"### Run `{report.run_id}`{'' if report.sealed else ' (unfinished)'}",
         "",
         (
-            f"Rubric `{head['rubric']}` (sha256 `{head['rubric_digest'][:12]}`), judge `{_md(_judge(report))}`, "
+            f"Rubric `{head['rubric']}` (sha256 `{head['rubric_digest'][:12]}`), judge `{_code(_judge(report))}`, "
             f"{report.overall.n} comparisons, {report.overall.invalid} invalid."
         ),
         "",
@@ -122,7 +129,12 @@ def to_markdown(report: RunReport) -> str:
         cells += [_pct(part.flips), _pct(part.first_place), _ratio(part)]
         lines.append("| " + " | ".join(cells) + " |")
     if report.worth is not None:
-        lines += ["", "**What the judge is worth on this set**", "", *(f"- {line}" for line in _worth_facts(report))]
+        lines += [
+            "",
+            "**What the judge is worth on this set**",
+            "",
+            *(f"- {_md(line)}" for line in _worth_facts(report)),
+        ]
     lines += ["", "**Where this report can mislead**", "", *(f"- {_md(caveat.text)}" for caveat in report.caveats)]
     return "\n".join(lines)
 
@@ -258,6 +270,10 @@ def _net(part: Slice) -> str:
     return "-" if net is None else f"{100 * net.value:+.1f} pp [{100 * net.low:+.1f}, {100 * net.high:+.1f}]"
 
 
+def _pp(share: float) -> str:
+    return f"{100 * share:+.1f}"
+
+
 def _ratio(part: Slice) -> str:
     return "-" if part.length_ratio is None else f"{part.length_ratio.value:.2f}x"
 
@@ -276,7 +292,7 @@ def _worth_facts(report: RunReport) -> list[str]:
     )
     best = sorted(worth.by_category, key=lambda part: -part[1].value)
     facts = [
-        f"right on {_range(worth.accuracy)} of the {worth.n} pairs with a decisive label: {verdict}",
+        f"right on {_range(worth.accuracy)} of the {worth.n} comparisons with a decisive label: {verdict}",
         f"always the longer answer: {_range(worth.longer)}; always the shorter: {_range(worth.shorter)}",
     ]
     able = [f"{name} {estimate.value:.0%}" for name, estimate in best if estimate.low > 0.5]
@@ -311,10 +327,15 @@ def _md(text: str) -> str:
     return re.sub(r"([\\`*_\[\]<>|#!~])", r"\\\1", " ".join(safe(text).split()))
 
 
+def _code(text: str) -> str:
+    """Text inside a Markdown code span."""
+    return " ".join(safe(text).replace("`", "'").split())
+
+
 def _forest(report: RunReport) -> list[dict[str, Any]]:
     """Where the marks of the forest plot stand: x in 0..1000 for -100..+100 points, one row per slice."""
-    rows = []
-    for index, part in enumerate((report.overall, *report.categories)):
+    rows: list[dict[str, Any]] = []
+    for part in (report.overall, *report.categories):
         if part.net is not None:
             low, value, high = (
                 500 + 500 * max(-1.0, min(1.0, x)) for x in (part.net.low, part.net.value, part.net.high)
@@ -322,7 +343,7 @@ def _forest(report: RunReport) -> list[dict[str, Any]]:
             rows.append(
                 {
                     "name": part.name,
-                    "y": 30 * index + 30,
+                    "y": 30 * len(rows) + 30,
                     "low": low,
                     "value": value,
                     "high": high,

@@ -24,7 +24,7 @@ from .engine import Job, judge_pairs
 from .errors import BackendError, InputError, StoreError
 from .formats import EvalSet, Problem, open_evalset
 from .journal import Journal
-from .store import Settled, Store
+from .store import Store
 from .types import JudgeId, Reply
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def header_of(plan: RunPlan, judge: JudgeId, notice: str) -> dict[str, Any]:
         "reuse": plan.reuse,
         "template": protocol.TEMPLATE,
         "evalset": {
-            "files": [str(path) for path in plan.evalset.sources],
+            "files": [str(path.resolve()) for path in plan.evalset.sources],
             "digest": plan.evalset.digest,
             "rows": plan.evalset.rows,
             "left_out": _counts(plan.evalset.problems),
@@ -111,6 +111,8 @@ def header_of(plan: RunPlan, judge: JudgeId, notice: str) -> dict[str, Any]:
 async def start_run(plan: RunPlan, backend: Backend, store: Store, *, report: Report | None = None) -> str:
     """Judge an eval set from the beginning; returns the run id once the run is sealed and in the database."""
     _require_space(store.home)
+    if plan.reuse:
+        store.catch_up()
     header = header_of(plan, backend.id, backend.notice)
     job = Job(
         plan.rubric,
@@ -132,8 +134,8 @@ async def resume_run(
 ) -> str:
     """Finish an interrupted run: what its journal holds is kept, only missing asks are sent.
 
-    Raises ``StoreError`` where the run is sealed already, or its eval set, rubric digest or judge is no longer what the
-    header says.
+    A sealed run is left as it is. Raises ``StoreError`` where the eval set, the judge or the template is no longer what
+    the header says.
     """
     path = store.journal_path(run_id)
     if not path.exists():
@@ -172,22 +174,20 @@ async def _run(evalset: EvalSet, job: Job, journal: Journal, report: Report | No
     total = (evalset.rows - len(job.done)) * job.repeats
     settled = cached = invalid = 0
     cost: float | None = 0.0
-    async for entry in judge_pairs(evalset.pairs(), job, journal=journal):
-        settled += 1
-        cached += entry.cached == len(entry.asks) > 0
-        invalid += entry.comparison.invalid is not None
-        cost = _sum(cost, entry)
-        if report is not None:
-            report(Progress(settled, total, cached, invalid, time.monotonic() - started, cost))
+    try:
+        async for entry in judge_pairs(evalset.pairs(), job, journal=journal):
+            settled += 1
+            cached += entry.cached == len(entry.asks) > 0
+            invalid += entry.comparison.invalid is not None
+            paid, _ = entry.paid
+            cost = None if cost is None or paid is None else cost + paid
+            if report is not None:
+                report(Progress(settled, total, cached, invalid, time.monotonic() - started, cost))
+    except BackendError as error:
+        raise type(error)(str(error), unanswered=total - settled) from error
     if settled != total:
         raise BackendError(f"{total - settled} of {total} comparisons were not settled", unanswered=total - settled)
     journal.append("seal", {"comparisons": evalset.rows * job.repeats})
-
-
-def _sum(cost: float | None, entry: Settled) -> float | None:
-    if entry.cached:
-        return cost
-    return None if cost is None or entry.comparison.cost is None else cost + entry.comparison.cost
 
 
 def _resumed_job(path: Path, header: Mapping[str, Any], rubric: Rubric, backend: Backend) -> Job:
@@ -208,7 +208,7 @@ def _resumed_job(path: Path, header: Mapping[str, Any], rubric: Rubric, backend:
             ]
             wanted[pair.id] = {ask.key for asks in plans for ask in asks}
             replies[pair.id] = {}
-        elif record["t"] == "reply" and record["pair_id"] in wanted:
+        elif record["t"] == "reply" and record["pair_id"] in wanted and not record["reply"].get("error"):
             replies[record["pair_id"]][record["key"]] = journals.decode_reply(record["reply"])
         else:
             continue
@@ -246,7 +246,7 @@ def _same_evalset(header: Mapping[str, Any]) -> EvalSet:
         raise StoreError(
             f"run {header['run_id']} cannot be resumed: {', '.join(files)} changed since it began "
             f"({was['rows']} rows, sha256 {was['digest'][:12]}; now {evalset.rows} rows, {evalset.digest[:12]}); "
-            "restore the file, or start a new run (finished judgements are taken from the cache)"
+            "restore the file, or start a new run (what is judged already is taken from this one)"
         )
     return evalset
 

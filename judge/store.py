@@ -13,7 +13,7 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from . import journal, protocol
-from .errors import StoreError
+from .errors import JournalError, StoreError
 from .types import Ask, Comparison, JudgeId, Pair, Reply
 
 if TYPE_CHECKING:
@@ -54,21 +54,36 @@ class RunInfo:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """One pair with its raw replies and the comparison they settle to; ``cached`` counts replies that were not asked
-    again.
+    """One pair with its raw replies and the comparison they settle to.
+
+    ``reused`` says of each reply whether it was taken from an earlier identical judgement instead of asked for.
     """
 
     pair: Pair
     asks: tuple[Ask, ...]
     replies: tuple[Reply, ...]
     comparison: Comparison
-    cached: int
+    reused: tuple[bool, ...]
+
+    @property
+    def cached(self) -> int:
+        """How many replies were not asked for again."""
+        return sum(self.reused)
+
+    @property
+    def paid(self) -> tuple[float | None, int]:
+        """US dollars (``None`` once a price is unknown) and tokens of the replies that were asked for."""
+        asked = [reply.usage for reply, reused in zip(self.replies, self.reused, strict=True) if not reused]
+        costs = [usage.cost for usage in asked if usage.cost is not None]
+        tokens = sum(usage.prompt_tokens + usage.completion_tokens for usage in asked)
+        return (sum(costs) if len(costs) == len(asked) else None), tokens
 
 
 def settled(path: Path, rubric: Rubric | None = None) -> Iterator[Settled]:
     """Settle every fully answered pair of a journal anew, without a model; ``rubric`` replaces the recorded tie rule.
 
     Pairs come in the order in which their last reply was written; memory holds only pairs that are still incomplete.
+    A reply that carries an error keeps its pair open until the journal ends, because a resume may have asked again.
     """
     from rubrics import parse
 
@@ -76,33 +91,51 @@ def settled(path: Path, rubric: Rubric | None = None) -> Iterator[Settled]:
     header = next(stream)
     frozen = parse(header["rubric_text"], path=f"{path} (rubric)")
     judge = JudgeId(**header["judge"])
-    open_pairs: dict[str, tuple[Pair, dict[str, tuple[Reply, bool]]]] = {}
+    waiting: dict[str, _Answers] = {}
     for record in stream:
         if record["t"] == "pair":
             pair = journal.decode_pair(record["pair"])
-            open_pairs[pair.id] = (pair, {})
-        elif record["t"] == "reply":
-            if record["pair_id"] not in open_pairs:
-                continue
-            open_pairs[record["pair_id"]][1][record["key"]] = (
-                journal.decode_reply(record["reply"]),
-                record.get("cached", False),
-            )
+            repeats = range(header["repeats"])
+            plans = [protocol.plan(pair, frozen, judge, seed=header["seed"], repeat=repeat) for repeat in repeats]
+            name, answers = pair.id, _Answers(pair, plans)
+            waiting[name] = answers
+        elif record["t"] == "reply" and record["pair_id"] in waiting:
+            name = record["pair_id"]
+            answers = waiting[name]
+            answers.replies[record["key"]] = (journal.decode_reply(record["reply"]), record.get("reused", False))
         else:
             continue
-        name = record["pair"]["id"] if record["t"] == "pair" else record["pair_id"]
-        pair, replies = open_pairs[name]
-        plans = [
-            protocol.plan(pair, frozen, judge, seed=header["seed"], repeat=index) for index in range(header["repeats"])
-        ]
-        if all(ask.key in replies for asks in plans for ask in asks):
-            del open_pairs[name]
-            for asks in plans:
-                given = [replies[ask.key] for ask in asks]
-                comparison = protocol.settle(pair, rubric or frozen, judge, asks, [reply for reply, _ in given])
-                yield Settled(
-                    pair, asks, tuple(reply for reply, _ in given), comparison, sum(cached for _, cached in given)
-                )
+        if answers.complete and not answers.failed:
+            del waiting[name]
+            yield from answers.settle(rubric or frozen, judge)
+    for answers in waiting.values():
+        if answers.complete:
+            yield from answers.settle(rubric or frozen, judge)
+
+
+class _Answers:
+    """A pair of a journal while its replies are read."""
+
+    __slots__ = ("keys", "pair", "plans", "replies")
+
+    def __init__(self, pair: Pair, plans: list[tuple[Ask, ...]]) -> None:
+        self.pair, self.plans = pair, plans
+        self.keys = {ask.key for asks in plans for ask in asks}
+        self.replies: dict[str, tuple[Reply, bool]] = {}
+
+    @property
+    def complete(self) -> bool:
+        return self.keys <= self.replies.keys()
+
+    @property
+    def failed(self) -> bool:
+        return any(reply.error is not None for reply, _ in self.replies.values())
+
+    def settle(self, rubric: Rubric, judge: JudgeId) -> Iterator[Settled]:
+        for asks in self.plans:
+            replies = tuple(self.replies[ask.key][0] for ask in asks)
+            reused = tuple(self.replies[ask.key][1] for ask in asks)
+            yield Settled(self.pair, asks, replies, protocol.settle(self.pair, rubric, judge, asks, replies), reused)
 
 
 class Store:
@@ -123,13 +156,17 @@ class Store:
         """Replace one run's rows by what its journal says; returns the number of comparisons. Safe to repeat."""
         self.home.mkdir(parents=True, exist_ok=True)
         header = next(journal.records(path))
+        if header["run_id"] != path.stem:
+            raise JournalError(
+                f"{path}: this is a copy of run {header['run_id']}; keep copies in another folder, or restore it as "
+                f"{header['run_id']}.jsonl"
+            )
         sealed = journal.scan(path).sealed
         with tempfile.TemporaryDirectory(dir=self.home, prefix="ingest-") as folder:
             count = _write_parquet(path, header, Path(folder))
             with self._writing() as con:
-                # One transaction a part keeps memory flat. The run is listed only by its last statement, so a crash in
-                # between
-                # leaves rows of a run that does not exist yet, and the next ingest begins by deleting them.
+                # One transaction a part keeps memory flat. The run is listed only by its last statement, so a crash
+                # in between leaves rows of a run that does not exist yet, and the next ingest begins by deleting them.
                 for table in ("run", *_TABLES):
                     con.execute(f"DELETE FROM {table} WHERE run_id = ?", [header["run_id"]])  # noqa: S608 - a name from the tuple
                 for table in _TABLES:
@@ -150,19 +187,47 @@ class Store:
                 )
         return count
 
-    def rebuild(self) -> dict[str, int]:
-        """Build the database anew from all journals, then swap it in; returns comparisons per run. The old file is
-        kept as ``.old``.
+    def catch_up(self) -> list[str]:
+        """Bring in journals that the database does not hold, or held only in part; returns what could not be read.
+
+        One damaged journal never hides the other runs.
         """
+        whole = {run.run_id for run in self.runs() if run.sealed}
+        return self._ingest_all(path for path in self._journals() if path.stem not in whole)
+
+    def rebuild(self) -> tuple[list[str], list[str]]:
+        """Build the database anew from all journals, then swap it in; the old file is kept as ``.old``.
+
+        Returns the runs that were built and what could not be read.
+        """
+        if not self._journals():
+            raise StoreError(f"{self.runs_folder}: no journals to rebuild from")
         fresh = Store(self.home)
         fresh.path = self.home / f"rebuild-{os.getpid()}.duckdb"
-        counts = {path.stem: fresh.ingest(path) for path in sorted(self.runs_folder.glob("*.jsonl"))}
-        if not counts:
-            raise StoreError(f"{self.runs_folder}: no journals to rebuild from")
-        if self.path.exists():
-            self.path.replace(self.path.with_suffix(".duckdb.old"))
-        fresh.path.replace(self.path)
-        return counts
+        try:
+            bad = fresh._ingest_all(self._journals())
+            built = [run.run_id for run in fresh.runs()]
+            # A write-ahead log belongs to the file it was written beside; left here it would spoil the new one.
+            for name in ("judge.duckdb", "judge.duckdb.wal"):
+                if (self.home / name).exists():
+                    (self.home / name).replace(self.home / f"{name}.old")
+            if fresh.path.exists():
+                fresh.path.replace(self.path)
+        finally:
+            fresh.path.unlink(missing_ok=True)
+        return built, bad
+
+    def _journals(self) -> list[Path]:
+        return sorted(self.runs_folder.glob("*.jsonl"))
+
+    def _ingest_all(self, paths: Iterable[Path]) -> list[str]:
+        bad = []
+        for path in paths:
+            try:
+                self.ingest(path)
+            except JournalError as error:
+                bad.append(str(error))
+        return bad
 
     def runs(self) -> list[RunInfo]:
         """All runs, newest first; empty where no database exists."""
@@ -212,6 +277,8 @@ class Store:
         from rubrics import TieRule, parse
 
         path = self.journal_path(run_id)
+        if not path.exists():
+            raise StoreError(f"{path}: the journal is gone; settling anew needs its replies")
         frozen = parse(next(journal.records(path))["rubric_text"], path=str(path))
         rubric = frozen.model_copy(update={"tie_rule": TieRule(margin=tie_margin, conflict=frozen.tie_rule.conflict)})
         rows = [_comparison_row(run_id, entry) for entry in settled(path, rubric)]
@@ -241,7 +308,12 @@ class Store:
 
     def _replies(self, keys: Sequence[str]) -> dict[str, Reply]:
         with self._reading() as con:
-            rows = con.execute("SELECT key, body FROM reply WHERE key IN (SELECT unnest(?))", [list(keys)]).fetchall()
+            # Where a judge was asked again and answered otherwise, the first answer stays the answer.
+            rows = con.execute(
+                "SELECT key, arg_min(body, created_at || run_id) FROM reply JOIN run USING (run_id) "
+                "WHERE key IN (SELECT unnest(?)) GROUP BY key",
+                [list(keys)],
+            ).fetchall()
         return {key: journal.decode_reply(orjson.loads(body)) for key, body in rows}
 
     def counts(self, run_id: str) -> tuple[int, int]:
@@ -404,6 +476,7 @@ _TYPES: dict[str, Any] = dict.fromkeys(
 
 def _comparison_row(run_id: str, entry: Settled) -> dict[str, Any]:
     comparison, pair = entry.comparison, entry.pair
+    cost, tokens = entry.paid
     row: dict[str, Any] = {
         "run_id": run_id,
         "pair_id": pair.id,
@@ -412,7 +485,9 @@ def _comparison_row(run_id: str, entry: Settled) -> dict[str, Any]:
         "metadata": orjson.dumps(
             {k: v for k, v in pair.item.metadata.items() if isinstance(v, str | int | float | bool)}
         ).decode(),
-        "prompt_digest": hashlib.sha256(pair.item.prompt.encode()).hexdigest()[:16],
+        "prompt_digest": hashlib.sha256(
+            orjson.dumps([pair.item.prompt, pair.item.context, pair.item.reference])
+        ).hexdigest()[:16],
         "label": pair.label.value if pair.label else None,
         "outcome": comparison.outcome.value if comparison.outcome else None,
         "invalid": comparison.invalid.value if comparison.invalid else None,
@@ -420,8 +495,8 @@ def _comparison_row(run_id: str, entry: Settled) -> dict[str, Any]:
         "baseline_chars": len(pair.baseline.text),
         "flags": " ".join(comparison.flags),
         "rationale": comparison.rationale,
-        "cost": comparison.cost,
-        "tokens": sum(reply.usage.prompt_tokens + reply.usage.completion_tokens for reply in entry.replies),
+        "cost": cost,
+        "tokens": tokens,
         "cached": entry.cached,
     }
     for name in ("preference", "p_win", "p_tie", "p_loss", "consistent", "confidence"):
@@ -434,10 +509,10 @@ def _comparison_row(run_id: str, entry: Settled) -> dict[str, Any]:
 
 
 def _reply_rows(header: Mapping[str, Any], entry: Settled) -> list[dict[str, Any]]:
-    """Replies worth keeping for another run: a failed call is evidence of this run, not an answer to reuse."""
+    """Replies worth keeping for another run: a failed or absent one is evidence of this run, not an answer to reuse."""
     return [
         {
-            "key": ask.key if reply.error is None else f"failed:{ask.key}",
+            "key": ask.key if reply.error is None and reply.finish != "missing" else f"failed:{ask.key}",
             "rubric_digest": header["rubric_digest"],
             "judge": str(entry.comparison.judge),
             "run_id": header["run_id"],

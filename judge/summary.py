@@ -258,7 +258,7 @@ def _caveats(
     if worth is not None and not worth.skilled:
         add(
             "no_skill",
-            f"On the {worth.n} labelled pairs of this set the judge is right in {worth.accuracy.value:.0%} "
+            f"On the {worth.n} labelled comparisons of this set the judge is right in {worth.accuracy.value:.0%} "
             f"[{worth.accuracy.low:.0%}, {worth.accuracy.high:.0%}]; always picking the longer answer is right in "
             f"{worth.longer.value:.0%}, the shorter in {worth.shorter.value:.0%}. No skill beyond that is shown.",
         )
@@ -293,6 +293,13 @@ def _caveats(
             + ", ".join(f"{n} {kind}" for kind, n in left.items())
             + ".",
         )
+    if header.get("tie_margin") is not None:
+        add(
+            "resettled",
+            f"Settled anew under a tie margin of {header['tie_margin']:g}; the run's own rubric says otherwise.",
+        )
+    if not categories and overall.judged < _SMALL:
+        add("small", f"Only {overall.judged} comparisons were judged; read this as a hint.")
     small = sum(part.judged < _SMALL for part in categories)
     if small:
         add(

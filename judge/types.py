@@ -195,6 +195,8 @@ class JudgeId:
     name: str
     revision: str = ""
     decoding: str = ""
+    by_pair: bool = False
+    """Whether it answers by the pair's id, not its texts (a recorded one); the id is then part of the identity."""
 
     def __str__(self) -> str:
         return "@".join(part for part in (self.name, self.revision) if part) + (
@@ -229,4 +231,3 @@ class Comparison:
     flags: tuple[str, ...] = ()
     rationale: str = ""
     cost: float | None = None
-    cached: bool = False

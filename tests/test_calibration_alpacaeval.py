@@ -213,6 +213,23 @@ def test_gamed_rows_hold_the_length_coefficient() -> None:
     assert free.coefficients[0] < held.coefficients[0] < 0.0
 
 
+def test_large_departures_from_the_raw_rate_are_flagged() -> None:
+    """The published warning: over ten points and over a quarter away. The baseline against itself is even and no
+    case.
+    """
+    pytest.importorskip("sklearn")
+    _y, ours, theirs, d = synthetic(400, 4)
+    even = alpacaeval2(np.full(400, 0.5), theirs, theirs, d)
+    assert even is not None
+    assert even.length_controlled.value == pytest.approx(0.5, abs=1e-6)
+    assert not even.extreme
+    longer = np.argsort(np.argsort(ours - theirs)) > 80
+    hacked = alpacaeval2(np.where(longer, 0.95, 0.05), ours, theirs, d)
+    assert hacked is not None
+    assert hacked.win_rate.value - hacked.length_controlled.value > 0.1
+    assert hacked.extreme == (hacked.length_controlled.value < 0.75 * hacked.win_rate.value)
+
+
 def test_degenerate_inputs() -> None:
     """Nothing gives nothing; too few, NaN and out-of-range rows are the caller's error; equal lengths are no
     feature.

@@ -92,7 +92,8 @@ def test_rows_of_one_prompt_are_drawn_together() -> None:
     """Copies of a row under one prompt id leave the interval as it was; without ids it would halve."""
     p, x, _, _ = judged(200, 4)
     once = controlled(p, x, rounds=400)
-    copied = controlled(np.repeat(p, 4), np.repeat(x, 4), clusters=[str(i) for i in np.repeat(np.arange(200), 4)], rounds=400)
+    ids = [str(i) for i in np.repeat(np.arange(200), 4)]
+    copied = controlled(np.repeat(p, 4), np.repeat(x, 4), clusters=ids, rounds=400)
     assert once is not None
     assert copied is not None
     assert (copied.n, copied.controlled.clusters) == (800, 200)
@@ -163,7 +164,9 @@ def test_too_few_labels_give_no_human_scale() -> None:
     assert human_controlled(p, x, label) is None
     assert human_controlled(p, x, np.ones(100)) is None
     label[:40] = np.tile([0.0, 1.0], 20)
-    assert human_controlled(p, x, label, rounds=50) is not None
+    given = human_controlled(p, x, label, rounds=50)
+    assert given is not None
+    assert "40 labels" in given.method
     label[0] = 0.3
     with pytest.raises(InputError, match="human outcomes"):
         human_controlled(p, x, label)

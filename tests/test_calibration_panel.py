@@ -108,7 +108,9 @@ def test_majority_of_hard_votes() -> None:
     assert np.isnan(out[3])
 
 
-@pytest.mark.parametrize(("k", "r", "size"), [(5, 0.0, 5.0), (5, 1.0, 1.0), (6, 0.4, 2.0), (5, -0.2, 5.0), (0, 0.3, 0.0)])
+@pytest.mark.parametrize(
+    ("k", "r", "size"), [(5, 0.0, 5.0), (5, 1.0, 1.0), (6, 0.4, 2.0), (5, -0.2, 5.0), (0, 0.3, 0.0)]
+)
 def test_effective_size(k: int, r: float, size: float) -> None:
     """The formula k / (1 + (k - 1) r), with r held in [0, 1]."""
     assert effective_size(k, r) == pytest.approx(size)

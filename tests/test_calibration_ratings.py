@@ -23,9 +23,8 @@ def battles(wins: list[list[int]], ties: dict[tuple[int, int], int] | None = Non
     """One battle per count, each on its own prompt."""
     rows = [(i, j, 1.0) for i, row in enumerate(wins) for j, n in enumerate(row) for _ in range(n)]
     rows += [(i, j, 0.5) for (i, j), n in (ties or {}).items() for _ in range(n)]
-    return Battles(
-        [str(i) for i, _, _ in rows], [str(j) for _, j, _ in rows], [y for _, _, y in rows], [f"q{k}" for k in range(len(rows))]
-    )
+    items = [f"q{k}" for k in range(len(rows))]
+    return Battles([str(i) for i, _, _ in rows], [str(j) for _, j, _ in rows], [y for _, _, y in rows], items)
 
 
 def tournament(seed: int, *, candidates: int = 5, items: int = 60, ties: float = 0.2, shared: float = 0.0) -> Battles:
@@ -112,7 +111,8 @@ def test_bradley_terry_with_ties_agrees_with_evalica() -> None:
     winners = [
         evalica.Winner.X if y == 1.0 else evalica.Winner.Y if y == 0.0 else evalica.Winner.Draw for y in table.outcomes
     ]
-    theirs = evalica.bradley_terry(list(table.first), list(table.second), winners, tie_weight=0.5, tolerance=1e-12).scores
+    fitted = evalica.bradley_terry(list(table.first), list(table.second), winners, tie_weight=0.5, tolerance=1e-12)
+    theirs = fitted.scores
     expected = [float(np.log(theirs[name] / theirs["0"])) for name in "012"]
     assert strengths() == pytest.approx(expected, abs=1e-4)
 
@@ -270,8 +270,9 @@ def test_vicuna80_human_votes_give_the_published_order(gold: Callable[[str], Pat
         outcome.append(0.5 + 0.5 * np.sign(np.mean([value[v] for v in row["annotators"]])))
         item.append(str(row["meta"]["question_id"]))
     published = json.loads((folder / "published.json").read_text())["winrate_human"]
+    votes = Battles(first, second, outcome, item)
     for model in ("bradley_terry", "davidson", "rao_kupper"):
-        result = rate(Battles(first, second, outcome, item), baseline="vicuna-13b", model=model)  # type: ignore[arg-type]
+        result = rate(votes, baseline="vicuna-13b", model=model)  # type: ignore[arg-type]
         assert result is not None
         assert [r.name for r in result.ratings] == sorted(published, key=published.get, reverse=True)
         assert (result.n, result.items, result.pseudo_ties) == (800, 80, 0.0)

@@ -136,7 +136,8 @@ def test_clusters_widen_intervals() -> None:
     """Four copies of each row under one prompt id leave the Brier interval as wide as the original rows do."""
     p, y = sample(100, 7)
     once = assess(p, y, rounds=100)
-    copied = assess(np.repeat(p, 4), np.repeat(y, 4), clusters=[str(i) for i in np.repeat(np.arange(100), 4)], rounds=100)
+    ids = [str(i) for i in np.repeat(np.arange(100), 4)]
+    copied = assess(np.repeat(p, 4), np.repeat(y, 4), clusters=ids, rounds=100)
     assert once is not None
     assert copied is not None
     assert copied.clusters == 100

@@ -22,9 +22,7 @@ def draw(n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     return c, (rng.random(n) > accuracy(c)).astype(float)
 
 
-@pytest.mark.parametrize(
-    ("delta", "needs"), [(0.10, (45, 22, 15, 11)), (0.05, (59, 29, 19, 14))]
-)
+@pytest.mark.parametrize(("delta", "needs"), [(0.10, (45, 22, 15, 11)), (0.05, (59, 29, 19, 14))])
 def test_zero_error_need(delta: float, needs: tuple[int, ...]) -> None:
     """Rows without an error that prove 5, 10, 15 and 20%."""
     assert tuple(zero_error_need(alpha, delta) for alpha in (0.05, 0.10, 0.15, 0.20)) == needs
@@ -99,7 +97,8 @@ def test_certificate_reports_risk_coverage_and_its_tests() -> None:
     assert 0.3 < certificate.coverage.value < 1.0
     assert len(certificate.steps) <= 10
     assert [step.passed for step in certificate.steps[:-1]] == [True] * (len(certificate.steps) - 1)
-    assert [step.threshold for step in certificate.steps] == sorted((s.threshold for s in certificate.steps), reverse=True)
+    tested = [step.threshold for step in certificate.steps]
+    assert tested == sorted(tested, reverse=True)
     assert str(certificate).startswith("certified: at confidence >= ")
     assert certificate.accepts(1.0)
     assert not certificate.accepts(float("nan"))
@@ -122,7 +121,8 @@ def test_ties_are_harmless() -> None:
 def test_rows_of_one_prompt_are_thinned_to_one() -> None:
     """The exact bound needs independent rows: copies of a prompt add nothing and are counted."""
     c, wrong = draw(100, np.random.default_rng(2))
-    certificate = certify(np.repeat(c, 3), np.repeat(wrong, 3), clusters=[f"q{i:03d}" for i in np.repeat(np.arange(100), 3)])
+    ids = [f"q{i:03d}" for i in np.repeat(np.arange(100), 3)]
+    certificate = certify(np.repeat(c, 3), np.repeat(wrong, 3), clusters=ids)
     assert certificate.n == 100
     assert certificate.thinned == 200
     assert certificate.threshold == certify(c, wrong).threshold

@@ -82,6 +82,9 @@ def test_compare_many_of_nothing_is_nothing() -> None:
     ("changes", "message"),
     [
         ({"candidate": None}, "candidate is NoneType, not text"),
+        ({"context": "Paris"}, "give a list of texts"),
+        ({"reference": "\ud800"}, "reference holds a lone surrogate"),
+        ({"seed": 2**70}, "seed is 1180591620717411303424"),
         ({"baseline": "\ud800"}, "baseline holds a lone surrogate at character 0"),
         ({"rubric": "nope@1"}, "nope"),
         ({"rubric": Path("no/such.md")}, "no/such.md"),

@@ -50,6 +50,8 @@ def answers(backend: Backend) -> list[Reply]:
         ("openai:m?timeout=soon", "not a number"),
         ("openai:m?api_key=secret", "unknown option 'api_key'"),
         ("openai:m?base_url=ftp://x", "is not a URL"),
+        ("openai:m?base_url=http://", "is not a URL"),
+        ("openai:m?base_url=http://x:99999", "is not a URL"),
         ("recorded:missing.jsonl", "no such file"),
     ],
 )
@@ -117,6 +119,9 @@ def test_recorded_probabilities_and_gaps_are_kept(tmp_path: Path) -> None:
         ([verdict("ab", "A"), verdict("ab", "B")], "a second, different verdict"),
         ([verdict("xy", "A")], "v.jsonl:1: a recorded verdict needs"),
         ([verdict("ab", "C")], "verdict 'C'; use A, B, tie or null"),
+        ([verdict("ab", "A", repeat="x")], "repeat is 'x'"),
+        ([verdict("ab", "A", prob_a="x")], "prob_a is 'x'"),
+        ([verdict("ab", ["A"])], "use A, B, tie or null"),  # type: ignore[arg-type]
     ],
 )
 def test_recorded_files_that_cannot_be_replayed_are_refused(
@@ -286,6 +291,43 @@ def test_odd_completions_are_invalid_with_their_reason(server: type[_Server], bo
     assert {
         protocol.read(ask, reply).invalid for ask, reply in zip(asks_for(backend), answers(backend), strict=True)
     } == {reason}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"choices": [{"message": "text"}]},
+        {"choices": [{"message": {"content": "K"}, "logprobs": []}]},
+        {"choices": [{"message": {}, "logprobs": {"content": [{"top_logprobs": ["K"]}]}}]},
+        {"choices": {}, "usage": []},
+        {"usage": {"prompt_tokens": 10**30}},
+        [],
+        "text",
+        None,
+    ],
+)
+def test_a_body_of_another_shape_is_an_error_reply(server: type[_Server], body: Any) -> None:
+    """A server that answers nonsense gives error replies, never a crash."""
+    server.script = [(200, {}, body)]
+    assert all(reply.error and "malformed" in reply.error for reply in answers(remote(server)))
+
+
+def test_a_server_that_keeps_failing_stops_the_run(server: type[_Server]) -> None:
+    """Ten calls that fail for good in a row mean the server is out: the run stops and can be resumed, it is not
+    sealed.
+    """
+    server.script = [(400, {}, {"error": "bad"})]
+    backend = remote(server)
+
+    async def work() -> None:
+        try:
+            for _ in range(5):
+                await backend.ask(asks_for(backend))
+        finally:
+            await backend.close()
+
+    with pytest.raises(BackendError, match="10 calls failed in a row"):
+        asyncio.run(work())
 
 
 def test_a_wrong_key_stops_at_once(server: type[_Server]) -> None:

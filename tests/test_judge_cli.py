@@ -200,7 +200,7 @@ def test_ctrl_c_exits_130_and_resume_finishes(home: Path, tmp_path: Path) -> Non
     )  # fmt: skip
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and not any(
-        b'"t":"reply"' in path.read_bytes() for path in home.glob("runs/*.jsonl")
+        path.read_bytes().count(b'"t":"reply"') >= 8 for path in home.glob("runs/*.jsonl")
     ):
         time.sleep(0.02)
     child.send_signal(signal.SIGINT)

@@ -139,6 +139,16 @@ BAD = [
     (b'{"id": "x", "prompt": "q", "candidate": "a", "baseline": "b", "label": "C"}', "malformed", "'label' is 'C'"),
     (b'{"id": "1", "prompt": "q", "candidate": "a", "baseline": "b"}', "duplicate", "id '1' stands already on line 1"),
     (b'{"id": "x", "prompt": "q", "candidate": "a", "baseline": "b", "context": 5}', "malformed", "'context' is int"),
+    (
+        b'{"id": "x", "prompt": "q", "candidate": {"text": "a", "tokens": "nan"}, "baseline": "b"}',
+        "malformed",
+        "'candidate.tokens' is not a number",
+    ),
+    (
+        b'{"id": "x", "prompt": "q", "candidate": {"text": "a", "tool_calls": 3}, "baseline": "b"}',
+        "malformed",
+        "'candidate.tool_calls' is not a list",
+    ),
     (b'{"id": "x", "messages": ["hi"], "candidate": "a", "baseline": "b"}', "malformed", "'messages' is not a list"),
 ]
 
@@ -203,6 +213,9 @@ def test_only_bad_rows_are_refused_even_when_skipping(tmp_path: Path) -> None:
         ("a.json", b"[", "not JSON"),
         ("a.csv", b"id,prompt,candidate,baseline\n1,q,a\n", "does not have the header's 4 columns"),
         ("a.csv", b"id,prompt,candidate,baseline\n1,q,\xff,b\n", "a.csv:2: not UTF-8"),
+        ("a.csv", b"id,prompt,candidate,candidate\n1,q,a,b\n", "stands twice in the header"),
+        ("a.parquet", b"", "not a Parquet file"),
+        ("a.parquet", b"garbage", "not a Parquet file"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_one_clear_error(
@@ -222,6 +235,13 @@ def test_an_unknown_mapped_field_or_column_is_refused(tmp_path: Path) -> None:
         open_evalset(path, mapping={"candidat": "x"})
     with pytest.raises(InputError, match="no column 'nope'"):
         open_evalset(path, mapping={"candidate": "nope"})
+
+
+def test_mapped_columns_need_not_be_in_the_answer_files(tmp_path: Path) -> None:
+    """--map id=qid speaks of the eval set; an answer file with a plain id is joined all the same."""
+    prompts = jsonl(tmp_path / "p.jsonl", {"qid": "1", "prompt": "q", "baseline": "b"})
+    answers = jsonl(tmp_path / "c.jsonl", {"id": "1", "text": "a"})
+    assert only(open_evalset(prompts, candidate=answers, mapping={"id": "qid"})).candidate.text == "a"
 
 
 def test_big_and_odd_texts_pass_unchanged(tmp_path: Path) -> None:

@@ -179,6 +179,7 @@ def test_a_label_alone_or_in_json_is_read(order: Order, form: str) -> None:
         ("Well, thinking about", "length", InvalidReason.LENGTH),
         ("{a} or {b}", "stop", InvalidReason.CONFLICT),
         ('{{"verdict": "{a}", "verdict": "{b}"}}', "stop", InvalidReason.CONFLICT),
+        ('{{"verdict": "{a}", "verd\\u0069ct": "{b}"}}', "stop", InvalidReason.CONFLICT),
         ('{{"verdict": "{a}"', "stop", InvalidReason.UNPARSED),
         ('{{"verdict": 1}}', "stop", InvalidReason.UNPARSED),
         ("I'm sorry, I can't compare these.", "stop", InvalidReason.REFUSAL),
@@ -276,3 +277,20 @@ def test_the_rendered_prompt_of_every_released_rubric_is_frozen(name: str) -> No
     assert path.read_text(encoding="utf-8") == rendered, (
         f"{path.name}: the prompt changed; raise protocol.TEMPLATE and write it anew"
     )
+
+
+def test_the_reason_of_an_invalid_comparison_mirrors() -> None:
+    """Two different reasons give the same one whichever side is the candidate."""
+    replies = {"Paris.": Reply(error="x", finish="error"), "Lyon.": Reply(text="mumble")}
+    found = set()
+    for pair in (sample_pair(), swapped(sample_pair())):
+        asks = protocol.plan(pair, RUBRIC, JUDGE)
+        found.add(protocol.settle(pair, RUBRIC, JUDGE, asks, [replies[ask.first] for ask in asks]).invalid)
+    assert found == {InvalidReason.ERROR}
+
+
+def test_joiners_of_scripts_and_emoji_stay() -> None:
+    """Zero-width joiners that spell words and emoji reach the judge unchanged; other models' turn tokens do not."""
+    text = "می\u200cخواهم 👩\u200d👧 <start_of_turn>user"
+    ask = protocol.plan(sample_pair(candidate=text), RUBRIC, JUDGE)[0]
+    assert "می\u200cخواهم 👩\u200d👧 ‹start_of_turn›user" in ask.user

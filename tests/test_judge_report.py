@@ -242,6 +242,22 @@ def test_the_terminal_report_fits_80_columns() -> None:
     assert max(map(len, render.to_text(report(rows)).splitlines())) <= 80
 
 
+def test_hostile_labelled_categories_stay_text_in_markdown() -> None:
+    """The part on the judge's worth escapes category names like every other part."""
+    rows = [
+        {"category": "x\n\n<img src=y onerror=z>", "label": "win", "outcome": "win", "prompt_digest": str(n)}
+        for n in range(9)
+    ]
+    assert "<img" not in render.to_markdown(report(rows)).replace("\\<", "")
+
+
+def test_a_wider_tie_margin_is_always_said() -> None:
+    """Figures settled under another rule than the run's own carry that in every form."""
+    found = report([{}], tie_margin=0.4)
+    assert "tie margin of 0.4" in " ".join(render.to_text(found).split())
+    assert "tie margin of 0.4" in render.to_json(found)
+
+
 def test_one_comparison_is_shown_whole_or_invalid() -> None:
     """The terminal form of a comparison names outcome, both orders and doubts; an invalid one its reason."""
     asks = plan(sample_pair(), sample_rubric(), JudgeId("j"))

@@ -1,12 +1,13 @@
 """Any Hugging Face causal language model as a judge, through transformers and torch, on a CPU or a CUDA device.
 
-The verdict is read from label probabilities after the blind prompt (``labels``) or from likelihoods (``pmi-mean`` and the other
-methods of ``scoring``). Only safetensors weights are loaded and no code of a repository is ever run.
+The verdict is read from label probabilities after the blind prompt (``labels``) or from likelihoods (``pmi-mean`` and
+the other methods of ``scoring``). Only safetensors weights are loaded and no code of a repository is ever run.
 
-A probability must not depend on what else is asked. With ``batch=1`` (the default on a CPU) every sequence is computed alone. With a
-larger batch the shape of each computation is fixed by the sequence itself: its length is padded to a multiple of 64 and the batch is
-filled up to the number of rows that this length always has, so a row meets the same kernels whoever its neighbours are. Against batch 1
-the results move by rounding alone: less than 1e-4 in log-probability with float32 (tested), about 1e-2 with bfloat16.
+A probability must not depend on what else is asked. With ``batch=1`` (the default on a CPU) every sequence is computed
+alone. With a larger batch the shape of each computation is fixed by the sequence itself: its length is padded to a
+multiple of 64 and the batch is filled up to the number of rows that this length always has, so a row meets the same
+kernels whoever its neighbours are. Against batch 1 the results move by rounding alone: less than 1e-4 in
+log-probability with float32 (tested), more with 16-bit types.
 """
 
 from __future__ import annotations
@@ -44,10 +45,12 @@ _PLAIN_DIALOGUE = f"{_SYSTEM}\n\n{_USER}\n\nReply:"
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A model's conversation format as token ids around the places where texts go; made from its chat template, or a plain format.
+    """A model's conversation format as token ids around the places where texts go; made from its chat template, or a
+    plain format.
 
-    ``chat`` is what stands before and after a user's text; ``dialogue`` what stands before the system text, between it and the user's text,
-    and after that; ``end`` is the token that ends the assistant's turn; ``plain`` says that the model has no chat template.
+    ``chat`` is what stands before and after a user's text; ``dialogue`` what stands before the system text, between it
+    and the user's text, and after that; ``end`` is the token that ends the assistant's turn; ``plain`` says that the
+    model has no chat template.
     """
 
     chat: tuple[list[int], list[int]]
@@ -126,7 +129,9 @@ class HuggingFaceModel:
         starts = [len(request.prompt) - 1 - begin for request in requests]
         lengths = [1 if request.choice else len(request.continuation) for request in requests]
         # Bounds of the logits that are computed: functions of the bucket alone where several rows share a computation.
-        low, high = (starts[0], starts[0] + lengths[0]) if len(requests) == 1 else (0, width)
+        # (a next token is always wanted in the last 64 places of its bucket).
+        last = max(width - _BUCKET, 0) if requests[0].choice else 0
+        low, high = (starts[0], starts[0] + lengths[0]) if len(requests) == 1 else (last, width)
         extra: dict[str, Any] = {}
         if self._keeps:
             extra["logits_to_keep"] = torch.arange(low, high, device=self._model.device)
@@ -142,7 +147,7 @@ class HuggingFaceModel:
             ]
 
     def _prefix(self, shared: tuple[int, ...], rows: int) -> Any:
-        """Keys and values of a shared beginning, computed alone once and copied for each use; the two latest are kept."""
+        """Keys and values of a shared beginning, computed once, copied for each use; the two latest are kept."""
         import torch
 
         if shared not in self._prefixes:
@@ -169,12 +174,14 @@ def open_hf(
 ) -> LikelihoodBackend:
     """Open ``hf:DIRECTORY`` or ``hf:OWNER/NAME``, for example ``hf:/models/x?method=pmi-mean&device=cuda&batch=16``.
 
-    ``device`` auto means CUDA where there is one; ``dtype`` auto means float32 on a CPU and bfloat16 on CUDA; ``batch`` 0 means 1 on a CPU
-    and 16 on CUDA. The revision in the judge's identity is the commit, or the digest of a directory's files.
+    ``device`` auto means CUDA where there is one; ``dtype`` auto means float32 on a CPU and bfloat16 on CUDA; ``batch``
+    0 means 1 on a CPU and 16 on CUDA. The revision in the judge's identity is the commit, or the digest of a
+    directory's files.
 
     Raises:
         InputError: no model named, unknown method, device or dtype.
-        BackendUnavailable: torch or transformers is missing, or the model cannot be loaded; the message says what to run.
+        BackendUnavailable: torch or transformers is missing, or the model cannot be loaded; the message says
+            what to run.
     """
     if not model:
         raise InputError("hf: name a model: hf:DIRECTORY or hf:OWNER/NAME")
@@ -200,7 +207,7 @@ def open_hf(
             model, dtype=getattr(torch, kind), use_safetensors=True, **options
         )
         network = network.to(place).eval()
-    # Loading reports through many types (OSError, ValueError, RuntimeError, safetensors' own); all of them mean: not usable here.
+    # Loading reports through many types (OSError, ValueError, safetensors' own); all of them mean: not usable here.
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise BackendUnavailable(f"hf:{model} cannot be loaded: {reason}") from error
@@ -209,8 +216,12 @@ def open_hf(
     name = folder.resolve().name if folder.is_dir() else model
     size = batch or (16 if place.startswith("cuda") else 1)
     engine = HuggingFaceModel(network, tokenizer, batch=size)
-    notice = f"{name} is read by {method}; what its verdicts are worth on your data is unknown until it is calibrated against labels."
-    return LikelihoodBackend(engine, JudgeId(f"hf/{name}", found, f"{method}-{kind}-{TEMPLATE}"), method=method, notice=notice)
+    notice = (
+        f"{name} is read by {method}; what it is worth on your data is unknown until it is calibrated against labels."
+    )
+    return LikelihoodBackend(
+        engine, JudgeId(f"hf/{name}", found, f"{method}-{kind}-{TEMPLATE}"), method=method, notice=notice
+    )
 
 
 def _sequence(request: Request) -> list[int]:
@@ -264,10 +275,11 @@ def _template(tokenizer: Any) -> Template:
 
 def _with_system(render: Any) -> str:
     """A rendered system and user turn; where the template knows no system turn, its text leads the user's."""
+    import jinja2
+
     try:
         text: str = render(("system", _SYSTEM), ("user", _USER))
-    # Templates refuse a system turn by raising jinja2's TemplateError, which is not imported here for its own sake.
-    except Exception:
+    except jinja2.TemplateError:
         text = ""
     if text.count(_SYSTEM) == 1 and text.count(_USER) == 1:
         return text

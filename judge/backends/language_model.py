@@ -1,8 +1,9 @@
 """SmolLM2 at run time, on CTranslate2: log-probabilities of given tokens, of the next token, and generation.
 
-Every number is computed with one sequence at a time on one thread, because that is the only way a number cannot depend on its
-neighbours: padding a float32 batch moves log-probabilities by 1e-5, an int8 batch by up to 0.7 (rounding amplifies it). More threads
-mean more sequences at once, not more threads a sequence, so the number of threads changes nothing either.
+Every number is computed with one sequence at a time on one thread, because that is the only way a number cannot depend
+on its neighbours: padding a float32 batch moves log-probabilities by 1e-5, an int8 batch by up to 0.7 (rounding
+amplifies it). More threads mean more sequences at once, not more threads a sequence, so the number of threads changes
+nothing either.
 
 CTranslate2: https://github.com/OpenNMT/CTranslate2 (MIT).
 """
@@ -11,7 +12,6 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,8 +38,9 @@ DEFAULT_SYSTEM = "You are a helpful AI assistant named SmolLM, trained by Huggin
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 BUDGET = Budget(question=320, answer=640, system=1536, pair_question=288, pair_answer=400)
-"""A pointwise sequence stays under 1,024 tokens (0.8 GB, 3 CPU-seconds at most; human answers in the gold sets have up to 600 tokens), the
-pairwise prompt under 3,000, of which the system part is shared by all asks under one rubric."""
+"""A pointwise sequence stays under 1,024 tokens (0.8 GB, 3 CPU-seconds at most; human answers in the gold sets have up
+to 600 tokens), the pairwise prompt under 3,000, of which the system part is shared by all asks under one rubric.
+"""
 
 _SEEDED = Lock()
 """Held while sampling: the seed is one for the whole process."""
@@ -58,10 +59,9 @@ class Generation:
 
 
 def available_threads() -> int:
-    """Cores this process may use."""
-    if sys.platform == "linux":
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Cores this process may use, at most eight: each sequence at work can take 0.6 GB."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return min(len(affinity(0)) if affinity else os.cpu_count() or 1, 8)
 
 
 class LanguageModel:
@@ -86,7 +86,9 @@ class LanguageModel:
         self._static: set[tuple[int, ...]] = set()
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of plain text. Special tokens written out in the text stay plain characters; a lone surrogate becomes U+FFFD."""
+        """Token ids of plain text. Special tokens written out in the text stay plain characters; a lone surrogate
+        becomes U+FFFD.
+        """
         ids: list[int] = self._tokenizer.encode(_SURROGATE.sub("\ufffd", text)).ids
         return ids
 
@@ -136,8 +138,9 @@ class LanguageModel:
     def next_token_logprobs(self, prompt: Sequence[int], wanted: Sequence[int], *, shared: int = 0) -> list[float]:
         """Log-probability of each ``wanted`` token as the next one after ``prompt``.
 
-        The first ``shared`` tokens are computed apart and kept for later calls that start with the same tokens (at most four such
-        beginnings, because CTranslate2 never forgets one: about 140 kB a token). A kept and a newly computed beginning give the same bits.
+        The first ``shared`` tokens are computed apart and kept for later calls that start with the same tokens (at most
+        four such beginnings, because CTranslate2 never forgets one: about 140 kB a token). A kept and a newly computed
+        beginning give the same bits.
         """
         import numpy as np
 
@@ -175,8 +178,9 @@ class LanguageModel:
     ) -> list[Generation]:
         """Answer each prompt (a user's text, or a conversation) with at most ``max_tokens`` tokens.
 
-        Greedy where ``temperature`` is 0, otherwise sampled from the ``top_k`` likeliest tokens; the same ``seed``, prompts and ``batch``
-        give the same texts. Unlike scores, texts may depend on ``batch``: prompts of one batch share matrix products.
+        Greedy where ``temperature`` is 0, otherwise sampled from the ``top_k`` likeliest tokens; the same ``seed``,
+        prompts and ``batch`` give the same texts. Unlike scores, texts may depend on ``batch``: prompts of one batch
+        share matrix products.
         """
         order = sorted(range(len(prompts)), key=lambda k: (len(str(prompts[k])), k))
         groups = [order[begin : begin + batch] for begin in range(0, len(order), batch)]
@@ -195,14 +199,20 @@ class LanguageModel:
                 )
                 for group in groups
             ]
-            made = {k: one.result() for group, batch_ in zip(groups, queued, strict=True) for k, one in zip(group, batch_, strict=True)}
+            made = {
+                k: one.result()
+                for group, batch_ in zip(groups, queued, strict=True)
+                for k, one in zip(group, batch_, strict=True)
+            }
         return [self._generation(made[k].sequences_ids[0], max_tokens) for k in range(len(prompts))]
 
     def _generation(self, ids: list[int], max_tokens: int) -> Generation:
         return Generation(self.decode(ids), len(ids), "length" if len(ids) >= max_tokens else "stop")
 
     def _seeded(self, seed: int) -> Any:
-        """A generator whose one worker draws from this seed: CTranslate2 seeds a worker at its first draw and never again."""
+        """A generator whose one worker draws from this seed: CTranslate2 seeds a worker at its first draw and never
+        again.
+        """
         import ctranslate2
 
         ctranslate2.set_random_seed(seed)
@@ -215,23 +225,20 @@ class LanguageModel:
         if isinstance(prompt, str):
             return self.chat(middle_cut(self, prompt, room)[0], system=system)
         turns = list(prompt)
-        if not turns or turns[0].role != "system":
-            ids = self.system_turn(self.encode(system))
-        else:
-            ids = []
+        led = bool(turns) and turns[0].role == "system"
+        ids = [] if led else self.system_turn(self.encode(system))
         newline = self.encode("\n")
         for turn in turns:
             ids += [START, *self.encode(f"{turn.role}\n"), *self.encode(turn.content), END, *newline]
-        return ids[-room:] + [START, *self.encode("assistant\n")]
+        return [*ids[-room:], START, *self.encode("assistant\n")]
 
 
-def open_language_model(
-    *, compute: Compute = "int8", threads: int = 0, cache: Path | None = None
-) -> LanguageModel:
-    """Load SmolLM2, converting it on first use; ``threads`` 0 means every core this process may use.
+def open_language_model(*, compute: Compute = "int8", threads: int = 0, cache: Path | None = None) -> LanguageModel:
+    """Load SmolLM2, converting it on first use; ``threads`` 0 means every core this process may use (at most eight).
 
     Raises:
-        BackendUnavailable: weights or engine are missing (the message holds the command to run), or this CPU has no such arithmetic.
+        BackendUnavailable: weights or engine are missing (the message holds the command to run), or this CPU has
+            no such arithmetic.
     """
     try:
         import ctranslate2  # noqa: F401  # asked for here so that a missing engine is found before a conversion starts
@@ -244,4 +251,6 @@ def open_language_model(
     try:
         return LanguageModel(folder, compute=compute, threads=threads or available_threads())
     except ValueError as error:
-        raise BackendUnavailable(f"this machine cannot run the embedded judge with compute={compute}: {error}") from error
+        raise BackendUnavailable(
+            f"this machine cannot run the embedded judge with compute={compute}: {error}"
+        ) from error

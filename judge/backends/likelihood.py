@@ -1,4 +1,6 @@
-"""A judge that reads no text from its model, only probabilities: the same for the embedded model and for any Hugging Face model."""
+"""A judge that reads no text from its model, only probabilities: the same for the embedded model and for any Hugging
+Face model.
+"""
 
 from __future__ import annotations
 
@@ -19,10 +21,12 @@ _MEMORY = 50_000
 
 
 class LikelihoodBackend:
-    """Answers asks by measuring texts with a model (``measures``) and turning the measures into probabilities (``scoring``).
+    """Answers asks by measuring texts with a model (``measures``) and turning the measures into probabilities
+    (``scoring``).
 
-    Work is shared: what was measured about an answer is remembered (the 50,000 most recent measures, a few floats each) and used for
-    both orders of a pair and for other pairs with the same answer. ``measured`` counts the measures that the model was run for.
+    Work is shared: what was measured about an answer is remembered (the 50,000 most recent measures, a few floats each)
+    and used for both orders of a pair and for other pairs with the same answer. ``measured`` counts the measures that
+    the model was run for.
     """
 
     def __init__(self, model: TextModel, identity: JudgeId, *, method: str, notice: str) -> None:
@@ -37,7 +41,9 @@ class LikelihoodBackend:
         self._pool = ThreadPoolExecutor(model.threads, thread_name_prefix="judge-model")
 
     async def ask(self, asks: Sequence[Ask]) -> list[Reply]:
-        """Answer each ask; the model works in threads, so the event loop stays free, and cancelling drops the work not yet begun."""
+        """Answer each ask; the model works in threads, so the event loop stays free, and cancelling drops the work not
+        yet begun.
+        """
         begun = time.perf_counter()
         needed = {unit.key: unit for ask in asks for unit in units_of(ask, METHODS[self.method].needs)}
         known = {key: values for key in needed if (values := self._recall(key)) is not None}
@@ -56,7 +62,9 @@ class LikelihoodBackend:
             self._memory.clear()
 
     def _groups(self, units: list[Unit]) -> Iterator[list[Unit]]:
-        """Texts of like length together, as many as the model computes at once; the longest last, so that little is padded."""
+        """Texts of like length together, as many as the model computes at once; the longest last, so that little is
+        padded.
+        """
         units = sorted(units, key=lambda unit: (unit.kind, len(unit.first) + len(unit.second), unit.key))
         for begin in range(0, len(units), self.model.batch):
             yield units[begin : begin + self.model.batch]

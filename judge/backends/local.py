@@ -1,10 +1,12 @@
 """The embedded judge: SmolLM2-135M-Instruct on CTranslate2, offline, without torch. A smoke-test judge, not an oracle.
 
-It shows that a pipeline works and it sees coarse faults (an answer off topic, garbled, repeated or empty). On pairs where people prefer one
-of two sound answers its measured skill is near chance: docs/embedded-judge.md has the table, by method, set and kind of fault.
+It shows that a pipeline works and it sees coarse faults (an answer off topic, garbled, repeated or empty). On pairs
+where people prefer one of two sound answers its measured skill is near chance: docs/embedded-judge.md has the table, by
+method, set and kind of fault.
 
-Pointwise methods never see two answers together, so they cannot prefer a place: each answer is measured once and the two scores are
-compared (``scoring``). The ``labels`` method reads the blind prompt and has a strong liking for the first place.
+Pointwise methods never see two answers together, so they cannot prefer a place: each answer is measured once and the
+two scores are compared (``scoring``). The ``labels`` method reads the blind prompt and has a strong liking for the
+first place.
 """
 
 from __future__ import annotations
@@ -29,13 +31,15 @@ DEFAULT_METHOD = "blend"
 DEFAULT_COMPUTE = "int8"
 
 NOTICE = (
-    "The embedded judge (SmolLM2-135M) is a smoke-test judge: its measured skill on human preferences is near chance and never "
-    "sufficient to ship; it sees only coarse faults (docs/embedded-judge.md)."
+    "The embedded judge (SmolLM2-135M) is a smoke-test judge: its measured skill on human preferences is near "
+    "chance and never sufficient to ship; it sees only coarse faults (docs/embedded-judge.md)."
 )
 
 
 class LocalBackend(LikelihoodBackend):
-    """Answers asks with the embedded model; the same ask gives the same bits whatever the batch, the order or the threads."""
+    """Answers asks with the embedded model; the same ask gives the same bits whatever the batch, the order or the
+    threads.
+    """
 
     def __init__(self, model: LanguageModel, *, method: str = DEFAULT_METHOD) -> None:
         identity = JudgeId("local/smollm2-135m", smollm2.REVISION, f"{method}-{model.compute}-{TEMPLATE}")
@@ -53,8 +57,9 @@ def open_local(
 ) -> LocalBackend:
     """Open the embedded judge: ``local``, ``local:smollm2-135m``, ``local?method=pmi-mean&compute=float32&threads=2``.
 
-    ``method`` is one of ``judge.backends.scoring.METHODS``; ``threads`` 0 means every core this process may use; ``cache`` is where the
-    converted model is kept (first use converts for a few seconds, needs about 135 MB for int8 and 540 MB for float32).
+    ``method`` is one of ``judge.backends.scoring.METHODS``; ``threads`` 0 means every core this process may use, at
+    most eight; ``cache`` is where the converted model is kept (first use converts for a few seconds, needs about 135 MB
+    for int8 and 540 MB for float32).
 
     Raises:
         InputError: unknown model, method or compute, negative threads.

@@ -1,7 +1,7 @@
 """What a language model is asked about one answer, or about one blind prompt: each measure is a few floats.
 
-A measure depends on nothing but the texts it names, so it is computed once, remembered, and used for both orders of a pair and for
-every pair the answer takes part in.
+A measure depends on nothing but the texts it names, so it is computed once, remembered, and used for both orders of a
+pair and for every pair the answer takes part in.
 """
 
 from __future__ import annotations
@@ -26,7 +26,10 @@ TEMPLATE = "t1"
 _CHARACTERS_A_TOKEN = 64
 """More characters than this a token are not looked at when a text is cut to a number of tokens."""
 
-_FENCED = re.compile(r"^=== (?P<name>[^\n]{1,60}?) (?P<nonce>[0-9a-f]{32}) ===\n(?P<body>.*?)\n=== END (?P=nonce) ===$", re.M | re.S)
+_FENCED = re.compile(
+    r"^=== (?P<name>[^\n]{1,60}?) (?P<nonce>[0-9a-f]{32}) ===\n(?P<body>.*?)\n=== END (?P=nonce) ===$",
+    re.MULTILINE | re.DOTALL,
+)
 
 _YES_NO = "Is this a good answer to the request? Reply with exactly one word: Yes or No."
 _RATING = "Rate this answer to the request from 1 (bad) to 5 (excellent). Reply with exactly one digit."
@@ -35,10 +38,11 @@ _GRADER = "You judge how well an answer fulfils a request."
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """How many tokens of each text a judge reads; both answers of a pair have the same budget, so truncation cannot favour one.
+    """How many tokens of each text a judge reads; both answers of a pair have the same budget, so truncation cannot
+    favour one.
 
-    ``question`` and ``answer`` bound the pointwise measures; ``system``, ``pair_question`` (also for sources) and ``pair_answer``
-    the pairwise prompt. A longer answer loses its end, any other text its middle.
+    ``question`` and ``answer`` bound the pointwise measures; ``system``, ``pair_question`` (also for sources) and
+    ``pair_answer`` the pairwise prompt. A longer answer loses its end, any other text its middle.
     """
 
     question: int
@@ -50,8 +54,8 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One forward pass: the log-probability of each token of ``continuation`` after ``prompt`` and the tokens before it is wanted; with
-    ``choice``, that of each of them alone as the very next token.
+    """One forward pass: the log-probability of each token of ``continuation`` after ``prompt`` and the tokens before it
+    is wanted; with ``choice``, that of each of them alone as the very next token.
 
     The first ``shared`` tokens of ``prompt`` are likely to be the same in other requests.
     """
@@ -65,7 +69,9 @@ class Request:
 
 
 class TextModel(Protocol):
-    """A causal language model as the measures need it. Texts are encoded as plain characters: special tokens come from templates only."""
+    """A causal language model as the measures need it. Texts are encoded as plain characters: special tokens come from
+    templates only.
+    """
 
     budget: Budget
     end: int
@@ -97,8 +103,8 @@ class TextModel(Protocol):
 class Unit:
     """One piece of model work. ``kind`` is ``given``, ``free``, ``yesno``, ``rating`` or ``labels``.
 
-    ``first`` and ``second`` are question and answer of a pointwise kind (``free`` has no question), or system and user prompt of
-    ``labels``, whose ``labels`` are the three label texts.
+    ``first`` and ``second`` are question and answer of a pointwise kind (``free`` has no question), or system and user
+    prompt of ``labels``, whose ``labels`` are the three label texts.
     """
 
     kind: str
@@ -117,7 +123,9 @@ class Unit:
 
 
 def units_of(ask: Ask, kinds: tuple[str, ...]) -> list[Unit]:
-    """The units an ask needs: per answer for the pointwise kinds (none for an answer of white space only), per prompt for ``labels``."""
+    """The units an ask needs: per answer for the pointwise kinds (none for an answer of white space only), per prompt
+    for ``labels``.
+    """
     units = []
     for kind in kinds:
         if kind == "labels":
@@ -148,10 +156,11 @@ def prepare(model: TextModel, unit: Unit) -> Request:
 def finish(unit: Unit, request: Request, logprobs: Sequence[float]) -> dict[str, float]:
     """The values of a unit, from the log-probabilities its request came back with. All are natural logarithms.
 
-    ``given``: ``tokens`` of the answer, ``given`` = sum of log p(token | question, tokens before), ``end`` = log p(end of turn) where
-    the answer was not cut. ``free``: ``free`` = the same sum without the question. ``yesno``: ``yes`` = log p(Yes) - log p(No).
-    ``rating``: expected digit 1 to 5 under the renormalised digit probabilities. ``labels``: ``first``, ``tie``, ``second`` =
-    log-probabilities of the labels' first tokens, and ``mass``, the probability of the three together. ``cut`` is 1 after truncation.
+    ``given``: ``tokens`` of the answer, ``given`` = sum of log p(token | question, tokens before), ``end`` = log p(end
+    of turn) where the answer was not cut. ``free``: ``free`` = the same sum without the question. ``yesno``: ``yes`` =
+    log p(Yes) - log p(No). ``rating``: expected digit 1 to 5 under the renormalised digit probabilities. ``labels``:
+    ``first``, ``tie``, ``second`` = log-probabilities of the labels' first tokens, and ``mass``, the probability of the
+    three together. ``cut`` is 1 after truncation.
     """
     values = {"cut": float(request.cut)}
     if unit.kind in ("given", "free"):
@@ -209,7 +218,9 @@ def _expected_digit(logprobs: Sequence[float]) -> float:
 
 
 def head(model: TextModel, text: str, limit: int) -> tuple[list[int], bool]:
-    """The first ``limit`` tokens of a text and whether anything was cut; time and memory are bounded by ``limit``, not by the text."""
+    """The first ``limit`` tokens of a text and whether anything was cut; time and memory are bounded by ``limit``, not
+    by the text.
+    """
     reach = limit * _CHARACTERS_A_TOKEN
     ids = model.encode(text[:reach])
     return ids[:limit], len(ids) > limit or len(text) > reach
@@ -231,7 +242,9 @@ def middle_cut(model: TextModel, text: str, limit: int) -> tuple[list[int], bool
 
 
 def _pair_prompt(model: TextModel, user: str) -> tuple[list[int], bool]:
-    """The user turn with every fenced text cut to its budget: answers keep their beginning, request and sources lose their middle."""
+    """The user turn with every fenced text cut to its budget: answers keep their beginning, request and sources lose
+    their middle.
+    """
     budget = model.budget
     ids: list[int] = []
     cut = False

@@ -32,7 +32,8 @@ class RecordedBackend:
 
     def __init__(self, rows: dict[tuple[str, Order, int], Reply], *, judge: str, revision: str) -> None:
         self.rows = rows
-        self.id = JudgeId(f"recorded/{judge}", revision)
+        # Verdicts belong to pairs, not to texts: two pairs with the same texts may have got different ones.
+        self.id = JudgeId(f"recorded/{judge}", revision, by_pair=True)
         self.batch, self.concurrency = 512, 1
         self.notice = f"recorded verdicts of {judge}, replayed from a file; nothing was judged anew"
 
@@ -57,14 +58,14 @@ def open_recorded(model: str, *, judge: str = "") -> RecordedBackend:
     digest = hashlib.sha256()
     judges: dict[str, None] = {}
     rows: dict[tuple[str, Order, int], Reply] = {}
-    for number, line in enumerate(_lines(path), 1):
+    for number, line in _lines(path):
         digest.update(line)
         row = _row(line, path, number)
         name = str(row.get("judge", ""))
         judges[name] = None
         if judge and name != judge:
             continue
-        key = (str(row["id"]), _ORDERS[row["order"]], int(row.get("repeat", 0)))
+        key = (str(row["id"]), _ORDERS[row["order"]], _repeat(row, path, number))
         reply = _reply(row, path, number)
         if rows.setdefault(key, reply) != reply and (judge or len(judges) == 1):
             raise InputError(f"{path}:{number}: a second, different verdict for {row['id']!r} in order {row['order']}")
@@ -77,10 +78,10 @@ def open_recorded(model: str, *, judge: str = "") -> RecordedBackend:
     return RecordedBackend(rows, judge=judge or next(iter(judges)), revision=digest.hexdigest()[:12])
 
 
-def _lines(path: Path) -> Iterable[bytes]:
+def _lines(path: Path) -> Iterable[tuple[int, bytes]]:
     try:
         with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as handle:
-            yield from (line for line in handle if line.strip())
+            yield from ((number, line) for number, line in enumerate(handle, 1) if line.strip())
     except (gzip.BadGzipFile, EOFError) as error:
         raise InputError(f"{path}: not a whole gzip file ({error})") from None
 
@@ -90,11 +91,18 @@ def _row(line: bytes, path: Path, number: int) -> dict[str, Any]:
         row = orjson.loads(line)
     except orjson.JSONDecodeError as error:
         raise InputError(f"{path}:{number}: not JSON: {error.msg}") from None
-    if not isinstance(row, dict) or "id" not in row or row.get("order") not in _ORDERS or "verdict" not in row:
+    if not isinstance(row, dict) or "id" not in row or str(row.get("order")) not in _ORDERS or "verdict" not in row:
         raise InputError(
             f"{path}:{number}: a recorded verdict needs 'id', 'order' (ab or ba) and 'verdict' (A, B, tie or null)"
         )
     return row
+
+
+def _repeat(row: dict[str, Any], path: Path, number: int) -> int:
+    repeat = row.get("repeat", 0)
+    if isinstance(repeat, bool) or not isinstance(repeat, int):
+        raise InputError(f"{path}:{number}: repeat is {repeat!r}; it is a whole number")
+    return repeat
 
 
 def _reply(row: dict[str, Any], path: Path, number: int) -> Reply:
@@ -102,12 +110,14 @@ def _reply(row: dict[str, Any], path: Path, number: int) -> Reply:
     share = row.get("prob_a")
     verdict = row["verdict"]
     if share is not None:
+        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
+            raise InputError(f"{path}:{number}: prob_a is {share!r}; it is a probability from 0 to 1")
         chance = (float(share), 0.0, 1 - float(share))
     elif verdict is None:
         return Reply(text=text, finish="unparsed", usage=_FREE)
     else:
         hard = {"A": (1.0, 0.0, 0.0), "tie": (0.0, 1.0, 0.0), "B": (0.0, 0.0, 1.0)}
-        if verdict not in hard:
+        if not isinstance(verdict, str) or verdict not in hard:
             raise InputError(f"{path}:{number}: verdict {verdict!r}; use A, B, tie or null")
         chance = hard[verdict]
     probs = chance if row["order"] == "ab" else chance[::-1]

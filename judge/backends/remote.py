@@ -12,7 +12,10 @@ import asyncio
 import math
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..errors import BackendError, BackendUnavailable, InputError
 from ..types import Ask, JudgeId, Labels, Reply, Usage
@@ -26,6 +29,7 @@ _RETRIES = 3
 _RETRY_STATUS = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 _MAX_WAIT_SECONDS = 30.0
 _MIN_MASS = 0.5
+_FAILURES = 10
 
 
 class OpenAIBackend:
@@ -36,15 +40,16 @@ class OpenAIBackend:
     ) -> None:
         self.model, self.base_url, self.max_tokens, self.timeout = model, base_url.rstrip("/"), max_tokens, timeout
         self.id = JudgeId(f"openai/{model}", "", f"t0-n{max_tokens}-logprobs")
-        self.batch, self.concurrency, self.notice = 2, concurrency, ""
+        self.batch, self.concurrency, self.notice = 1, concurrency, ""
+        self._failures = 0
         self._key = api_key
         self._session: aiohttp.ClientSession | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def ask(self, asks: Sequence[Ask]) -> list[Reply]:
-        """Send the asks together; a reply that failed for good carries ``error``."""
+        """Send the asks; one that failed for good gives a reply with ``error``, ten in a row a ``BackendError``."""
         session = await self._open()
-        return list(await asyncio.gather(*(self._one(session, ask) for ask in asks)))
+        return [await self._one(session, ask) for ask in asks]
 
     async def close(self) -> None:
         """Close the HTTP session."""
@@ -76,7 +81,8 @@ class OpenAIBackend:
         for attempt in range(_RETRIES):
             started = time.monotonic()
             status, payload, wait = await self._post(session, body)
-            if status == 200 and isinstance(payload, Mapping):
+            if status == 200:
+                self._failures = 0
                 return _reply(payload, ask.labels, (time.monotonic() - started) * 1000)
             failure = f"HTTP {status}: {payload}" if status else str(payload)
             if status in (401, 403, 404):
@@ -87,6 +93,11 @@ class OpenAIBackend:
                 await asyncio.sleep(min(wait if wait is not None else 0.5 * 2**attempt, _MAX_WAIT_SECONDS))
         if failure.startswith("cannot connect"):
             raise BackendUnavailable(f"{self.base_url}: {failure}; is the server running?")
+        self._failures += 1
+        if self._failures >= _FAILURES:
+            raise BackendError(
+                f"{self.base_url}: {self._failures} calls failed in a row, the last with {failure[:200]}"
+            )
         return Reply(error=failure[:500], finish="error")
 
     async def _post(self, session: aiohttp.ClientSession, body: Mapping[str, Any]) -> tuple[int, Any, float | None]:
@@ -130,11 +141,20 @@ def open_openai(
             "openai: name the model, for example openai:gpt-4o-mini or "
             "openai:my-model?base_url=http://127.0.0.1:8000/v1"
         )
-    if not url.startswith(("http://", "https://")):
-        raise InputError(f"base_url {url!r} is not a URL; it starts with http:// or https://")
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise InputError(f"base_url {url!r} is not a URL of a server; it looks like http://127.0.0.1:8000/v1")
     return OpenAIBackend(
         model, base_url=url, api_key=api_key, concurrency=concurrency, max_tokens=max_tokens, timeout=timeout
     )
+
+
+class _Loose(BaseModel):
+    model_config = ConfigDict(extra="ignore")
 
 
 def label_probs(top: Sequence[Mapping[str, Any]], labels: Labels) -> tuple[tuple[float, float, float], float] | None:
@@ -147,7 +167,7 @@ def label_probs(top: Sequence[Mapping[str, Any]], labels: Labels) -> tuple[tuple
     mass = {labels.first: 0.0, labels.tie: 0.0, labels.second: 0.0}
     for entry in top:
         token, logprob = str(entry.get("token", "")).strip().upper(), entry.get("logprob")
-        if not token or not isinstance(logprob, int | float) or math.isnan(logprob):
+        if not token or not isinstance(logprob, float | int) or not -1e6 < logprob < 1e6:
             continue
         for label in mass:
             if token == label or (label == labels.tie and label.startswith(token)):
@@ -158,22 +178,65 @@ def label_probs(top: Sequence[Mapping[str, Any]], labels: Labels) -> tuple[tuple
     return (mass[labels.first] / total, mass[labels.tie] / total, mass[labels.second] / total), total
 
 
-def _reply(payload: Mapping[str, Any], labels: Labels, latency_ms: float) -> Reply:
-    choices = payload.get("choices")
-    choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], Mapping) else {}
-    message = choice.get("message") or {}
-    usage = payload.get("usage") or {}
-    content = (choice.get("logprobs") or {}).get("content") or []
-    top = content[0].get("top_logprobs") or [] if content and isinstance(content[0], Mapping) else []
+class _Message(_Loose):
+    content: str | None = None
+    refusal: str | None = None
+
+
+class _Token(_Loose):
+    top_logprobs: list[dict[str, Any]] | None = None
+
+
+class _Logprobs(_Loose):
+    content: list[_Token] | None = None
+
+
+class _Choice(_Loose):
+    message: _Message | None = None
+    finish_reason: str | None = None
+    logprobs: _Logprobs | None = None
+
+
+class _Usage(_Loose):
+    prompt_tokens: Annotated[int, Field(ge=0, lt=2**53)] = 0
+    completion_tokens: Annotated[int, Field(ge=0, lt=2**53)] = 0
+
+
+class _Completion(_Loose):
+    """What of a chat completion is read; anything of another shape is an error reply, never a crash."""
+
+    choices: list[_Choice] | None = None
+    usage: _Usage | None = None
+    model: str | None = None
+    system_fingerprint: str | None = None
+
+
+def _reply(payload: Any, labels: Labels, latency_ms: float) -> Reply:
+    try:
+        body = _Completion.model_validate(payload)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        where = ".".join(map(str, first["loc"])) or "the body"
+        return Reply(error=f"the completion is malformed: {where}: {first['msg']}", finish="error")
+    choice = body.choices[0] if body.choices else _Choice()
+    message = choice.message or _Message()
+    content = choice.logprobs.content if choice.logprobs else None
+    top = (content[0].top_logprobs if content else None) or []
     read = label_probs(top, labels)
+    usage = body.usage or _Usage()
     return Reply(
-        text=str(message.get("content") or message.get("refusal") or ""),
+        text=_clean(message.content or message.refusal or ""),
         probs=read[0] if read else None,
         score={"label_mass": read[1]} if read else {},
-        finish=str(choice.get("finish_reason") or "stop"),
-        model=payload.get("model"),
-        fingerprint=payload.get("system_fingerprint"),
+        finish=_clean(choice.finish_reason or "stop"),
+        model=_clean(body.model) if body.model else None,
+        fingerprint=_clean(body.system_fingerprint) if body.system_fingerprint else None,
         latency_ms=round(latency_ms, 3),
-        usage=Usage(int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)),
+        usage=Usage(usage.prompt_tokens, usage.completion_tokens),
         flags=() if top else ("no_logprobs",),
     )
+
+
+def _clean(text: str) -> str:
+    """Text that UTF-8 can hold: a lone surrogate becomes U+FFFD."""
+    return text.encode("utf-8", "replace").decode("utf-8")

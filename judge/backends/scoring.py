@@ -1,12 +1,13 @@
 """From what the embedded model measured to P(first), P(tie), P(second): formulas only, no model.
 
-A pointwise method gives each answer one score; the pair's difference d, divided by the method's scale, goes through the model of Rao and
-Kupper (1967, JASA 62:194): with x = d / scale and threshold ln 2,
+A pointwise method gives each answer one score; the pair's difference d, divided by the method's scale, goes through the
+model of Rao and Kupper (1967, JASA 62:194): with x = d / scale and threshold ln 2,
 
     P(first) = 1 / (1 + 2 exp(-x)),   P(second) = 1 / (1 + 2 exp(x)),   P(tie) = 1 - P(first) - P(second).
 
-The threshold is chosen by theory, not fitted: at equal scores the three outcomes are equally likely, so the model claims nothing it does
-not know, and the more probable side is always the one with the higher score. Exchanging the answers exchanges the probabilities bit for bit.
+The threshold is chosen by theory, not fitted: at equal scores the three outcomes are equally likely, so the model
+claims nothing it does not know, and the more probable side is always the one with the higher score. Exchanging the
+answers exchanges the probabilities bit for bit.
 """
 
 from __future__ import annotations
@@ -23,13 +24,16 @@ MethodName = Literal["labels", "yesno", "rating", "likelihood", "pmi-mean", "pmi
 _DIRECT = {"yesno": "yes", "rating": "rating"}
 
 LIMIT = 6.0
-"""Largest |x|: no single comparison of this model may claim more than P = 0.995. An answer of white space only has a score of minus
-infinity and loses to any other answer with that limit."""
+"""Largest |x|: no single comparison of this model may claim more than P = 0.995. An answer of white space only has a
+score of minus infinity and loses to any other answer with that limit.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """One way to score: the measures it needs, and the score difference (in the method's own unit) that counts as x = 1."""
+    """One way to score: the measures it needs, and the score difference (in the method's own unit) that counts as x =
+    1.
+    """
 
     needs: tuple[str, ...]
     scale: float = 1.0
@@ -49,18 +53,21 @@ assert set(METHODS) == set(get_args(MethodName))
 
 BLEND: Mapping[str, float] = {"pmi-root": 1.0, "end": 0.24}
 END_UNKNOWN = -2.4
-"""Stands for the log-probability of the end of an answer that was cut to the budget, so that being cut neither helps nor hurts much:
-the mean over the sound answers of the fit set."""
+"""Stands for the log-probability of the end of an answer that was cut to the budget, so that being cut neither helps
+nor hurts much: the mean over the sound answers of the fit set.
+"""
 
 
 def answer_score(method: str, values: Mapping[str, float]) -> float:
-    """One answer's score under a pointwise method; higher is better, minus infinity for an answer of white space only (no values).
+    """One answer's score under a pointwise method; higher is better, minus infinity for an answer of white space only
+    (no values).
 
-    ``values`` are the measures of ``judge.backends.measures``, n is the number of the answer's tokens. ``likelihood``: mean
-    log p(token | question). ``pmi-sum``: log p(answer | question) - log p(answer), the pointwise mutual information of question and answer in
-    nats; ``pmi-mean`` = pmi-sum / n; ``pmi-root`` = pmi-sum / sqrt(n): a sum of n like terms deviates from its mean by sqrt(n), so this one
-    neither follows length as the sum does nor shortness as the mean does. ``blend``: pmi-root and the log-probability that the answer ends
-    where it ends, weighted by ``BLEND``.
+    ``values`` are the measures of ``judge.backends.measures``, n is the number of the answer's tokens. ``likelihood``:
+    mean log p(token | question). ``pmi-sum``: log p(answer | question) - log p(answer), the pointwise mutual
+    information of question and answer in nats; ``pmi-mean`` = pmi-sum / n; ``pmi-root`` = pmi-sum / sqrt(n): a sum of n
+    like terms deviates from its mean by sqrt(n), so this one neither follows length as the sum does nor shortness as
+    the mean does. ``blend``: pmi-root and the log-probability that the answer ends where it ends, weighted by
+    ``BLEND``.
     """
     if not values:
         return -math.inf

@@ -5,15 +5,17 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 
+from ..errors import InputError
 from ..types import Ask, JudgeId, Reply, Usage
 
 __all__ = ["ScriptedBackend", "open_scripted", "prefer_longer"]
 
 _FREE = Usage(cost=0.0)
+_NOTICE = "scripted judge: it reads no meaning, its verdicts say nothing about quality"
 
 
 class ScriptedBackend:
-    """A judge whose reply to each ask is ``script(ask)``; keeps the asks it was given in ``asked``.
+    """A judge whose reply to each ask is ``script(ask)``; keeps the asks it was given in ``asked`` where ``keep``.
 
     >>> from judge.testing import ScriptedBackend
     >>> judge = ScriptedBackend(lambda ask: Reply(text=ask.labels.first))
@@ -29,14 +31,17 @@ class ScriptedBackend:
         batch: int = 8,
         concurrency: int = 4,
         notice: str = "",
+        keep: bool = True,
     ) -> None:
         self.script, self.batch, self.concurrency, self.notice = script, batch, concurrency, notice
         self.id = JudgeId(name)
         self.asked: list[Ask] = []
+        self.keep = keep
 
     async def ask(self, asks: Sequence[Ask]) -> list[Reply]:
         """Answer each ask by the script."""
-        self.asked += asks
+        if self.keep:
+            self.asked += asks
         return [self.script(ask) for ask in asks]
 
     async def close(self) -> None:
@@ -44,9 +49,7 @@ class ScriptedBackend:
 
 
 def prefer_longer(ask: Ask) -> Reply:
-    """A reply that prefers the longer text, with a certainty that grows with the length ratio; equal lengths are
-    even.
-    """
+    """A reply that prefers the longer text, the surer the greater the length ratio; equal lengths are even."""
     a, b = len(ask.first), len(ask.second)
     first = (a + 1) / (a + b + 2)
     return Reply(probs=(first, 0.0, 1 - first), usage=_FREE)
@@ -61,13 +64,9 @@ def _by_hash(ask: Ask) -> Reply:
 _SCRIPTS = {"longer": prefer_longer, "hash": _by_hash}
 
 
-def open_scripted(
-    model: str = "", *, unfit: str = "scripted judge: it reads no meaning, its verdicts say nothing about quality"
-) -> ScriptedBackend:
-    """Open ``scripted``, ``scripted:longer`` or ``scripted:hash`` by name."""
-    from ..errors import InputError
-
+def open_scripted(model: str = "") -> ScriptedBackend:
+    """Open ``scripted``, ``scripted:longer`` or ``scripted:hash``; it keeps no asks, so that memory stays flat."""
     name = model or "hash"
     if name not in _SCRIPTS:
         raise InputError(f"scripted:{model}: unknown script; there are {', '.join(_SCRIPTS)}")
-    return ScriptedBackend(_SCRIPTS[name], name=f"scripted/{name}", batch=256, notice=unfit)
+    return ScriptedBackend(_SCRIPTS[name], name=f"scripted/{name}", batch=256, notice=_NOTICE, keep=False)

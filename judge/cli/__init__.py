@@ -90,18 +90,14 @@ def _run(argv: list[str]) -> int:
         click.echo("interrupted", err=True)
         return 130
     except BrokenPipeError:
-        # The reader went away (`judge report | head`): silence the flush at exit, too.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader went away (`judge report | head`): silence the flushes at exit, too.
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         return 0
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
-            raise
         where = f"{error.filename}: " if error.filename else ""
-        return _fail(
-            f"{where}{error.strerror}; what was judged is in the journal, make room or pass --home, then `judge "
-            "resume`",
-            3,
-        )
+        theirs = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE)
+        return _fail(f"{where}{error.strerror or error}", 3 if theirs else 2)
     return code if isinstance(code, int) else 0
 
 

@@ -22,7 +22,9 @@ __all__ = ["command"]
     "--rubric", "-r", default="helpfulness", show_default=True, help="NAME@VERSION, NAME for the newest, or a path."
 )
 @click.option("--judge", "-j", default="local", show_default=True, help="local, hf:MODEL, openai:MODEL, scripted.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of labels and fences.")
+@click.option(
+    "--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Seed of labels and fences."
+)
 @click.option("--json", "as_json", is_flag=True, help="The comparison as one JSON object on stdout.")
 def command(
     prompt: str,

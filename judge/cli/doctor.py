@@ -48,8 +48,8 @@ def command(*, rebuild: bool, as_json: bool, home: str | None) -> int:
     env = environment()
     store = Store(Path(home) if home else env.home)
     if rebuild:
-        for run_id, count in store.rebuild().items():
-            click.echo(f"rebuilt {run_id}: {count} comparisons", err=True)
+        built, bad = store.rebuild()
+        click.echo(f"rebuilt from {len(built)} journals" + (f", {len(bad)} could not be read" if bad else ""), err=True)
     checks = [*_installation(), *_rubrics(), *_disk(store.home, env.cache), *_runs(store)]
     if as_json:
         click.echo(json.dumps([asdict(check) for check in checks]))
@@ -154,6 +154,11 @@ def _runs(store: object) -> list[Check]:
             found.append(
                 Check("note", path.stem, f"{count} comparisons, not in the database yet", f"judge report {path.stem}")
             )
+        elif not scan.sealed:
+            torn = f", torn tail of {scan.torn_bytes} bytes" if scan.torn_bytes else ""
+            found.append(
+                Check("note", path.stem, f"unfinished, {count} comparisons{torn}", f"judge resume {path.stem}")
+            )
         elif store.counts(path.stem)[0] != count:
             found.append(
                 Check(
@@ -162,11 +167,6 @@ def _runs(store: object) -> list[Check]:
                     f"journal {count}, database {store.counts(path.stem)[0]} comparisons",
                     "judge doctor --rebuild",
                 )
-            )
-        elif not scan.sealed:
-            torn = f", torn tail of {scan.torn_bytes} bytes" if scan.torn_bytes else ""
-            found.append(
-                Check("note", path.stem, f"unfinished, {count} comparisons{torn}", f"judge resume {path.stem}")
             )
         else:
             found.append(Check("ok", path.stem, f"sealed, {count} comparisons, journal and database agree"))

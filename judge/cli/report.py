@@ -44,11 +44,13 @@ def command(
 ) -> int:
     """Show RUN_ID (default: the latest run). An interrupted run shows what it has so far, and says so."""
     from .. import render
+    from ..errors import InputError
     from ..store import Store
     from ..summary import summarise
 
     store = Store(Path(home) if home else environment().home)
-    _catch_up(store)
+    for problem in store.catch_up():
+        click.echo(f"note: {safe(problem)}", err=True)
     if list_runs:
         return _list(store, as_json=as_json)
     info = store.run(run_id)
@@ -58,8 +60,10 @@ def command(
             f"error: run {info.run_id} has no comparison yet; finish it with: judge resume {info.run_id}", err=True
         )
         return 4
-    report = summarise(info.header, frame, by=by, sealed=info.sealed)
+    report = summarise({**info.header, "tie_margin": tie_margin}, frame, by=by, sealed=info.sealed)
     if html is not None:
+        if not html.parent.is_dir():
+            raise InputError(f"{html.parent}: no such folder; make it first")
         html.write_text(render.to_html(report, render.pick_examples(store, report, frame)), encoding="utf-8")
         click.echo(f"wrote {safe(str(html))}", err=True)
     elif as_json:
@@ -69,14 +73,6 @@ def command(
     if not info.sealed:
         click.echo(f"note: this run is not finished; finish it with: judge resume {info.run_id}", err=True)
     return 0
-
-
-def _catch_up(store: Store) -> None:
-    """Bring journals into the database that it does not hold, or held only in part when they were last read."""
-    sealed = {run.run_id for run in store.runs() if run.sealed}
-    for path in sorted(store.runs_folder.glob("*.jsonl")):
-        if path.stem not in sealed:
-            store.ingest(path)
 
 
 def _list(store: Store, *, as_json: bool) -> int:

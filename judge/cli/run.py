@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import shlex
 import sys
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..environment import environment
-from .screen import home_option, progress
+from .screen import home_option, progress, safe
 
 if TYPE_CHECKING:
     from ..store import Store
@@ -38,7 +39,9 @@ __all__ = ["Options", "command", "drive", "finish", "run"]
 @click.option("--map", "maps", multiple=True, metavar="FIELD=COLUMN", help="Name a column: --map baseline=answer_old.")
 @click.option("--skip-bad", is_flag=True, help="Judge the usable rows although others cannot be; they stay counted.")
 @click.option("--limit", type=click.IntRange(1), help="Only the first N rows.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of labels and fences.")
+@click.option(
+    "--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Seed of labels and fences."
+)
 @click.option(
     "--repeat", type=click.IntRange(1, 100), default=1, show_default=True, help="Judge every pair this many times."
 )
@@ -76,8 +79,8 @@ class Options:
     def reading(self) -> dict[str, Any]:
         """How the eval set is opened, as plain values: what a resume opens it with again."""
         return {
-            "candidate": str(self.candidate) if self.candidate else None,
-            "baseline": str(self.baseline) if self.baseline else None,
+            "candidate": str(self.candidate.resolve()) if self.candidate else None,
+            "baseline": str(self.baseline.resolve()) if self.baseline else None,
             "mapping": _mapping(self.maps),
             "skip_bad": self.skip_bad,
             "limit": self.limit,
@@ -111,7 +114,9 @@ def run(options: Options) -> int:
         repeats=options.repeat,
         reuse=not options.no_cache,
     )
-    click.echo(f"{plan.run_id}: {checked.rows} pairs x 2 orders, rubric {rubric.ref}, judge {backend.id}", err=True)
+    click.echo(
+        f"{plan.run_id}: {checked.rows} pairs x 2 orders, rubric {rubric.ref}, judge {safe(str(backend.id))}", err=True
+    )
     if checked.problems:
         left = len(checked.problems)
         click.echo(f"  {left} rows left out (--skip-bad); they are counted in the report", err=True)
@@ -128,20 +133,25 @@ def run(options: Options) -> int:
 
 
 def drive(work: Any, run_id: str, home: str | None) -> None:
-    """Run to the end; on Ctrl-C or a judge that gives up, say how to go on."""
+    """Run to the end; on Ctrl-C, a full disk or a judge that gives up, say how to go on."""
     from ..errors import BackendError
 
-    where = f" --home {home}" if home else ""
+    go_on = f"what was judged is kept; finish with: judge resume {run_id}{_home(home)}"
     try:
         asyncio.run(work)
     except KeyboardInterrupt:
-        click.echo(f"\ninterrupted: what was judged is kept; finish with: judge resume {run_id}{where}", err=True)
+        click.echo(f"\ninterrupted: {go_on}", err=True)
         sys.exit(130)
     except BackendError as error:
-        rest = f" ({error.unanswered} asks unanswered)" if error.unanswered else ""
-        raise BackendError(
-            f"{error}{rest}; what was judged is kept; finish with: judge resume {run_id}{where}"
-        ) from error
+        rest = f" ({error.unanswered} comparisons without a result)" if error.unanswered else ""
+        raise BackendError(f"{error}{rest}; {go_on}") from error
+    except OSError as error:
+        raise OSError(error.errno, f"{error.strerror}; make room, {go_on}", error.filename) from error
+
+
+def _home(home: str | None) -> str:
+    """The option that names the same home again, as a shell reads it."""
+    return f" --home {shlex.quote(home)}" if home else ""
 
 
 def finish(store: Store, run_id: str, *, as_json: bool, home: str | None) -> int:
@@ -156,8 +166,7 @@ def finish(store: Store, run_id: str, *, as_json: bool, home: str | None) -> int
         reasons = ", ".join(f"{count} {reason}" for reason, count in report.invalid_reasons)
         click.echo(f"error: not one comparison could be judged ({reasons})", err=True)
         return 3
-    where = f" --home {home}" if home else ""
-    click.echo(f"next: judge report {run_id} --html report.html{where}", err=True)
+    click.echo(f"next: judge report {run_id} --html report.html{_home(home)}", err=True)
     return 0
 
 

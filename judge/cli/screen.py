@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable
 
 import click
 
+from ..environment import environment
 from ..render import safe
 
 __all__ = ["home_option", "progress", "safe"]
@@ -25,7 +27,7 @@ def progress() -> Callable[..., None]:
     """A reporter of ``runs.Progress``: one line rewritten on a terminal, else a plain line every 5% (at most one in 2
     seconds) or 30 seconds.
     """
-    live = sys.stderr.isatty()
+    live = sys.stderr.isatty() and not environment().plain
     state = {"at": time.monotonic(), "share": 0.0}
 
     def report(now: object) -> None:
@@ -38,7 +40,7 @@ def progress() -> Callable[..., None]:
         since = clock - state["at"]
         due = since >= (_TTY_SECONDS if live else _PLAIN_SECONDS)
         step = not live and share - state["share"] >= _PLAIN_SHARE and since >= _PLAIN_PAUSE
-        if not (done or due or step):
+        if state["at"] == math.inf or not (done or due or step):
             return
         state.update(at=clock, share=share)
         rate = now.settled / now.seconds if now.seconds else 0.0
@@ -48,9 +50,12 @@ def progress() -> Callable[..., None]:
             f"judged {now.settled}/{now.total}  {rate:.1f}/s  eta {int(eta) // 60}:{int(eta) % 60:02}  "
             f"cached {now.cached}  invalid {now.invalid}  {cost}"
         )
-        if live:
-            click.echo(f"\r\x1b[2K  {line}" + ("\n" if done else ""), nl=False, err=True)
-        else:
-            click.echo(f"  {line}", err=True)
+        try:
+            if live:
+                click.echo(f"\r\x1b[2K  {line}" + ("\n" if done else ""), nl=False, err=True)
+            else:
+                click.echo(f"  {line}", err=True)
+        except OSError:
+            state["at"] = math.inf  # nobody reads stderr any more: judging goes on, progress does not
 
     return report

@@ -1,0 +1,288 @@
+"""How often the judge says what humans say, beside how often humans say what humans say.
+
+A judge cannot agree with one human more often than the truth lets it: the agreement of humans with each other is the
+ceiling, and 81% against a ceiling of 81% is not 19% wrong. Nothing here averages annotators before it has to.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from rubrics import Outcome
+
+from .annotators import AltTest, DawidSkene, alt_test, dawid_skene, latent_accuracy
+from .coefficients import Resampling, cohen_kappa, fleiss_kappa, gwet_ac, krippendorff_alpha
+from .estimates import Estimate, bootstrap, mean, share
+from .gold import GoldSet
+from .gold_rows import GoldItem
+
+__all__ = ["ORDER", "AgreementReport", "AnnotatorAgreement", "Ceiling", "SegmentAgreement", "agreement_report", "votes"]
+
+Array = npt.NDArray[np.float64]
+Verdicts = Mapping[str, Outcome | None]
+
+ORDER = (Outcome.LOSS, Outcome.TIE, Outcome.WIN)
+"""The categories in their order, for ordinal coefficients and confusion tables."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ceiling:
+    """Human against human, and the judge measured on the same pairs and votes (pairs with two annotators or more).
+
+    ``human`` is the chance that two annotators of a pair agree, ``judge`` the chance that the judge agrees with one of
+    them, ``share`` judge over human. ``fleiss``, ``ac1`` and ``alpha`` (ordinal) are among humans.
+    ``annotator_accuracy`` and ``judge_accuracy`` are against the unseen truth on decisive votes (``latent_accuracy``).
+    """
+
+    human: Estimate | None
+    judge: Estimate | None
+    share: Estimate | None
+    fleiss: Estimate | None
+    ac1: Estimate | None
+    alpha: Estimate | None
+    annotator_accuracy: Estimate | None
+    judge_accuracy: Estimate | None
+
+
+@dataclass(frozen=True, slots=True)
+class AnnotatorAgreement:
+    """One annotator: agreement with the judge (and its kappa), and with each of the other annotators."""
+
+    annotator: str
+    n: int
+    judge: Estimate | None
+    kappa: Estimate | None
+    others: Estimate | None
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentAgreement:
+    """One segment: 3-way and decisive accuracy against the majority, and kappa."""
+
+    name: str
+    n: int
+    accuracy: Estimate | None
+    decisive: Estimate | None
+    kappa: Estimate | None
+
+
+@dataclass(frozen=True, slots=True)
+class AgreementReport:
+    """A judge against a gold set.
+
+    Counts: ``labelled`` pairs in the gold set, ``compared`` pairs with a verdict and a majority, ``invalid`` pairs
+    whose verdict is ``None``, ``missing`` pairs nobody judged, ``no_majority`` pairs on which humans split.
+    ``accuracy`` is 3-way against the majority, ``accuracy_bounds`` the same with every invalid verdict wrong, and
+    right. ``decisive`` is over pairs where human and judge both decide, ``decided`` the share of decisive human labels
+    on which the judge decides. ``confusion[human][judge]`` counts in ``ORDER``.
+    """
+
+    labelled: int
+    compared: int
+    invalid: int
+    missing: int
+    no_majority: int
+    accuracy: Estimate | None
+    accuracy_bounds: tuple[float, float] | None
+    decisive: Estimate | None
+    decided: Estimate | None
+    kappa: Estimate | None
+    ac1: Estimate | None
+    alpha_nominal: Estimate | None
+    alpha_ordinal: Estimate | None
+    confusion: tuple[tuple[int, ...], ...]
+    ceiling: Ceiling | None
+    annotators: tuple[AnnotatorAgreement, ...]
+    segments: tuple[SegmentAgreement, ...]
+    alt_test: AltTest | None
+    consensus: DawidSkene | None
+
+
+def agreement_report(
+    gold: GoldSet,
+    verdicts: Verdicts,
+    *,
+    by: Callable[[GoldItem], str] = lambda item: item.category,
+    level: float = 0.95,
+    rounds: int = 1000,
+    seed: int = 0,
+    epsilon: float = 0.15,
+) -> AgreementReport:
+    """Everything about how a judge agrees with a gold set.
+
+    ``verdicts`` maps pair id to outcome, ``None`` for an invalid verdict. Shares carry Wilson intervals at the
+    effective sample size, coefficients and ratios a bootstrap of whole prompts. A figure that is undefined (no pairs,
+    one category only) is ``None``. Verdicts of pairs without gold are ignored. ``epsilon`` is the alt-test's.
+    """
+    known = [item for item in gold.items if item.pair_id in verdicts]
+    judged = [item for item in known if verdicts[item.pair_id] is not None]
+    compared = [item for item in judged if item.majority is not None]
+    settled = sum(item.majority is not None for item in known)
+    rows = [(item.majority, verdicts[item.pair_id]) for item in compared]
+    how = Resampling(_prompts(compared), level, rounds, seed)
+    right = sum(human == judge for human, judge in rows)
+    table = Counter(rows)
+    panel = _per_annotator(gold, verdicts, level=level, rounds=rounds, seed=seed)
+    matrix = votes(gold)
+    return AgreementReport(
+        labelled=len(gold),
+        compared=len(compared),
+        invalid=len(known) - len(judged),
+        missing=len(gold) - len(known),
+        no_majority=len(gold.no_majority),
+        accuracy=_accuracy(compared, verdicts, level=level),
+        accuracy_bounds=(right / settled, (right + settled - len(compared)) / settled) if settled else None,
+        decisive=_accuracy(_decided(compared, verdicts), verdicts, level=level),
+        decided=_decisiveness(compared, verdicts, level=level),
+        kappa=cohen_kappa(rows, ORDER, resampling=how),
+        ac1=gwet_ac(rows, ORDER, resampling=how),
+        alpha_nominal=krippendorff_alpha(rows, ORDER, resampling=how),
+        alpha_ordinal=krippendorff_alpha(rows, ORDER, metric="ordinal", resampling=how),
+        confusion=tuple(tuple(table[human, judge] for judge in ORDER) for human in ORDER),
+        ceiling=_ceiling(gold, verdicts, level=level, rounds=rounds, seed=seed),
+        annotators=panel,
+        segments=_segments(compared, verdicts, by, how),
+        alt_test=alt_test(
+            [verdicts.get(item.pair_id) for item in gold.items], matrix, gold.annotators, epsilon=epsilon
+        ),
+        consensus=dawid_skene(matrix, ORDER, gold.annotators) if len(gold.annotators) > 1 else None,
+    )
+
+
+def votes(gold: GoldSet) -> list[list[Outcome | None]]:
+    """Outcomes as a table: one line a pair in the set's order, one column an annotator of ``gold.annotators``."""
+    names = gold.annotators
+    table = []
+    for item in gold.items:
+        given = {label.annotator: label.outcome for label in item.labels}
+        table.append([given.get(name) for name in names])
+    return table
+
+
+def _accuracy(items: Sequence[GoldItem], verdicts: Verdicts, *, level: float) -> Estimate | None:
+    hits = [float(item.majority == verdicts[item.pair_id]) for item in items]
+    return share(hits, clusters=_prompts(items), level=level)
+
+
+def _decided(items: Sequence[GoldItem], verdicts: Verdicts) -> list[GoldItem]:
+    return [item for item in items if Outcome.TIE not in (item.majority, verdicts[item.pair_id])]
+
+
+def _decisiveness(items: Sequence[GoldItem], verdicts: Verdicts, *, level: float) -> Estimate | None:
+    open_ = [item for item in items if item.majority != Outcome.TIE]
+    hits = [float(verdicts[item.pair_id] != Outcome.TIE) for item in open_]
+    return share(hits, clusters=_prompts(open_), level=level)
+
+
+def _segments(
+    items: Sequence[GoldItem], verdicts: Verdicts, by: Callable[[GoldItem], str], how: Resampling
+) -> tuple[SegmentAgreement, ...]:
+    groups: dict[str, list[GoldItem]] = {}
+    for item in items:
+        groups.setdefault(by(item), []).append(item)
+    if len(groups) < 2:
+        return ()
+    out = []
+    for name, inside in sorted(groups.items()):
+        rows = [(item.majority, verdicts[item.pair_id]) for item in inside]
+        kappa = cohen_kappa(rows, ORDER, resampling=Resampling(_prompts(inside), how.level, how.rounds, how.seed))
+        accuracy = _accuracy(inside, verdicts, level=how.level)
+        decisive = _accuracy(_decided(inside, verdicts), verdicts, level=how.level)
+        out.append(SegmentAgreement(name, len(inside), accuracy, decisive, kappa))
+    return tuple(out)
+
+
+def _per_annotator(
+    gold: GoldSet, verdicts: Verdicts, *, level: float, rounds: int, seed: int
+) -> tuple[AnnotatorAgreement, ...]:
+    rows: dict[str, list[tuple[str, Outcome, Outcome]]] = {name: [] for name in gold.annotators}
+    pairs: dict[str, list[tuple[str, float]]] = {name: [] for name in gold.annotators}
+    for item in gold.items:
+        verdict = verdicts.get(item.pair_id)
+        for label in item.labels:
+            if verdict is not None:
+                rows[label.annotator].append((item.prompt_id, label.outcome, verdict))
+            others = [other.outcome for other in item.labels if other.annotator != label.annotator]
+            pairs[label.annotator] += [(item.prompt_id, float(other == label.outcome)) for other in others]
+    out = []
+    for name in gold.annotators:
+        prompts = [row[0] for row in rows[name]]
+        with_judge = [(row[1], row[2]) for row in rows[name]]
+        how = Resampling(prompts, level, rounds, seed)
+        out.append(
+            AnnotatorAgreement(
+                annotator=name,
+                n=len(with_judge),
+                judge=share([float(a == b) for a, b in with_judge], clusters=prompts, level=level),
+                kappa=cohen_kappa(with_judge, ORDER, resampling=how),
+                others=share([hit for _, hit in pairs[name]], clusters=[row[0] for row in pairs[name]], level=level),
+            )
+        )
+    return tuple(out)
+
+
+def _ceiling(gold: GoldSet, verdicts: Verdicts, *, level: float, rounds: int, seed: int) -> Ceiling | None:
+    shared = [item for item in gold.items if len(item.labels) > 1]
+    if not shared:
+        return None
+    table = [row for row, item in zip(votes(gold), gold.items, strict=True) if len(item.labels) > 1]
+    how = Resampling(_prompts(shared), level, rounds, seed)
+    judged = [item for item in shared if verdicts.get(item.pair_id) is not None]
+    both = np.array([_meeting(item, verdicts[item.pair_id]) for item in judged]).reshape(-1, 2)
+    prompts = _prompts(judged)
+    near = _decisive_meetings(judged, verdicts)
+
+    def latent(which: int) -> Callable[[Array], Array]:
+        def statistic(sums: Array) -> Array:
+            found = [latent_accuracy(s[0] / s[1], s[2] / s[3]) if min(s[1], s[3]) > 0 else None for s in sums]
+            return np.array([np.nan if pair is None else pair[which] for pair in found])
+
+        return statistic
+
+    return Ceiling(
+        human=mean([1 - item.disagreement for item in shared], clusters=how.clusters, level=level, bounds=(0.0, 1.0)),
+        judge=mean(both[:, 1], clusters=prompts, level=level, bounds=(0.0, 1.0)),
+        share=bootstrap(_ratio, both, clusters=prompts, level=level, bounds=(0.0, np.inf), rounds=rounds, seed=seed),
+        fleiss=fleiss_kappa(table, ORDER, resampling=how),
+        ac1=gwet_ac(table, ORDER, resampling=how),
+        alpha=krippendorff_alpha(table, ORDER, metric="ordinal", resampling=how),
+        annotator_accuracy=bootstrap(
+            latent(0), near, clusters=prompts, level=level, bounds=(0.5, 1.0), rounds=rounds, seed=seed
+        ),
+        judge_accuracy=bootstrap(
+            latent(1), near, clusters=prompts, level=level, bounds=(0.0, 1.0), rounds=rounds, seed=seed
+        ),
+    )
+
+
+def _meeting(item: GoldItem, verdict: Outcome | None) -> tuple[float, float]:
+    """Chance that two annotators agree, and that the judge agrees with one."""
+    return 1 - item.disagreement, sum(label.outcome == verdict for label in item.labels) / len(item.labels)
+
+
+def _decisive_meetings(items: Sequence[GoldItem], verdicts: Verdicts) -> Array:
+    """By pair: agreeing and all couples of decisive human votes, then of the judge and each decisive vote."""
+    rows = []
+    for item in items:
+        given = Counter[Outcome](label.outcome for label in item.labels if label.outcome != Outcome.TIE)
+        total = given.total()
+        verdict = verdicts[item.pair_id]
+        ties = verdict == Outcome.TIE or verdict is None
+        same = sum(count * (count - 1) for count in given.values()) / 2
+        rows.append(
+            (same, total * (total - 1) / 2, 0 if ties or verdict is None else given[verdict], 0 if ties else total)
+        )
+    return np.array(rows, dtype=float).reshape(-1, 4)
+
+
+def _ratio(sums: Array) -> Array:
+    return np.asarray(np.where(sums[..., 0] > 0, sums[..., 1] / np.maximum(sums[..., 0], 1e-300), np.nan))
+
+
+def _prompts(items: Sequence[GoldItem]) -> list[str]:
+    return [item.prompt_id for item in items]

@@ -1,0 +1,1 @@
+"""The Streamlit dashboard; see the changelog for what is here yet."""

@@ -1,0 +1,1 @@
+"""Preference data and DPO candidates; see the changelog for what is here yet."""
