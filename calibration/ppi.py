@@ -136,7 +136,7 @@ def ppi_estimate(sample: Sample, human: Array, scores: Array, *, method: Method 
     value = tuning * float(scores.mean()) + float(share @ means)
     counts = np.bincount(own, minlength=len(size))
     labelled = labelled * np.sqrt(counts / np.maximum(counts - 1, 1))[own]
-    return Corrected(value, labelled, (part - value) / len(part), tuning, int(method != "human only"), largest)
+    return Corrected(value, labelled, (part - value) / len(part), tuning, int(method == "ppi++"), largest)
 
 
 def variance(sample: Sample, corrected: Corrected, estimand: Estimand) -> tuple[float, float, int]:

@@ -9,7 +9,7 @@ wins.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -243,67 +243,50 @@ def _accuracy(rows: polars.DataFrame, side: Any) -> Estimate | None:
 
 def _caveats(
     header: Mapping[str, Any], overall: Slice, categories: Sequence[Slice], worth: JudgeWorth | None
-) -> list[Caveat]:
-    found: list[Caveat] = []
-
-    def add(kind: str, text: str) -> None:
-        found.append(Caveat(kind, text))
-
+) -> Iterator[Caveat]:
     if header.get("judge_notice"):
-        add("judge", str(header["judge_notice"]))
-    add(
+        yield Caveat("judge", str(header["judge_notice"]))
+    yield Caveat(
         "uncalibrated",
         "The rates are on the judge's scale: no human labels of this run correct them, so they are no human win rate.",
     )
     if worth is not None and not worth.skilled:
-        add(
+        yield Caveat(
             "no_skill",
             f"On the {worth.n} labelled comparisons of this set the judge is right in {worth.accuracy.value:.0%} "
             f"[{worth.accuracy.low:.0%}, {worth.accuracy.high:.0%}]; always picking the longer answer is right in "
             f"{worth.longer.value:.0%}, the shorter in {worth.shorter.value:.0%}. No skill beyond that is shown.",
         )
     if overall.flips is not None and overall.flips.value > _FLIP_LIMIT:
-        add("flips", f"{overall.flips.value:.0%} of the pairs get another verdict when the answers change places.")
+        share = f"{overall.flips.value:.0%}"
+        yield Caveat("flips", f"{share} of the pairs get another verdict when the answers change places.")
     if overall.first_place is not None and abs(overall.first_place.value - 0.5) > _FIRST_LIMIT:
-        add(
-            "position",
-            f"{overall.first_place.value:.0%} of the decisive verdicts go to the answer shown first; the swap "
-            "averages that out.",
-        )
+        share = f"{overall.first_place.value:.0%}"
+        text = f"{share} of the decisive verdicts go to the answer shown first; the swap averages that out."
+        yield Caveat("position", text)
+    yield from _data_caveats(header, overall, categories)
+
+
+def _data_caveats(header: Mapping[str, Any], overall: Slice, categories: Sequence[Slice]) -> Iterator[Caveat]:
     ratio = overall.length_ratio
     if ratio is not None and abs(np.log(ratio.value)) > np.log(1 + _LENGTH_LIMIT):
-        more = "longer" if ratio.value > 1 else "shorter"
-        add(
-            "length",
-            f"The candidate's answers are {abs(ratio.value - 1):.0%} {more}; nothing here separates length from "
-            "quality.",
-        )
+        share = f"{abs(ratio.value - 1):.0%} {'longer' if ratio.value > 1 else 'shorter'}"
+        text = f"The candidate's answers are {share}; nothing here separates length from quality."
+        yield Caveat("length", text)
     if overall.invalid:
-        low, high = overall.net_bounds
-        add(
-            "invalid",
-            f"{overall.invalid} of {overall.n} comparisons are invalid; the net win rate lies between "
-            f"{100 * low:+.1f} and {100 * high:+.1f} pp whatever they were.",
-        )
+        low, high = (f"{100 * bound:+.1f}" for bound in overall.net_bounds)
+        text = f"{overall.invalid} of {overall.n} comparisons are invalid; the net win rate lies between {low} and "
+        yield Caveat("invalid", text + f"{high} pp whatever they were.")
     left = header["evalset"]["left_out"]
     if left:
-        add(
-            "left_out",
-            f"{sum(left.values())} rows of the eval set were left out: "
-            + ", ".join(f"{n} {kind}" for kind, n in left.items())
-            + ".",
-        )
+        kinds = ", ".join(f"{count} {kind}" for kind, count in left.items())
+        yield Caveat("left_out", f"{sum(left.values())} rows of the eval set were left out: {kinds}.")
     if header.get("tie_margin") is not None:
-        add(
-            "resettled",
-            f"Settled anew under a tie margin of {header['tie_margin']:g}; the run's own rubric says otherwise.",
-        )
-    if not categories and overall.judged < _SMALL:
-        add("small", f"Only {overall.judged} comparisons were judged; read this as a hint.")
+        margin = f"{header['tie_margin']:g}"
+        yield Caveat("resettled", f"Settled anew under a tie margin of {margin}; the run's own rubric says otherwise.")
     small = sum(part.judged < _SMALL for part in categories)
-    if small:
-        add(
-            "small",
-            f"{small} of {len(categories)} categories have fewer than {_SMALL} judged pairs; read them as hints.",
-        )
-    return found
+    if not categories and overall.judged < _SMALL:
+        yield Caveat("small", f"Only {overall.judged} comparisons were judged; read this as a hint.")
+    elif small:
+        text = f"{small} of {len(categories)} categories have fewer than {_SMALL} judged pairs; read them as hints."
+        yield Caveat("small", text)

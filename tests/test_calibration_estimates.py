@@ -40,7 +40,16 @@ def test_mcnemar_matches_the_published_p_values():
 
 @pytest.mark.parametrize(
     ("gain", "ties", "needed"),
-    [(0.02, 0, 4898), (0.03, 0, 2173), (0.05, 0, 778), (0.1, 0, 189), (0.02, 0.3, 3427), (0.03, 0.3, 1519), (0.05, 0.3, 542), (0.1, 0.3, 130)],
+    [
+        (0.02, 0, 4898),
+        (0.03, 0, 2173),
+        (0.05, 0, 778),
+        (0.1, 0, 189),
+        (0.02, 0.3, 3427),
+        (0.03, 0.3, 1519),
+        (0.05, 0.3, 542),
+        (0.1, 0.3, 130),
+    ],
 )
 def test_sample_sizes_match_the_published_table(gain: float, ties: float, needed: int):
     """80% power at the two-sided 5% level, without and with 30% ties."""

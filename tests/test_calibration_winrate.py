@@ -249,7 +249,7 @@ def test_few_prompts_are_too_few_however_many_labels():
 
 
 def test_left_out_labels_are_counted():
-    """A part of the labels that cannot speak for the run is named in the notes; another version of the rubric is too."""
+    """Labels that cannot speak for the run are counted in the notes; another version of the rubric is named too."""
     run, full = world(300)
     labels = drawn(full, 100)
     mixed = GoldSet(
