@@ -15,23 +15,35 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .agreement import AgreementReport, agreement_report
+    from .alpacaeval import AlpacaEval2, alpacaeval2
     from .annotators import alt_test, dawid_skene, latent_accuracy
     from .bias import family_bias, flip_sources, position_bias, style_bias
     from .coefficients import Resampling, cohen_kappa, fleiss_kappa, gwet_ac, krippendorff_alpha
+    from .confidence import Calibration, NotCalibrated
     from .draws import Draw, draw_active, draw_random, draw_stratified
+    from .drift import AnchorDrift
     from .estimates import Estimate, bootstrap, difference, equivalence, geometric_mean_ratio, mcnemar, mean, share
     from .gold import GoldItem, GoldLabel, GoldSet, combine
+    from .length import LengthControlled
+    from .panel import Panel, fit_panel
     from .ppi import corrected_mean
     from .provenance import Judged, JudgedRun, Refused
+    from .ratings import Battles, Ratings, rate
+    from .reliability import Reliability, assess
     from .segments import benjamini_hochberg, benjamini_yekutieli, holm, pool, segment_rates
+    from .selective import Certificate, certify
+    from .sequential import monitor
     from .winrate import WinRate, segment_win_rates, win_rate
 else:
     _HOMES = {
         "agreement": ("AgreementReport", "agreement_report"),
+        "alpacaeval": ("AlpacaEval2", "alpacaeval2"),
         "annotators": ("alt_test", "dawid_skene", "latent_accuracy"),
         "bias": ("family_bias", "flip_sources", "position_bias", "style_bias"),
         "coefficients": ("Resampling", "cohen_kappa", "fleiss_kappa", "gwet_ac", "krippendorff_alpha"),
+        "confidence": ("Calibration", "NotCalibrated"),
         "draws": ("Draw", "draw_active", "draw_random", "draw_stratified"),
+        "drift": ("AnchorDrift",),
         "estimates": (
             "Estimate",
             "bootstrap",
@@ -43,9 +55,15 @@ else:
             "share",
         ),
         "gold": ("GoldItem", "GoldLabel", "GoldSet", "combine"),
+        "length": ("LengthControlled",),
+        "panel": ("Panel", "fit_panel"),
         "ppi": ("corrected_mean",),
         "provenance": ("Judged", "JudgedRun", "Refused"),
+        "ratings": ("Battles", "Ratings", "rate"),
+        "reliability": ("Reliability", "assess"),
         "segments": ("benjamini_hochberg", "benjamini_yekutieli", "holm", "pool", "segment_rates"),
+        "selective": ("Certificate", "certify"),
+        "sequential": ("monitor",),
         "winrate": ("WinRate", "segment_win_rates", "win_rate"),
     }
     _MODULES = {name: module for module, exported in _HOMES.items() for name in exported}
@@ -63,6 +81,11 @@ else:
 
 __all__ = [
     "AgreementReport",
+    "AlpacaEval2",
+    "AnchorDrift",
+    "Battles",
+    "Calibration",
+    "Certificate",
     "Draw",
     "Estimate",
     "GoldItem",
@@ -70,14 +93,22 @@ __all__ = [
     "GoldSet",
     "Judged",
     "JudgedRun",
+    "LengthControlled",
+    "NotCalibrated",
+    "Panel",
+    "Ratings",
     "Refused",
+    "Reliability",
     "Resampling",
     "WinRate",
     "agreement_report",
+    "alpacaeval2",
     "alt_test",
+    "assess",
     "benjamini_hochberg",
     "benjamini_yekutieli",
     "bootstrap",
+    "certify",
     "cohen_kappa",
     "combine",
     "corrected_mean",
@@ -88,6 +119,7 @@ __all__ = [
     "draw_stratified",
     "equivalence",
     "family_bias",
+    "fit_panel",
     "fleiss_kappa",
     "flip_sources",
     "geometric_mean_ratio",
@@ -97,8 +129,10 @@ __all__ = [
     "latent_accuracy",
     "mcnemar",
     "mean",
+    "monitor",
     "pool",
     "position_bias",
+    "rate",
     "segment_rates",
     "segment_win_rates",
     "share",

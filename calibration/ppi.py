@@ -34,8 +34,10 @@ __all__ = [
     "Sample",
     "corrected_mean",
     "cross_fit_scores",
+    "interval",
     "labels_needed",
     "ppi_estimate",
+    "variance",
 ]
 
 Array = npt.NDArray[np.float64]
@@ -88,7 +90,8 @@ class Corrected:
     """A corrected mean before it becomes an ``Estimate``: its value, influence by row, and what it was made of.
 
     ``labelled`` (n) and ``frame`` (N) are influences: the variance of the value is the variance of their sum.
-    ``tuning`` is lambda on the scale of the module's formula. ``fitted`` is 1 where lambda was estimated, else 0.
+    ``tuning`` is lambda on the scale of the module's formula. ``fitted`` is 1 where lambda cost a degree of freedom:
+    out-of-fold scores leave honest residuals, and none. ``largest`` is the largest residual.
     """
 
     value: float
@@ -144,7 +147,8 @@ def variance(sample: Sample, corrected: Corrected, estimand: Estimand) -> tuple[
 
     Fixed set (the mean over exactly these N pairs): sum (1 - pi) a^2 over the drawn units. Superpopulation (prompts
     like these): sum over prompts of (a + b)^2, labelled and frame influence together. Degrees of freedom are the
-    labelled units or prompts less one, and less one for an estimated lambda, with the factor G/(G-1) to match.
+    labelled units or prompts less one, and one more for a lambda tuned on the scores as they are, with the factor
+    G/(G-1) to match.
     """
     rows = sample.clusters[sample.rows]
     by_prompt = estimand == "superpopulation" or sample.unit == "prompt"
