@@ -4,7 +4,8 @@ Every gold set with human labels and recorded verdicts, every judge: draw n pair
 the estimator, and see whether its interval for the fixed set holds the mean of all labels. Goal: 93-97% everywhere,
 never more than 5% wider than the labels alone, narrower wherever the judge is informative.
 
-    python benchmarks/interval_coverage.py [--draws 500] [--sizes 50 100 300] [--sets vicuna80 pandalm] [--json coverage.json]
+    python benchmarks/interval_coverage.py [--draws 500] [--sizes 50 100 300] [--sets vicuna80 pandalm] [--json
+    coverage.json]
 
 Data is looked for in $JUDGE_GOLD, else in ../shared/gold; sets that are missing are skipped. Takes about ten minutes on
 one core.

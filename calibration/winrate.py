@@ -73,8 +73,8 @@ def win_rate(
     Estimator: prediction-powered inference on the two-order soft score (``ppi``), by default cross-fitted on score and
     length difference; Student's t, clustered by prompt. ``superpopulation`` speaks of prompts like these, ``fixed set``
     of exactly these pairs. Pairs without a verdict stay in with a neutral score, which costs width but no bias. On
-    six real sets (``benchmarks/interval_coverage.py``) the 95% interval held the full-set rate in 93-97% of 1,000 draws in 242
-    of 246 runs, in 97.2-97.4% in the other four, and was never wider than that of the labels alone.
+    six real sets (``benchmarks/interval_coverage.py``) the 95% interval held the full-set rate in 93-97% of 1,000 draws
+    in 242 of 246 runs, in 97.2-97.4% in the other four, and was never wider than that of the labels alone.
     """
     joined = join(run, gold)
     if isinstance(joined, Refused):
