@@ -93,8 +93,8 @@ def read(gold: Path, name: str) -> list[Row]:
             )
         )
     if name == FIT:
-        natural = {row.question for row in read(gold, "llmbar_natural")}
-        rows = [row for row in rows if row.question not in natural]
+        tested = {row.question.strip() for tested in SETS for row in read(gold, tested)}
+        rows = [row for row in rows if row.question.strip() not in tested]
     size = {"pandalm": 200, "vicuna80": 200, FIT: 120}.get(name, len(rows))
     random.Random(f"{SEED}-{name}").shuffle(rows)
     return rows[:size]

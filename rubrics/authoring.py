@@ -38,9 +38,10 @@ _MENTION = {
 def new(name: str, folder: Path, *, from_ref: str | Path | None = None) -> Path:
     """Write a draft to ``folder/<name>/v<N>.md`` and return its path; never overwrites.
 
-    The text is that of ``from_ref`` where given, else the latest version in ``folder/<name>``, else the latest shipped rubric of
-    this name, else a commented skeleton. N follows every version of this name in the folder and among the shipped ones, so a
-    draft never takes a ref that exists. Files are copied as they stand: this is how an edit of a released file is kept.
+    The text is that of ``from_ref`` where given, else the latest version in ``folder/<name>``, else the latest shipped
+    rubric of this name, else a commented skeleton. N follows every version of this name in the folder and among the
+    shipped ones, so a draft never takes a ref that exists. Files are copied as they stand: this is how an edit of a
+    released file is kept.
 
     Raises ``RubricError``: a name that is no name, a ``from_ref`` that cannot be read, a folder that cannot be written.
     """
@@ -88,7 +89,8 @@ def lint(ref: str | Path) -> list[Problem]:
 
 
 def release(path: Path) -> RubricRef:
-    """Freeze a draft: write its digest into the ``frozen.json`` beside it, and return its ref. Doing it twice changes nothing.
+    """Freeze a draft: write its digest into the ``frozen.json`` beside it, and return its ref. Doing it twice changes
+    nothing.
 
     The file that is written is an existing ``frozen.json`` in the folder or the one above, else a new one (see
     ``library.frozen_file``); it is replaced as a whole or not at all.
@@ -117,7 +119,8 @@ def _next_version(source: Source, origin: Rubric, name: str, version: int) -> st
     for (key, begin, value), (_, until, _) in pairwise(keys):
         piece = source.text[start + begin : start + until]
         if key in {"name", "version"} and value is not None:
-            front += f"{key}: {name if key == 'name' else version}{source.text[start + value.end_mark.index : start + until]}"
+            rest = source.text[start + value.end_mark.index : start + until]
+            front += f"{key}: {name if key == 'name' else version}{rest}"
         elif key not in {"changelog", "calibrated_on"}:
             front += piece
     history = list(origin.changelog) if origin.name == name else []

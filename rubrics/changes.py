@@ -19,8 +19,8 @@ __all__ = ["diff"]
 def diff(before: str | Path | Rubric, after: str | Path | Rubric) -> RubricDiff:
     """Compare two rubrics, given as refs, paths or values.
 
-    Files are read as they stand, so that an edit of a released file can be looked at. Raises ``RubricError`` where one cannot
-    be read.
+    Files are read as they stand, so that an edit of a released file can be looked at. Raises ``RubricError`` where one
+    cannot be read.
     """
     old, new = _rubric(before), _rubric(after)
     left, right = _fields(old), _fields(new)
@@ -41,7 +41,9 @@ def _rubric(given: str | Path | Rubric) -> Rubric:
 
 
 def _fields(rubric: Rubric) -> dict[str, str]:
-    """The rubric flattened to compact JSON by dotted field; criteria by id, examples and changelog by position from 1."""
+    """The rubric flattened to compact JSON by dotted field; criteria by id, examples and changelog by position from
+    1.
+    """
     data = rubric.model_dump(mode="json", exclude={"digest", "text", "released", "calibrated_on"})
     flat: dict[str, str] = {}
 

@@ -1,4 +1,6 @@
-"""Where rubrics are found: the shipped ones by name, a user's own by path, both held to the digests in ``frozen.json``."""
+"""Where rubrics are found: the shipped ones by name, a user's own by path, both held to the digests in
+``frozen.json``.
+"""
 
 from __future__ import annotations
 
@@ -73,10 +75,12 @@ def versions(name: str) -> tuple[int, ...]:
 def load(ref: str | Path) -> Rubric:
     """Read a rubric: ``"helpfulness@1"``, ``"helpfulness"`` (its latest released version), or a file of your own.
 
-    A ``Path``, and a string that ends in ``.md`` or holds a path separator, is a file. A shipped file must have the digest
-    that ``frozen.json`` gives it; a file of your own is held to a ``frozen.json`` in its folder or the folder above, if any.
+    A ``Path``, and a string that ends in ``.md`` or holds a path separator, is a file. A shipped file must have the
+    digest that ``frozen.json`` gives it; a file of your own is held to a ``frozen.json`` in its folder or the folder
+    above, if any.
 
-    Raises ``RubricError``: unknown name or version, a file that cannot be read, or one that was edited after its release.
+    Raises ``RubricError``: unknown name or version, a file that cannot be read, or one that was edited after its
+    release.
     """
     found = locate(ref)
     rubric = parse(found.data, path=found.path)
@@ -143,7 +147,9 @@ def is_path(ref: str) -> bool:
 
 
 def _read(path: Path) -> bytes:
-    """The bytes of a user's rubric file. Raises ``RubricError`` where it is missing, no plain file, or over the size limit."""
+    """The bytes of a user's rubric file. Raises ``RubricError`` where it is missing, no plain file, or over the size
+    limit.
+    """
     try:
         if not path.is_file():
             what = "is not a plain file" if path.exists() else "does not exist"
@@ -161,7 +167,8 @@ def _read(path: Path) -> bytes:
 
 
 def frozen_file(path: Path, name: str) -> Path:
-    """The ``frozen.json`` that holds a user's file: an existing one in its folder or the one above, else where a new one goes.
+    """The ``frozen.json`` that holds a user's file: an existing one in its folder or the one above, else where a new
+    one goes.
 
     A new one stands beside the folder ``<name>/`` where the file lies in such a folder, otherwise beside the file.
     """

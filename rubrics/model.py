@@ -45,8 +45,8 @@ class _Frozen(BaseModel):
 class Criterion(_Frozen):
     """One thing the judge looks at.
 
-    ``weight`` is relative to the other criteria (see ``Rubric.shares``). An answer that violates a ``must`` criterion loses
-    to one that does not, whatever the weights say.
+    ``weight`` is relative to the other criteria (see ``Rubric.shares``). An answer that violates a ``must`` criterion
+    loses to one that does not, whatever the weights say.
     """
 
     id: Name
@@ -58,8 +58,8 @@ class Criterion(_Frozen):
 class TieRule(_Frozen):
     """When two answers count as equal.
 
-    ``margin`` is the half width of the tie band around a soft preference of 0.5. ``conflict`` says what becomes of a pair
-    whose two orders name different outcomes: ``mean`` averages the probabilities, ``tie`` calls it a tie.
+    ``margin`` is the half width of the tie band around a soft preference of 0.5. ``conflict`` says what becomes of a
+    pair whose two orders name different outcomes: ``mean`` averages the probabilities, ``tie`` calls it a tie.
     """
 
     margin: Annotated[float, Field(ge=0, lt=0.5, allow_inf_nan=False)] = 0.05
@@ -68,9 +68,10 @@ class TieRule(_Frozen):
     def outcome(self, win: float, tie: float, loss: float) -> Outcome:
         """The outcome of P(win), P(tie), P(loss), from the side that ``win`` belongs to.
 
-        The soft preference is s = win + tie/2: ``WIN`` where s > 0.5 + margin, ``LOSS`` where s < 0.5 - margin, else ``TIE``.
-        As the three sum to 1, s - 0.5 = (win - loss)/2; the difference is what is compared, since it changes its sign
-        exactly when the sides change places: ``outcome(l, t, w) == outcome(w, t, l).mirrored`` for every float.
+        The soft preference is s = win + tie/2: ``WIN`` where s > 0.5 + margin, ``LOSS`` where s < 0.5 - margin, else
+        ``TIE``. As the three sum to 1, s - 0.5 = (win - loss)/2; the difference is what is compared, since it changes
+        its sign exactly when the sides change places: ``outcome(l, t, w) == outcome(w, t, l).mirrored`` for every
+        float.
 
         Raises ``InputError`` where the three are not finite, negative, or miss a sum of 1 by more than 0.001.
 
@@ -113,7 +114,8 @@ class CalibratedOn(_Frozen):
 class FrontMatter(_Frozen):
     """The YAML fields at the head of a rubric file; the published JSON Schema is made from this model."""
 
-    # A YAML list arrives as a Python list: strict=False on these lists alone lets it become a tuple, the items stay strict.
+    # A YAML list arrives as a Python list: strict=False on these lists alone lets it become a tuple, the items stay
+    # strict.
     name: Name
     version: Annotated[int, Field(ge=1, le=9999)]
     title: Annotated[Text, Field(max_length=80)]
@@ -138,8 +140,9 @@ class FrontMatter(_Frozen):
 class Rubric(FrontMatter):
     """A rubric file read: its front matter, ``body`` (Markdown instructions to the judge) and identity.
 
-    ``text`` is the whole file in canonical form and ``digest`` its SHA-256 (hex) without ``calibrated_on``. ``released`` is true
-    where a ``frozen.json`` lists the rubric with exactly this digest. Make one with ``load`` or ``parse``.
+    ``text`` is the whole file in canonical form and ``digest`` its SHA-256 (hex) without ``calibrated_on``.
+    ``released`` is true where a ``frozen.json`` lists the rubric with exactly this digest. Make one with ``load`` or
+    ``parse``.
     """
 
     body: str
@@ -162,8 +165,8 @@ class Rubric(FrontMatter):
 def parse(text: str | bytes, *, path: str = "<text>") -> Rubric:
     """Read the text of a rubric file; ``path`` is only used in messages.
 
-    Raises ``Malformed`` (a ``RubricError``) with file, line, field and fix. The result is not released: only ``load`` looks
-    at ``frozen.json``.
+    Raises ``Malformed`` (a ``RubricError``) with file, line, field and fix. The result is not released: only ``load``
+    looks at ``frozen.json``.
     """
     data = text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass")
     return from_source(read(data, path))

@@ -1,4 +1,6 @@
-"""The JSON Schema of a rubric's front matter, for editors; ``python -m rubrics.schema`` writes ``rubric.schema.json`` anew."""
+"""The JSON Schema of a rubric's front matter, for editors; ``python -m rubrics.schema`` writes ``rubric.schema.json``
+anew.
+"""
 
 from __future__ import annotations
 

@@ -42,8 +42,9 @@ class Malformed(RubricError):
 class Source:
     """A rubric file taken apart.
 
-    ``text`` is canonical (LF, no white space at the end but one newline), ``digest`` its SHA-256 without ``calibrated_on``,
-    ``data`` the front matter and ``front`` its text, ``body_line`` the line of the file (from 1) where the body starts.
+    ``text`` is canonical (LF, no white space at the end but one newline), ``digest`` its SHA-256 without
+    ``calibrated_on``, ``data`` the front matter and ``front`` its text, ``body_line`` the line of the file (from 1)
+    where the body starts.
     """
 
     path: str
@@ -117,7 +118,9 @@ class _Loader(yaml.SafeLoader):
 
 
 def _plain_scalars() -> dict[str, list[tuple[str, re.Pattern[str]]]]:
-    """Implicit types by first character: null, true/false, decimal integers and decimal fractions; all else is a string."""
+    """Implicit types by first character: null, true/false, decimal integers and decimal fractions; all else is a
+    string.
+    """
     kinds = (
         ("null", r"(?:~|null|)", ["~", "n", ""]),
         ("bool", r"(?:true|false)", ["t", "f"]),
@@ -135,7 +138,8 @@ _Loader.yaml_implicit_resolvers = _plain_scalars()
 
 
 def hidden_character(text: str) -> tuple[int, str] | None:
-    """Index and name of the first character that a reviewer would not see (control, surrogate, bidi mark, tag), or ``None``.
+    """Index and name of the first character that a reviewer would not see (control, surrogate, bidi mark, tag), or
+    ``None``.
 
     Tab and newline are allowed.
     """

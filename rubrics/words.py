@@ -40,7 +40,9 @@ class RubricRef:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One fault of a rubric file: where (path, line counted from 1, field such as ``criteria.0.weight``), what, and the fix."""
+    """One fault of a rubric file: where (path, line counted from 1, field such as ``criteria.0.weight``), what, and
+    the fix.
+    """
 
     path: str
     line: int
@@ -72,7 +74,9 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class RubricDiff:
-    """What lies between two rubrics: the changed fields, and ``text``, a unified diff of the files (empty where equal)."""
+    """What lies between two rubrics: the changed fields, and ``text``, a unified diff of the files (empty where
+    equal).
+    """
 
     before: RubricRef
     after: RubricRef

@@ -114,8 +114,8 @@ def test_every_make_command_of_the_readme_exists() -> None:
 def test_the_demo_output_in_the_readme_is_the_demo_s(tmp_path: Path) -> None:
     """The README shows what the demo prints (JUDGE_WRITE_GOLDEN=1 writes it).
 
-    Another kind of processor rounds the embedded model's arithmetic differently and may turn a close pair, so figures are
-    compared by shape, and the headline within five points.
+    Another kind of processor rounds the embedded model's arithmetic differently and may turn a close pair, so figures
+    are compared by shape, and the headline within five points.
     """
     env = {**os.environ, "PYTHONPATH": str(REPO), "JUDGE_HOME": str(tmp_path)}
     code = "from judge.cli import main; main()"

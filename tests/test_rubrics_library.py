@@ -1,4 +1,4 @@
-"""Finding rubrics, the freeze by digest, drafts, lint, release, diff, the schema, and the shipped rubrics themselves."""
+"""Finding rubrics, the freeze by digest, drafts, lint, release, diff, the schema, and the shipped rubrics."""
 
 from __future__ import annotations
 

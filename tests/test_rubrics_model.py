@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
@@ -232,10 +233,8 @@ def test_hostile_yaml_is_refused(front: str, says: str) -> None:
 @given(st.text(max_size=300))
 def test_any_front_matter_reads_or_is_refused(front: str) -> None:
     """No text whatever in the front matter causes another error than a rubric error."""
-    try:
+    with suppress(RubricError):
         parse(f"---\n{front}\n---\nBody.\n")
-    except RubricError as error:
-        assert str(error)
 
 
 @pytest.mark.parametrize(
@@ -294,10 +293,8 @@ def test_calibrated_on_hides_nothing() -> None:
     quoted = TEXT.replace("summary: The", 'summary: "The\ncalibrated_on: x').replace(
         "better tone.\n", 'better tone."\n'
     )
-    try:
+    with suppress(Malformed):
         assert parse(quoted).digest != parse(quoted.replace("weight: 3", "weight: 2")).digest
-    except Malformed:
-        pass
 
 
 @given(st.integers(0, len(TEXT.rstrip()) - 1))
