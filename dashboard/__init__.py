@@ -1,1 +1,1 @@
-"""The Streamlit dashboard; see the changelog for what is here yet."""
+"""The Streamlit dashboard. Nothing is built here yet; the name is part of the distribution."""

@@ -1,1 +1,1 @@
-"""Preference data and DPO candidates; see the changelog for what is here yet."""
+"""Preference data and DPO candidates. Nothing is built here yet; the name is part of the distribution."""
