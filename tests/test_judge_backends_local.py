@@ -267,7 +267,7 @@ def test_scores_follow_their_formulas():
     assert answer_score("pmi-sum", values) == 4.0
     assert answer_score("pmi-mean", values) == 1.0
     assert answer_score("pmi-root", values) == 2.0
-    assert answer_score("blend", values) == pytest.approx(2.0 - 0.24)
+    assert answer_score("blend", values) == pytest.approx(2.0 - 0.2)
     assert answer_score("blend", {}) == -math.inf
     assert answer_score("yesno", {"yes": 0.5}) == 0.5
     assert answer_score("rating", {"rating": 4.5}) == 4.5

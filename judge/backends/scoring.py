@@ -41,18 +41,18 @@ class Method:
 
 METHODS: Mapping[str, Method] = {
     "labels": Method(("labels",)),
-    "yesno": Method(("yesno",), scale=0.49),
-    "rating": Method(("rating",), scale=0.19),
-    "likelihood": Method(("given",), scale=3.5),
-    "pmi-mean": Method(("given", "free"), scale=2.4),
+    "yesno": Method(("yesno",), scale=0.38),
+    "rating": Method(("rating",), scale=0.15),
+    "likelihood": Method(("given",), scale=3.8),
+    "pmi-mean": Method(("given", "free"), scale=2.2),
     "pmi-sum": Method(("given", "free"), scale=27.0),
-    "pmi-root": Method(("given", "free"), scale=4.9),
-    "blend": Method(("given", "free"), scale=3.7),
+    "pmi-root": Method(("given", "free"), scale=4.2),
+    "blend": Method(("given", "free"), scale=3.1),
 }
 assert set(METHODS) == set(get_args(MethodName))
 
-BLEND: Mapping[str, float] = {"pmi-root": 1.0, "end": 0.24}
-END_UNKNOWN = -2.4
+BLEND: Mapping[str, float] = {"pmi-root": 1.0, "end": 0.2}
+END_UNKNOWN = -2.7
 """Stands for the log-probability of the end of an answer that was cut to the budget, so that being cut neither helps
 nor hurts much: the mean over the sound answers of the fit set.
 """
