@@ -42,7 +42,7 @@ _UNSAFE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\U000e0000-\U000e007f\ud800-\udfff]"
 )
 _SHOWN = 2_000
-_DOUBT = "This is what the judge says, and this judge is not shown to be right: see below before believing a row."
+_DOUBT = "This is what the judge says, and this judge cannot be trusted with a decision: see below how far it can be."
 _EXAMPLES = 12
 
 
