@@ -37,6 +37,7 @@ _SYSTEM, _USER, _ASSISTANT = "\ue001system\ue001", "\ue002user\ue002", "\ue003as
 _BUCKET = 64
 _TOKENS_A_BATCH = 16_384
 _CONTEXT = 8192
+_OVERHEAD = 512
 _PREFIXES = 2
 _POSITIONS = 256
 _PLAIN_CHAT = f"Request:\n{_USER}\n\nAnswer:\n"
@@ -69,7 +70,9 @@ class HuggingFaceModel:
         self._tokenizer = tokenizer
         self.batch = batch
         context = min(int(getattr(model.config, "max_position_embeddings", _CONTEXT) or _CONTEXT), _CONTEXT)
-        self.budget = Budget(context // 4, context * 5 // 8, context // 4, context // 8, context * 3 // 16)
+        # What is left for texts beside the template, the fences and the instruction of a prompt.
+        room = max(context - _OVERHEAD, context // 4)
+        self.budget = Budget(room // 4, room * 5 // 8, room // 4, room // 8, room * 3 // 16)
         self._template = _template(tokenizer)
         self.end = self._template.end
         self._keeps = "logits_to_keep" in inspect.signature(model.forward).parameters
@@ -128,7 +131,7 @@ class HuggingFaceModel:
         ids = torch.tensor([rest + [self.end] * (width - len(rest)) for rest in rests], device=self._model.device)
         starts = [len(request.prompt) - 1 - begin for request in requests]
         lengths = [1 if request.choice else len(request.continuation) for request in requests]
-        # Bounds of the logits that are computed: functions of the bucket alone where several rows share a computation.
+        # Bounds of the logits that are computed: functions of the bucket alone where several rows share a computation
         # (a next token is always wanted in the last 64 places of its bucket).
         last = max(width - _BUCKET, 0) if requests[0].choice else 0
         low, high = (starts[0], starts[0] + lengths[0]) if len(requests) == 1 else (last, width)
@@ -230,16 +233,19 @@ def _sequence(request: Request) -> list[int]:
 
 
 def _gather(logits: Any, start: int, request: Request) -> list[float]:
-    """Log-softmax at the wanted places, in float64 and in slices, so that no second copy of all logits is held."""
+    """Log-softmax at the wanted places, in float64 (where the device has it) and in slices, so that no second copy of
+    all logits is held.
+    """
     import torch
 
+    exact = torch.float32 if logits.device.type == "mps" else torch.float64
     if request.choice:
-        row = torch.log_softmax(logits[start].double(), dim=-1)
+        row = torch.log_softmax(logits[start].to(exact), dim=-1)
         return [float(row[token]) for token in request.continuation]
     values: list[float] = []
     for begin in range(0, len(request.continuation), _POSITIONS):
         tokens = request.continuation[begin : begin + _POSITIONS]
-        block = logits[start + begin : start + begin + len(tokens)].double()
+        block = logits[start + begin : start + begin + len(tokens)].to(exact)
         wanted = torch.tensor(tokens, device=block.device)[:, None]
         values += (block.gather(1, wanted)[:, 0] - torch.logsumexp(block, dim=1)).tolist()
     return values
