@@ -367,7 +367,7 @@ def _pair(row: Mapping[str, Any], names: Mapping[str, str], answers: Mapping[str
             if value is None:
                 raise _Bad("missing", f"no '{side}' answer")
             sides[side] = _answer(value, side, names)
-    metadata = _get(row, "metadata", names) or _get(row, "meta", names)
+    metadata = _metadata(row, names)
     item = Item(
         prompt=text,
         messages=messages,
@@ -375,12 +375,20 @@ def _pair(row: Mapping[str, Any], names: Mapping[str, str], answers: Mapping[str
         tags=_texts(_get(row, "tags", names), "tags"),
         context=_texts(_get(row, "context", names), "context"),
         reference=_optional(_get(row, "reference", names), "reference"),
-        metadata=metadata if isinstance(metadata, Mapping) else {},
+        metadata=metadata,
     )
     if name in (None, ""):
         parts = [text, item.context, item.reference, sides["candidate"].text, sides["baseline"].text]
         name = hashlib.sha256(orjson.dumps(parts)).hexdigest()[:16]
     return Pair(str(name), item, sides["candidate"], sides["baseline"], label=_label(_get(row, "label", names)))
+
+
+def _metadata(row: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """The item's metadata: every column that is no field of ours, then ``metadata`` (or ``meta``) itself."""
+    taken = {alias for aliases in _ALIASES.values() for alias in aliases} | {*_FIELDS, "meta", *names.values()}
+    found = {str(key): value for key, value in row.items() if key not in taken and isinstance(value, str | int | float)}
+    given = _get(row, "metadata", names) or _get(row, "meta", names)
+    return {**found, **given} if isinstance(given, Mapping) else found
 
 
 def _answer(value: Any, side: str, names: Mapping[str, str]) -> Answer:

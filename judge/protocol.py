@@ -125,7 +125,7 @@ def settle(
     either order is invalid or missing (``None``) the comparison is invalid with that reason: half a swap is no swap. No
     asks means identical answers.
     """
-    flags = screen(pair)
+    flags = screen(pair) + _lacking(pair, rubric)
     if not asks:
         third = Verdict(Order.CANDIDATE_FIRST, 0.0, 1.0, 0.0, Outcome.TIE, source="identical")
         other = Verdict(Order.BASELINE_FIRST, 0.0, 1.0, 0.0, Outcome.TIE, source="identical")
@@ -243,6 +243,12 @@ def _sources(pair: Pair, rubric: Rubric) -> str:
     if "reference" in rubric.uses and pair.item.reference:
         parts.append(f"[reference answer]\n{pair.item.reference}")
     return "\n\n".join(parts)
+
+
+def _lacking(pair: Pair, rubric: Rubric) -> tuple[str, ...]:
+    """Flags for what the rubric judges by and the item does not have: ``no_context``, ``no_reference``."""
+    has = {"context": bool(pair.item.context), "reference": pair.item.reference is not None}
+    return tuple(f"no_{name}" for name in rubric.uses if not has[name])
 
 
 def _labels(*parts: str) -> Labels:

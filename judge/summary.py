@@ -138,7 +138,7 @@ def summarise(
         cached=int(frame["cached"].sum()),
         cost=None if any(cost is None for cost in costs) else float(sum(costs)),
         tokens=int(frame["tokens"].sum()),
-        caveats=tuple(_caveats(header, overall, categories, worth)),
+        caveats=(*_caveats(header, overall, categories, worth), *_rubric_caveats(header, frame)),
         by=by,
     )
 
@@ -248,7 +248,7 @@ def _caveats(
         yield Caveat("judge", str(header["judge_notice"]))
     yield Caveat(
         "uncalibrated",
-        "The rates are on the judge's scale: no human labels of this run correct them, so they are no human win rate.",
+        "The rates are on the judge's scale: no human labels correct them, so they are no human win rate.",
     )
     if worth is not None and not worth.skilled:
         yield Caveat(
@@ -265,6 +265,16 @@ def _caveats(
         text = f"{share} of the decisive verdicts go to the answer shown first; the swap averages that out."
         yield Caveat("position", text)
     yield from _data_caveats(header, overall, categories)
+
+
+def _rubric_caveats(header: Mapping[str, Any], frame: polars.DataFrame) -> Iterator[Caveat]:
+    if not header.get("rubric_released", True):
+        yield Caveat("draft", f"The rubric {header['rubric']} is a draft: its text may change under the same name.")
+    for name in ("context", "reference"):
+        count = int(frame["flags"].str.split(" ").list.contains(f"no_{name}").sum())
+        if count:
+            text = f"{count} of {frame.height} items have no {name}, by which this rubric judges."
+            yield Caveat(f"no_{name}", text)
 
 
 def _data_caveats(header: Mapping[str, Any], overall: Slice, categories: Sequence[Slice]) -> Iterator[Caveat]:

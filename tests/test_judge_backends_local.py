@@ -291,7 +291,12 @@ def test_the_judge_says_what_it_is(judge):
     """Name, revision and decoding identify it; every report must show that it is a smoke-test judge."""
     assert isinstance(judge, Backend)
     assert str(judge.id) == "local/smollm2-135m@b179c9523d0e[blend-int8-t1]"
-    assert judge.notice == NOTICE and "smoke-test judge" in NOTICE and "docs/embedded-judge.md" in NOTICE
+    assert (
+        judge.notice.startswith(NOTICE)
+        and "does not read the rubric" in judge.notice
+        and "smoke-test judge" in NOTICE
+        and "docs/embedded-judge.md" in NOTICE
+    )
 
 
 def test_probabilities_depend_on_the_ask_alone(model):

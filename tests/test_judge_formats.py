@@ -109,6 +109,15 @@ def test_answer_files_are_joined_on_id(tmp_path: Path, suffix: str) -> None:
     ]
 
 
+def test_other_columns_become_metadata(tmp_path: Path) -> None:
+    """A CSV column that is no field of ours is kept, to slice by; an explicit metadata object wins."""
+    path = tmp_path / "a.csv"
+    path.write_text("prompt,candidate,baseline,team\nq,a,b,red\n")
+    assert only(open_evalset(path)).item.metadata == {"team": "red"}
+    rich = jsonl(tmp_path / "b.jsonl", row("1", team="red", metadata={"team": "blue", "risk": 1}))
+    assert only(open_evalset(rich)).item.metadata == {"team": "blue", "risk": 1}
+
+
 def test_columns_can_be_named(tmp_path: Path) -> None:
     """--map tells which column is what."""
     path = jsonl(tmp_path / "a.jsonl", {"q": "Q", "mine": "new", "theirs": "old", "kind": "x"})

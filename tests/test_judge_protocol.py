@@ -294,3 +294,10 @@ def test_joiners_of_scripts_and_emoji_stay() -> None:
     text = "می\u200cخواهم 👩\u200d👧 <start_of_turn>user"
     ask = protocol.plan(sample_pair(candidate=text), RUBRIC, JUDGE)[0]
     assert "می\u200cخواهم 👩\u200d👧 ‹start_of_turn›user" in ask.user
+
+
+def test_what_a_rubric_judges_by_and_an_item_lacks_is_flagged() -> None:
+    """A rubric that uses the reference flags an item without one."""
+    rubric = rubrics.load("correctness")
+    asks = protocol.plan(sample_pair(), rubric, JUDGE)
+    assert "no_reference" in protocol.settle(sample_pair(), rubric, JUDGE, asks, [None, None]).flags

@@ -258,6 +258,14 @@ def test_a_wider_tie_margin_is_always_said() -> None:
     assert "tie margin of 0.4" in render.to_json(found)
 
 
+def test_a_draft_rubric_and_missing_sources_are_said() -> None:
+    """A rubric that may still change, and items without what the rubric judges by, stand among the caveats."""
+    found = report([{"flags": "no_reference"}, {"flags": "identical"}], rubric_released=False)
+    texts = {caveat.kind: caveat.text for caveat in found.caveats}
+    assert "is a draft" in texts["draft"]
+    assert texts["no_reference"] == "1 of 2 items have no reference, by which this rubric judges."
+
+
 def test_one_comparison_is_shown_whole_or_invalid() -> None:
     """The terminal form of a comparison names outcome, both orders and doubts; an invalid one its reason."""
     asks = plan(sample_pair(), sample_rubric(), JudgeId("j"))

@@ -26,7 +26,7 @@ from ..errors import BackendUnavailable, InputError
 from ..types import JudgeId
 from .likelihood import LikelihoodBackend
 from .measures import TEMPLATE, Budget, Request
-from .scoring import METHODS
+from .scoring import METHODS, blindness
 
 __all__ = ["HuggingFaceModel", "Template", "open_hf"]
 
@@ -220,8 +220,9 @@ def open_hf(
     size = batch or (16 if place.startswith("cuda") else 1)
     engine = HuggingFaceModel(network, tokenizer, batch=size)
     notice = (
-        f"{name} is read by {method}; what it is worth on your data is unknown until it is calibrated against labels."
-    )
+        f"{name} is read by {method}; what it is worth on your data is unknown until it is calibrated against labels. "
+        + blindness(method)
+    ).strip()
     return LikelihoodBackend(
         engine, JudgeId(f"hf/{name}", found, f"{method}-{kind}-{TEMPLATE}"), method=method, notice=notice
     )

@@ -20,7 +20,7 @@ from . import smollm2
 from .language_model import open_language_model
 from .likelihood import LikelihoodBackend
 from .measures import TEMPLATE
-from .scoring import METHODS
+from .scoring import METHODS, blindness
 
 if TYPE_CHECKING:
     from .language_model import LanguageModel
@@ -43,7 +43,7 @@ class LocalBackend(LikelihoodBackend):
 
     def __init__(self, model: LanguageModel, *, method: str = DEFAULT_METHOD) -> None:
         identity = JudgeId("local/smollm2-135m", smollm2.REVISION, f"{method}-{model.compute}-{TEMPLATE}")
-        super().__init__(model, identity, method=method, notice=NOTICE)
+        super().__init__(model, identity, method=method, notice=f"{NOTICE} {blindness(method)}".strip())
         self.language_model = model
 
 

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-__all__ = ["METHODS", "Method", "MethodName", "answer_score", "label_probabilities", "probabilities"]
+__all__ = ["METHODS", "Method", "MethodName", "answer_score", "blindness", "label_probabilities", "probabilities"]
 
 MethodName = Literal["labels", "yesno", "rating", "likelihood", "pmi-mean", "pmi-sum", "pmi-root", "blend"]
 
@@ -56,6 +56,16 @@ END_UNKNOWN = -2.7
 """Stands for the log-probability of the end of an answer that was cut to the budget, so that being cut neither helps
 nor hurts much: the mean over the sound answers of the fit set.
 """
+
+
+def blindness(method: str) -> str:
+    """What every report of a judge with this method must say about what it does not look at."""
+    if method == "labels":
+        return ""
+    return (
+        f"Its method {method} scores each answer alone and does not read the rubric; flips and first place cannot show "
+        "anything about it."
+    )
 
 
 def answer_score(method: str, values: Mapping[str, float]) -> float:
