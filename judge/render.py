@@ -291,9 +291,9 @@ def _worth_facts(report: RunReport) -> list[str]:
         else "not shown to be better than chance and the length rules"
     )
     best = sorted(worth.by_category, key=lambda part: -part[1].value)
+    leaning = "comparisons with a decisive label (by the side it leans to, also in ties)"
     facts = [
-        f"right on {_range(worth.accuracy)} of the {worth.n} comparisons with a decisive label (by the side it leans to, "
-        f"also in ties): {verdict}",
+        f"right on {_range(worth.accuracy)} of the {worth.n} {leaning}: {verdict}",
         f"always the longer answer: {_range(worth.longer)}; always the shorter: {_range(worth.shorter)}",
     ]
     able = [f"{name} {estimate.value:.0%}" for name, estimate in best if estimate.low > 0.5]
