@@ -209,11 +209,11 @@ def decode_reply(data: Mapping[str, Any]) -> Reply:
 
 
 def _filled(value: Any) -> dict[str, Any]:
-    """The fields of a flat frozen dataclass that differ from empty, dataclass values turned into dicts."""
+    """The fields of a flat frozen dataclass that differ from empty and default, dataclass values turned into dicts."""
     out: dict[str, Any] = {}
     for field in dataclasses.fields(value):
         item = getattr(value, field.name)
-        if item in (None, "", (), {}) and field.name != "text":
+        if (item in (None, "", (), {}) or item == field.default) and field.name != "text":
             continue
         if dataclasses.is_dataclass(item):
             item = _filled(item)

@@ -159,7 +159,8 @@ class Reply:
 
     ``probs`` are P(first is better), P(tie), P(second is better) read from label probabilities, or ``None`` where the
     judge gives text only. ``score`` holds judge-specific raw numbers kept for later analysis. ``flags`` say what was
-    done to the input (``truncated``) or is missing (``no_logprobs``).
+    done to the input (``truncated``) or is missing (``no_logprobs``). ``attempts`` counts the calls that were sent for
+    it, ``possibly_paid`` those among them that brought no readable answer and may have been charged all the same.
     """
 
     text: str = ""
@@ -172,6 +173,8 @@ class Reply:
     latency_ms: float = 0.0
     usage: Usage = Usage()
     flags: tuple[str, ...] = ()
+    attempts: int = 1
+    possibly_paid: int = 0
 
 
 @dataclass(frozen=True, slots=True)
