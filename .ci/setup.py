@@ -37,7 +37,7 @@ CONSTRAINTS = ROOT / "constraints.txt"
 MODEL = ROOT / ".ci" / "model.txt"
 # What decides the contents of .venv; the stamp is a digest of these files.
 INPUTS = (ROOT / "pyproject.toml", CONSTRAINTS, MODEL, Path(__file__).resolve())
-WITHOUT_TORCH = "local,remote,dashboard,dev,oracles"
+WITHOUT_TORCH = "local,remote,dashboard,ray,dev,oracles"
 WITH_TORCH = "all,dev,oracles"
 LEFT_OUT = """\
 torch is left out: there is no GPU here, the index of CPU builds does not answer, and the registry's Linux wheels would
