@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .draws import Draw, draw_active, draw_random, draw_stratified
     from .drift import AnchorDrift
     from .estimates import Estimate, bootstrap, difference, equivalence, geometric_mean_ratio, mcnemar, mean, share
+    from .evidence import Evidence, Said
     from .gold import GoldItem, GoldLabel, GoldSet, combine
     from .length import LengthControlled
     from .panel import Panel, fit_panel
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from .provenance import Judged, JudgedRun, Refused
     from .ratings import Battles, Ratings, rate
     from .reliability import Reliability, assess
+    from .report import CalibrationReport, calibration_report
     from .segments import benjamini_hochberg, benjamini_yekutieli, holm, pool, segment_rates
     from .selective import Certificate, certify
     from .sequential import monitor
@@ -54,6 +56,7 @@ else:
             "mean",
             "share",
         ),
+        "evidence": ("Evidence", "Said"),
         "gold": ("GoldItem", "GoldLabel", "GoldSet", "combine"),
         "length": ("LengthControlled",),
         "panel": ("Panel", "fit_panel"),
@@ -61,6 +64,7 @@ else:
         "provenance": ("Judged", "JudgedRun", "Refused"),
         "ratings": ("Battles", "Ratings", "rate"),
         "reliability": ("Reliability", "assess"),
+        "report": ("CalibrationReport", "calibration_report"),
         "segments": ("benjamini_hochberg", "benjamini_yekutieli", "holm", "pool", "segment_rates"),
         "selective": ("Certificate", "certify"),
         "sequential": ("monitor",),
@@ -85,9 +89,11 @@ __all__ = [
     "AnchorDrift",
     "Battles",
     "Calibration",
+    "CalibrationReport",
     "Certificate",
     "Draw",
     "Estimate",
+    "Evidence",
     "GoldItem",
     "GoldLabel",
     "GoldSet",
@@ -100,6 +106,7 @@ __all__ = [
     "Refused",
     "Reliability",
     "Resampling",
+    "Said",
     "WinRate",
     "agreement_report",
     "alpacaeval2",
@@ -108,6 +115,7 @@ __all__ = [
     "benjamini_hochberg",
     "benjamini_yekutieli",
     "bootstrap",
+    "calibration_report",
     "certify",
     "cohen_kappa",
     "combine",

@@ -155,7 +155,8 @@ def human_controlled(
 ) -> LengthControlled | None:
     """The same on the human scale: the prediction-powered bootstrap (Zrnic 2024, arXiv 2405.18379), power-tuned.
 
-    ``human`` holds outcomes 1, 0.5, 0 of rows drawn at random from this run and NaN elsewhere. Each figure is
+    ``human`` holds outcomes 1, 0.5, 0 (or their mean over annotators) of rows drawn at random from this run and NaN
+    elsewhere. Each figure is
     theta_human(labelled) + lam (theta_judge(unlabelled) - theta_judge(labelled)) with lam = cov / (var + var) from the
     bootstrap, held in [0, 1]; labelled and unlabelled prompts are drawn apart. ``None`` below 30 labelled prompts or
     without unlabelled rows. Labels of another candidate or chosen by hand make it wrong; that is checked where
@@ -169,8 +170,8 @@ def human_controlled(
         raise InputError(f"{label.size} human outcomes for {frame.kept.size} rows; give NaN where there is no label")
     label = label[frame.kept]
     known = np.isfinite(label)
-    if not np.all(np.isin(label[known], (0.0, 0.5, 1.0))):
-        raise InputError("human outcomes must be 1 (win), 0.5 (tie), 0 (loss) or NaN (no label)")
+    if not np.all((label[known] >= 0.0) & (label[known] <= 1.0)):
+        raise InputError("human outcomes lie in [0, 1] (win 1, tie 0.5, loss 0, or their mean) or are NaN")
     if np.unique(frame.codes[known]).size < LABEL_FLOOR or known.all():
         return None
     rng = np.random.default_rng(seed)

@@ -63,7 +63,7 @@ class Sample:
     rows: Codes
     chances: Array
     clusters: Codes
-    prompts: Sequence[str] | range
+    prompts: Sequence[str] | range | Codes
     strata: Codes | None = None
     unit: Literal["pair", "prompt"] = "pair"
     weights: Array = field(init=False)

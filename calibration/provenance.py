@@ -22,7 +22,7 @@ from .gold import GoldSet
 from .gold_rows import GoldItem
 from .ppi import Sample
 
-__all__ = ["Joined", "Judged", "JudgedRun", "Refused", "join"]
+__all__ = ["Joined", "Judged", "JudgedRun", "Refused", "join", "rubric_family"]
 
 Array = npt.NDArray[np.float64]
 
@@ -147,10 +147,10 @@ def join(run: JudgedRun, gold: GoldSet) -> Joined | Refused:
 
 def _tests(run: JudgedRun, place: Mapping[str, int]) -> Iterator[tuple[str, Callable[[GoldItem], bool]]]:
     """What a label must pass, in order, each with the kind of its refusal."""
-    family = _family(run.rubric)
+    family = rubric_family(run.rubric)
     yield "unknown_pairs", lambda item: item.pair_id in place
     yield "stale", lambda item: item.candidate == run.candidate and item.baseline == run.baseline
-    yield "rubric", lambda item: None in (family, item.rubric) or _family(item.rubric) == family
+    yield "rubric", lambda item: None in (family, item.rubric) or rubric_family(item.rubric) == family
     yield "not_random", lambda item: item.drawn in _RANDOM
 
 
@@ -173,10 +173,11 @@ def _refusal(run: JudgedRun, gold: GoldSet, reasons: Mapping[str, int]) -> Refus
     if not gold.items:
         return Refused("no_labels", "there are no human labels", _FIX["unknown_pairs"])
     kind = max(_WHY, key=lambda name: reasons.get(name, 0))
-    reason = f"none of {len(gold)} labels can speak for this run: of {reasons[kind]}, {_WHY[kind]}"
+    reason = f"none of {len(gold)} labels can speak for this run: {reasons[kind]} of them do not, because {_WHY[kind]}"
     if kind == "stale":
         others = sorted({f"{item.candidate} against {item.baseline}" for item in gold.items})
-        reason += f" (labels: {', '.join(others[:3])}; run: {run.candidate} against {run.baseline})"
+        more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+        reason = f"the labels are about {others[0]}{more}, this run compares {run.candidate} with {run.baseline}"
     return Refused(_KINDS[kind], reason, _FIX[kind])
 
 
@@ -188,6 +189,12 @@ def _chances(run: JudgedRun, items: list[GoldItem], strata: Codes | None, rows: 
             "chance",
             f"the labels say that every pair was drawn, but {len(items)} of {len(run.rows)} carry one",
             "finish labelling, or draw a random part of the run",
+        )
+    if kinds == {"escalated"} and len(items) < len(run.rows):
+        return Refused(
+            "chance",
+            f"the labels are only of pairs that were escalated ({len(items)} of {len(run.rows)}): the others have none",
+            "label the random audit of the others, too: `judge label --draw escalated` draws one",
         )
     if kinds <= {"random", "all"}:
         return np.full(len(items), len(items) / len(run.rows))
@@ -221,5 +228,6 @@ def _unit(rows: Codes, clusters: Codes) -> Literal["pair", "prompt"]:
     return "prompt" if (inside[touched] == size[touched]).all() and (size[touched] > 1).any() else "pair"
 
 
-def _family(rubric: str | None) -> str | None:
+def rubric_family(rubric: str | None) -> str | None:
+    """The name of a rubric without its version: ``helpfulness@2`` and ``helpfulness@1`` ask for the same."""
     return None if rubric is None else rubric.partition("@")[0]

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from rubrics.errors import InputError
 
 from .calibrators import Array, log_odds, logistic, pool
-from .estimates import Estimate, mean
+from .estimates import Estimate, mean, t_quantile
 
 __all__ = [
     "DiagramPoint",
@@ -368,7 +368,7 @@ def _diagram(p: Array, y: Array, null: Array) -> tuple[DiagramPoint, ...]:
 
 
 def _slope(p: Array, y: Array, codes: _CODES, level: float) -> Slope | None:
-    from scipy.stats import chi2, f, t
+    from scipy.special import chdtrc, fdtrc
 
     s = log_odds(p)
     if p.size < 3 or np.ptp(s) == 0.0 or np.ptp(y) == 0.0:
@@ -384,7 +384,7 @@ def _slope(p: Array, y: Array, codes: _CODES, level: float) -> Slope | None:
         return None
     scores = np.column_stack([np.bincount(codes, weights=x[:, k] * (y - fitted), minlength=groups) for k in (0, 1)])
     cov = bread @ (scores.T @ scores) @ bread * groups / (groups - 1)
-    quantile = float(t.ppf(0.5 + level / 2.0, groups - 1))
+    quantile = t_quantile(level, groups - 1)
     one, zero = (
         Estimate(
             value=float(beta[k]),
@@ -402,10 +402,10 @@ def _slope(p: Array, y: Array, codes: _CODES, level: float) -> Slope | None:
         def nll(eta: Array) -> float:
             return float(np.sum(np.logaddexp(0.0, eta) - y * eta))
 
-        p_value = float(chi2.sf(2.0 * (nll(s) - nll(x @ beta)), 2))
+        p_value = float(chdtrc(2, 2.0 * (nll(s) - nll(x @ beta))))
     else:
         away = beta - np.array([1.0, 0.0])
-        p_value = float(f.sf(away @ np.linalg.solve(cov, away) / 2.0, 2, groups - 1))
+        p_value = float(fdtrc(2, groups - 1, away @ np.linalg.solve(cov, away) / 2.0))
     return Slope(one, zero, p_value)
 
 

@@ -105,11 +105,11 @@ def errors(preferences: Sequence[float] | Array, outcomes: Sequence[float] | Arr
 
 def risk_bound(mistakes: int, n: int, delta: float) -> float:
     """Exact upper bound on an error rate: sup of r with P(Binomial(n, r) <= mistakes) >= delta; 1 for n = 0."""
-    from scipy.stats import beta
+    from scipy.special import betaincinv
 
     if n <= 0 or mistakes >= n:
         return 1.0
-    return float(beta.ppf(1.0 - delta, mistakes + 1, n - mistakes))
+    return float(betaincinv(mistakes + 1, n - mistakes, 1.0 - delta))
 
 
 def zero_error_need(alpha: float, delta: float) -> int:

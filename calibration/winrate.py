@@ -20,7 +20,19 @@ from .ppi import Corrected, Estimand, Method, Sample, cross_fit_scores, interval
 from .provenance import Joined, Judged, JudgedRun, Refused, join
 from .segments import Pooled, benjamini_hochberg, holm, pool
 
-__all__ = ["MINIMUM", "Judged", "JudgedRun", "Refused", "SegmentRate", "WinRate", "segment_win_rates", "win_rate"]
+__all__ = [
+    "MINIMUM",
+    "Frame",
+    "Headline",
+    "Judged",
+    "JudgedRun",
+    "Refused",
+    "SegmentRate",
+    "WinRate",
+    "headline",
+    "segment_win_rates",
+    "win_rate",
+]
 
 Array = npt.NDArray[np.float64]
 
@@ -58,6 +70,82 @@ class WinRate:
     labels_for: tuple[tuple[float, int | None], ...] = ()
 
 
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """What the judge said about the N pairs of a run, as arrays.
+
+    ``probabilities`` (N, 3) are P(win), P(tie), P(loss), a third each without a verdict; ``gaps`` (N) are candidate
+    minus baseline lengths, NaN where unknown.
+    """
+
+    probabilities: Array
+    gaps: Array
+
+    @classmethod
+    def of(cls, run: JudgedRun) -> Frame:
+        """The frame of a run, in the order of its rows."""
+        lengths = [(row.candidate_length, row.baseline_length) for row in run.rows]
+        gaps = [math.nan if mine is None or theirs is None else float(mine - theirs) for mine, theirs in lengths]
+        return cls(run.probabilities, np.array(gaps, dtype=float))
+
+    def take(self, rows: npt.NDArray[np.int64]) -> Frame:
+        """These rows, in this order, repeats included."""
+        return Frame(self.probabilities[rows], self.gaps[rows])
+
+    @property
+    def soft(self) -> Array:
+        """The judge's soft preference by row, P(win) + P(tie)/2."""
+        return np.asarray(self.probabilities[:, 0] + self.probabilities[:, 1] / 2)
+
+    @property
+    def features(self) -> Array:
+        """Score - 1/2 and, where lengths are known and differ, tanh(length difference / its root mean square).
+
+        Both change sign when candidate and baseline change places, so that the corrected rate then becomes exactly one
+        minus itself.
+        """
+        columns = [self.soft - 0.5]
+        known = np.isfinite(self.gaps)
+        scale = math.sqrt(float(np.mean(self.gaps[known] ** 2))) if known.any() else 0.0
+        if scale > 0:
+            columns.append(np.tanh(np.where(known, self.gaps, 0.0) / scale))
+        return np.column_stack(columns)
+
+
+@dataclass(frozen=True, slots=True)
+class Headline:
+    """The corrected win rate and the one of the labels alone (``None`` for labels on one prompt), on equal draws."""
+
+    corrected: Estimate | Refused
+    human: Estimate | None
+    part: Corrected | None
+
+
+def headline(
+    frame: Frame,
+    sample: Sample,
+    human: Array,
+    *,
+    estimand: Estimand = "superpopulation",
+    method: Method = "cross-fit",
+    level: float = 0.95,
+    seed: int = 0,
+) -> Headline:
+    """The estimator of ``win_rate`` on arrays: ``human`` (n) are the outcomes of the rows that ``sample`` names.
+
+    ``win_rate`` and the self-check both go through here, so that what is checked is what is reported.
+    """
+    alone = None
+    if len(np.unique(sample.clusters[sample.rows])) >= 2:
+        part = ppi_estimate(sample, human, frame.soft, method="human only")
+        alone = interval(sample, part, estimand=estimand, level=level, method="human labels only")
+    few = _too_few(sample, estimand)
+    if few is not None:
+        return Headline(few, alone, None)
+    value, _ = _value(frame, sample, human, method=method, seed=seed)
+    return Headline(interval(sample, value, estimand=estimand, level=level, method=method), alone, value)
+
+
 def win_rate(
     run: JudgedRun,
     gold: GoldSet,
@@ -79,19 +167,17 @@ def win_rate(
     joined = join(run, gold)
     if isinstance(joined, Refused):
         return _withheld(run, joined, estimand=estimand, method=method, level=level)
-    sample, y, score = joined.sample, joined.value, _soft(run)
-    alone = ppi_estimate(sample, y, score, method="human only")
-    human = None
-    if len(np.unique(sample.clusters[sample.rows])) >= 2:
-        human = interval(sample, alone, estimand=estimand, level=level, method="human labels only")
-    few = _too_few(sample, estimand)
+    frame, sample, y = Frame.of(run), joined.sample, joined.value
+    found = headline(frame, sample, y, estimand=estimand, method=method, level=level, seed=seed)
+    few = found.corrected if isinstance(found.corrected, Refused) else None
     withheld = _withheld(run, few, estimand=estimand, method=method, level=level)
-    odd = _imbalance(sample, score)
+    odd = _imbalance(sample, frame.soft)
     notes = (*withheld.notes, *joined.notes, *([odd] if odd else []))
-    withheld = replace(withheld, human=human, labels=len(y), notes=notes)
-    if few is not None:
+    withheld = replace(withheld, human=found.human, labels=len(y), notes=notes)
+    value = found.part
+    if value is None:
         return withheld
-    value, _ = _value(run, joined, method=method, seed=seed)
+    alone = ppi_estimate(sample, y, frame.soft, method="human only")
     tie = _tie(run, joined, method=method, seed=seed)
 
     def shown(part: Corrected) -> Estimate:
@@ -100,11 +186,11 @@ def win_rate(
     gain = variance(sample, alone, estimand)[0] / max(variance(sample, value, estimand)[0], 1e-30)
     return replace(
         withheld,
-        corrected=shown(value),
+        corrected=found.corrected,
         win=shown(value.combined(tie, 1.0, -0.5, 0.0)),
         tie=shown(tie),
         loss=shown(value.combined(tie, -1.0, -0.5, 1.0)),
-        rho=_rho(joined, score, level=level, seed=seed),
+        rho=_rho(joined, frame.soft, level=level, seed=seed),
         tuning=value.tuning,
         effective_labels=len(y) * gain,
         labels_for=tuple(
@@ -157,7 +243,8 @@ def segment_win_rates(
     if few is not None:
         return few
     names = [by(row) for row in run.rows]
-    value, scores = _value(run, joined, method=method, seed=seed)
+    frame = Frame.of(run)
+    value, scores = _value(frame, joined.sample, joined.value, method=method, seed=seed)
     parts = [
         _segment(joined, np.array([name == own for own in names]), value.tuning, scores) for name in sorted(set(names))
     ]
@@ -174,7 +261,7 @@ def segment_win_rates(
     ]
     q, family = benjamini_hochberg(p), holm(p)
     rows = []
-    soft = _soft(run)
+    soft = frame.soft
     for name, part in zip(sorted(set(names)), parts, strict=True):
         inside = part.inside & run.valid
         k = usable.index(part) if part in usable else None
@@ -249,28 +336,12 @@ def _segment(joined: Joined, inside: npt.NDArray[np.bool_], tuning: float, score
     return _Part(inside, labels, float(part.mean()), spread, bias, shared)
 
 
-def _value(run: JudgedRun, joined: Joined, *, method: Method, seed: int) -> tuple[Corrected, Array]:
-    """The corrected win rate and the scores it was made with: the soft preference, or its cross-fitted regression.
-
-    Features are score - 1/2 and tanh(length difference / sd), both of which change sign when candidate and baseline
-    change places, so that the corrected rate then becomes exactly one minus itself.
-    """
-    score = _soft(run)
+def _value(frame: Frame, sample: Sample, human: Array, *, method: Method, seed: int) -> tuple[Corrected, Array]:
+    """The corrected win rate and the scores it was made with: the soft preference, or its cross-fitted regression."""
+    score = frame.soft
     if method == "cross-fit":
-        features = [score - 0.5]
-        lengths = [
-            math.nan
-            if None in (row.candidate_length, row.baseline_length)
-            else float((row.candidate_length or 0) - (row.baseline_length or 0))
-            for row in run.rows
-        ]
-        gaps = np.array(lengths)
-        known = np.isfinite(gaps)
-        scale = math.sqrt(float(np.mean(gaps[known] ** 2))) if known.any() else 0.0
-        if scale > 0:
-            features.append(np.tanh(np.where(known, gaps, 0.0) / scale))
-        score = cross_fit_scores(joined.sample, joined.value, np.column_stack(features), seed=seed)
-    return ppi_estimate(joined.sample, joined.value, score, method=method), score
+        score = cross_fit_scores(sample, human, frame.features, seed=seed)
+    return ppi_estimate(sample, human, score, method=method), score
 
 
 def _tie(run: JudgedRun, joined: Joined, *, method: Method, seed: int) -> Corrected:
@@ -301,7 +372,7 @@ def _withheld(run: JudgedRun, refused: Refused | None, *, estimand: Estimand, me
     invalid = len(kept) - int(kept.sum())
     prompts = [name for name, valid in zip(run.prompts, kept, strict=True) if valid]
     return WinRate(
-        judge=mean(_soft(run)[kept], clusters=prompts, level=level, bounds=(0.0, 1.0)),
+        judge=mean(Frame.of(run).soft[kept], clusters=prompts, level=level, bounds=(0.0, 1.0)),
         corrected=why,
         win=why,
         tie=why,
@@ -312,11 +383,6 @@ def _withheld(run: JudgedRun, refused: Refused | None, *, estimand: Estimand, me
         method=method,
         notes=(f"{invalid} of {len(kept)} pairs have no verdict",) if invalid else (),
     )
-
-
-def _soft(run: JudgedRun) -> Array:
-    """The judge's soft preference by row, P(win) + P(tie)/2."""
-    return np.asarray(run.probabilities[:, 0] + run.probabilities[:, 1] / 2)
 
 
 def _rho(joined: Joined, score: Array, *, level: float, seed: int) -> Estimate | None:

@@ -6,6 +6,7 @@ import asyncio
 import atexit
 import threading
 from collections.abc import Coroutine, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,6 +17,7 @@ from .errors import InputError
 from .types import Answer, Comparison, Item, Pair
 
 if TYPE_CHECKING:
+    from calibration.confidence import Calibration
     from rubrics import Rubric
 
 __all__ = ["acompare", "compare", "compare_many"]
@@ -36,16 +38,19 @@ def compare(
     judge: str | Backend = "local",
     context: Sequence[str] = (),
     reference: str | None = None,
-    seed: int = 0,
+    calibration: Calibration | str | Path | None = None,
 ) -> Comparison:
     """Judge one pair of answers, blind and in both orders.
 
     ``rubric`` is ``name@version`` (a bare name means the newest released one) or a path; ``judge`` is a judge string or
     an open backend. ``context`` are the sources and ``reference`` the known answer, used by rubrics that ask for them.
-    Nothing is stored; the model stays loaded for the next call. Works in scripts and in notebooks.
+    ``calibration`` is one that ``judge calibrate`` saved, or the path of its file; the result then has ``calibrated``,
+    the probability on the human scale that the preferred side is the better one. Nothing is stored; the model stays
+    loaded for the next call. Works in scripts and in notebooks.
 
-    Raises ``InputError`` for a rubric, judge string or text that cannot be used, ``BackendUnavailable`` where a package
-    or model is missing. An unreadable verdict is no exception: it is a comparison with ``invalid`` set.
+    Raises ``InputError`` for a rubric, judge string or text that cannot be used, ``NotCalibrated`` (before any call)
+    for a calibration of another rubric or judge, ``BackendUnavailable`` where a package or model is missing. An
+    unreadable verdict is no exception: it is a comparison with ``invalid`` set.
 
     >>> import judge
     >>> result = judge.compare("2 + 2?", candidate="4", baseline="5", judge="scripted:longer")
@@ -56,7 +61,7 @@ def compare(
         raise InputError("context is one text; give a list of texts, one for each source")
     item = Item(prompt, context=tuple(context), reference=reference)
     pair = Pair("pair", item, Answer(candidate), Answer(baseline))
-    return compare_many([pair], rubric=rubric, judge=judge, seed=seed)[0]
+    return compare_many([pair], rubric=rubric, judge=judge, calibration=calibration)[0]
 
 
 async def acompare(prompt: str, *, candidate: str, baseline: str, **options: Any) -> Comparison:
@@ -65,7 +70,12 @@ async def acompare(prompt: str, *, candidate: str, baseline: str, **options: Any
 
 
 def compare_many(
-    pairs: Iterable[Pair], *, rubric: str | Path = "helpfulness", judge: str | Backend = "local", seed: int = 0
+    pairs: Iterable[Pair],
+    *,
+    rubric: str | Path = "helpfulness",
+    judge: str | Backend = "local",
+    seed: int = 0,
+    calibration: Calibration | str | Path | None = None,
 ) -> list[Comparison]:
     """Judge many pairs in memory and return their comparisons in the order of the pairs; ids must be unique.
 
@@ -77,13 +87,34 @@ def compare_many(
     if len({pair.id for pair in todo}) != len(todo):
         raise InputError("compare_many: pair ids must be unique; two pairs share one")
     settings = _rubric(rubric)
-    return _wait(_judge(todo, settings, judge, seed))
-
-
-async def _judge(pairs: list[Pair], rubric: Rubric, judge: str | Backend, seed: int) -> list[Comparison]:
     backend = _backend(judge) if isinstance(judge, str) else judge
-    found = {entry.pair.id: entry.comparison async for entry in judge_pairs(pairs, Job(rubric, backend, seed=seed))}
+    fitted = None if calibration is None else _calibration(calibration, settings, backend)
+    made = _wait(_judge(todo, Job(settings, backend, seed=seed)))
+    return made if fitted is None else [_on_human_scale(comparison, fitted) for comparison in made]
+
+
+async def _judge(pairs: list[Pair], job: Job) -> list[Comparison]:
+    found = {entry.pair.id: entry.comparison async for entry in judge_pairs(pairs, job)}
     return [found[pair.id] for pair in pairs]
+
+
+def _calibration(given: Calibration | str | Path, rubric: Rubric, backend: Backend) -> Calibration:
+    """The calibration, known to be for this rubric and judge; raises ``NotCalibrated`` otherwise."""
+    from calibration.confidence import Calibration
+
+    if not isinstance(given, Calibration):
+        path = Path(given)
+        try:
+            given = Calibration.from_json(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{path}: the calibration cannot be read: {error}") from None
+    return given.require(rubric=rubric.pinned, judge=str(backend.id))
+
+
+def _on_human_scale(comparison: Comparison, fitted: Calibration) -> Comparison:
+    if comparison.preference is None:
+        return comparison
+    return replace(comparison, calibrated=fitted.confidence(comparison.preference))
 
 
 def _backend(spec: str) -> Backend:

@@ -1,22 +1,32 @@
 """The loop between the pure protocol and a backend: pairs in, settled comparisons out, every reply journaled as it
 comes.
 
-There is one implementation, asynchronous; ``judge.compare`` and the CLI are synchronous faces of it. Memory is bounded:
-pairs are read in windows, a window's asks go out in the batches the backend wants, and nothing is kept once a pair is
-settled.
+There is one implementation, asynchronous; ``judge.compare`` and the CLI are synchronous faces of it. It streams: pairs
+are read a little ahead of the calls, a free slot takes the next ask at once, and nothing is kept once a pair is
+settled. In one turn of ``judge_pairs``
+
+1. pairs are planned until enough asks wait to fill every slot, their texts journaled, known replies looked up in bulk;
+2. free slots take asks: budget reserved, ``intent`` journaled, call started; both orders of a pair stand side by side
+   in the queue and so go out together;
+3. replies that came in meanwhile are journaled (one write for all of them), and only then counted.
+
+What is kept: the pairs in flight, as many again that wait (more while replies are looked up), and the last ``RECENT``
+replies, from which rows with the same texts are served.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import OrderedDict, deque
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from . import failpoints, protocol
 from . import journal as journals
-from . import protocol
 from .errors import BackendError
+from .money import Budget, BudgetSpent, Priced, took
 from .store import Settled
 from .types import Ask, Pair, Reply
 
@@ -26,11 +36,18 @@ if TYPE_CHECKING:
     from .backends import Backend
     from .journal import Journal
 
-__all__ = ["Job", "judge_pairs"]
+__all__ = ["RECENT", "Job", "judge_pairs"]
 
 Lookup = Callable[[Sequence[str]], Mapping[str, Reply]]
 
-_WINDOW = 1_000
+_SLICE = 32
+"""Pairs planned in one go, about 2 ms of work; between two slices the event loop serves the calls in flight."""
+_SEARCH, _MOST_SEARCHED = 256, 2_048
+"""Pairs per lookup of stored replies: the first number while calls are needed, up to the second while none are."""
+RECENT = 4_096
+"""Replies kept for rows with the same texts: such rows are asked once if fewer asks than this lie between them."""
+_GRACE_SECONDS = 10.0
+"""How long a journaled run that is stopped waits for the calls that are in flight and paid for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,45 +68,204 @@ class Job:
     done: frozenset[str] = frozenset()
     planned: frozenset[str] = frozenset()
     """Ids of pairs whose texts the journal holds already."""
+    budget: Budget | None = None
+    """What the calls may cost; without one nothing is reserved."""
+    suspects: frozenset[str] = frozenset()
+    """Keys that were in flight when the process died, twice: each is asked alone, so that a third death names one."""
 
 
-async def judge_pairs(pairs: Iterable[Pair], job: Job, *, journal: Journal | None = None) -> AsyncIterator[Settled]:
+async def judge_pairs(
+    pairs: Iterable[Pair], job: Job, *, journal: Journal | None = None
+) -> AsyncGenerator[Settled, None]:
     """Judge pairs and yield each as it is settled; order of completion is not order of input.
 
-    A pair's texts are journaled before it is asked and each reply as soon as it is read. If the backend gives up
-    (``BackendError``), everything that was answered stands in the journal before the error is raised.
+    A pair's texts are journaled before it is asked, each key before its call, and each reply before its pair is
+    yielded. If the backend gives up (``BackendError``) or the budget is spent (``BudgetSpent``), or if the caller is
+    cancelled, nothing new is sent, what is in flight is let finish, and it stands in the journal before the error is
+    raised: a reply that was paid for is never thrown away.
     """
-    source = iter(pairs)
-    while window := list(islice(source, _WINDOW)):
-        async for entry in _judge_window([pair for pair in window if pair.id not in job.done], job, journal):
+    source = (pair for pair in pairs if pair.id not in job.done)
+    desk, calls = _Desk(job, journal), _Calls(job, journal)
+    failure: Exception | None = None
+    try:
+        while not desk.empty or failure is not None:
+            failure = failure or calls.failure or desk.failure
+            if failure is None:
+                desk.read(source)
+            calls.send(desk.ready if failure is None else deque(), more=desk.hungry or desk.searching)
+            for entry in desk.finished():
+                yield entry
+            if failure is None and desk.hungry:
+                await asyncio.sleep(0)
+            elif calls.running or desk.searching:
+                await _next(calls, desk)
+            elif failure is not None:
+                raise failure
+            desk.collect_search()
+            for ask, reply in calls.collect():
+                desk.answer(ask, reply)
+    except asyncio.CancelledError:
+        await calls.drain()
+        for ask, reply in calls.collect():
+            desk.answer(ask, reply)
+        calls.flush()
+        raise
+    finally:
+        desk.close()
+        await calls.close()
+
+
+async def _next(calls: _Calls, desk: _Desk) -> None:
+    """Wait for a call or the lookup to end."""
+    if not calls.ended and not (desk.search is not None and desk.search.done()):
+        calls.waiter = asyncio.get_running_loop().create_future()
+        if desk.search is not None:
+            desk.search.add_done_callback(calls.wake)
+        await calls.waiter
+
+
+class _Desk:
+    """The pairs that are planned and not settled: read ahead, filled with known replies, answered."""
+
+    def __init__(self, job: Job, journal: Journal | None) -> None:
+        self.job, self.journal = job, journal
+        self.ready: deque[Ask] = deque()
+        self.search: asyncio.Task[Mapping[str, Reply]] | None = None
+        self.failure: Exception | None = None
+        flight = max(1, job.backend.batch) * max(1, job.backend.concurrency)
+        self._room = flight + max(_SLICE, flight // 2)
+        self._size = _SEARCH if job.known is not None else 0
+        self._planned = 0
+        self._exhausted = False
+        self._unsearched: list[_Open] = []
+        self._searched: list[_Open] = []
+        self._open: dict[str, list[_Open]] = {}
+        self._recent: OrderedDict[str, Reply] = OrderedDict()
+        self._finished: list[_Open] = []
+
+    @property
+    def hungry(self) -> bool:
+        """Whether more pairs can and should be planned."""
+        return not self._exhausted and self._planned < self._room + self._size and self.failure is None
+
+    @property
+    def searching(self) -> bool:
+        """Whether planned pairs wait for a lookup."""
+        return self.search is not None
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing left to do."""
+        return self._exhausted and self._planned == 0 and not self._finished
+
+    def read(self, source: Iterator[Pair]) -> None:
+        """Plan the next few pairs where there is room for them, and hand them on: to one lookup in bulk where replies
+        are stored, else straight to the queue.
+        """
+        if self.hungry:
+            try:
+                pairs = list(islice(source, _SLICE))
+            except Exception as error:  # noqa: BLE001 - a file that changed, say: raised once the calls in flight are stored
+                self.failure = error
+                return
+            self._exhausted = len(pairs) < _SLICE
+            self._unsearched += [entry for pair in pairs for entry in self._plan(pair)]
+        if self.job.known is None:
+            self._queue(self._unsearched)
+            self._unsearched = []
+        elif self._unsearched and self.search is None and (len(self._unsearched) >= self._size or not self.hungry):
+            self._searched, self._unsearched = self._unsearched, []
+            keys = [key for entry in self._searched for key in entry.missing]
+            self.search = asyncio.ensure_future(asyncio.to_thread(self.job.known, keys))
+
+    def _plan(self, pair: Pair) -> Iterator[_Open]:
+        job = self.job
+        if self.journal is not None and pair.id not in job.planned:
+            self.journal.add("pair", {"pair": journals.encode_pair(pair)})
+        for repeat in range(job.repeats):
+            entry = _Open(pair, protocol.plan(pair, job.rubric, job.backend.id, seed=job.seed, repeat=repeat))
+            if job.resumed:
+                entry.replies = {ask.key: job.resumed[ask.key] for ask in entry.asks if ask.key in job.resumed}
+            self._planned += 1
             yield entry
 
+    def collect_search(self) -> None:
+        """Fill in what the lookup found, and queue the rest."""
+        if self.search is None or not self.search.done():
+            return
+        search, entries = self.search, self._searched
+        self.search, self._searched = None, []
+        try:
+            stored = search.result()
+        except Exception as error:  # noqa: BLE001 - an unreadable database: raised once the calls in flight are stored
+            self.failure = error
+            return
+        for entry in entries:
+            for key in entry.missing:
+                if key in stored:
+                    self._give(entry, key, stored[key], reused=True)
+        asked = len(self.ready)
+        self._queue(entries)
+        self._size = min(2 * self._size, _MOST_SEARCHED) if len(self.ready) == asked else _SEARCH
 
-async def _judge_window(pairs: Sequence[Pair], job: Job, journal: Journal | None) -> AsyncIterator[Settled]:
-    work = [
-        _Open(pair, protocol.plan(pair, job.rubric, job.backend.id, seed=job.seed, repeat=repeat))
-        for pair in pairs
-        for repeat in range(job.repeats)
-    ]
-    if journal is not None:
-        for pair in pairs:
-            if pair.id not in job.planned:
-                journal.append("pair", {"pair": journals.encode_pair(pair)})
-    _fill_known(work, job, journal)
-    for entry in (entry for entry in work if entry.complete):
-        yield entry.settle(job)
-    # Rows with the same texts have the same identity: within a window they are asked once, and the reply serves all.
-    shared: dict[str, list[_Open]] = {}
-    asks: dict[str, Ask] = {}
-    for entry in work:
-        for ask in entry.missing:
-            asks.setdefault(ask.key, ask)
-            shared.setdefault(ask.key, []).append(entry)
-    async for ask, reply in _answered(list(asks.values()), job.backend):
-        for number, entry in enumerate(shared[ask.key]):
-            entry.add(ask.key, reply, journal, reused=number > 0)
-            if entry.complete:
-                yield entry.settle(job)
+    def _queue(self, entries: Iterable[_Open]) -> None:
+        """Queue what is not known; a key that is queued, in flight or was answered lately is not asked again."""
+        for entry in entries:
+            for ask in entry.asks:
+                if ask.key in entry.replies:
+                    continue
+                if ask.key in self._recent:
+                    self._give(entry, ask.key, self._recent[ask.key], reused=True)
+                elif ask.key in self._open:
+                    self._open[ask.key].append(entry)
+                else:
+                    self._open[ask.key] = [entry]
+                    self.ready.append(ask)
+            self._settle_if_whole(entry)
+
+    def answer(self, ask: Ask, reply: Reply) -> None:
+        """Take the reply to one ask, for every pair that waits for it."""
+        for number, entry in enumerate(self._open.pop(ask.key)):
+            reply = self._give(entry, ask.key, reply, reused=number > 0)
+            self._settle_if_whole(entry)
+        if reply.error is None:
+            self._recent[ask.key] = reply
+            if len(self._recent) > RECENT:
+                self._recent.popitem(last=False)
+
+    def _give(self, entry: _Open, key: str, reply: Reply, *, reused: bool) -> Reply:
+        """Journal a reply and put it in its place; one that cannot be stored becomes an error, never a crash."""
+        if self.journal is not None:
+            record = {"key": key, "pair_id": entry.pair.id, **({"reused": True} if reused else {})}
+            try:
+                self.journal.add("reply", {**record, "reply": journals.encode_reply(reply)})
+            except (TypeError, ValueError, RecursionError) as error:
+                why = f"the reply cannot be stored: {error}"[:500]
+                reply = replace(
+                    Reply(error=why, finish="error"),
+                    usage=reply.usage, attempts=reply.attempts, possibly_paid=reply.possibly_paid,
+                )  # fmt: skip
+                self.journal.add("reply", {**record, "reply": journals.encode_reply(reply)})
+        entry.replies[key] = reply
+        if reused:
+            entry.reused.add(key)
+        return reply
+
+    def _settle_if_whole(self, entry: _Open) -> None:
+        if not entry.missing:
+            self._planned -= 1
+            self._finished.append(entry)
+
+    def close(self) -> None:
+        """Give up a lookup that nobody waits for any more."""
+        if self.search is not None:
+            self.search.cancel()
+
+    def finished(self) -> Iterator[Settled]:
+        """The pairs that have all their replies, settled; call it only after the journal was flushed."""
+        done, self._finished = self._finished, []
+        for entry in done:
+            yield entry.settle(self.job)
 
 
 class _Open:
@@ -103,20 +279,8 @@ class _Open:
         self.reused: set[str] = set()
 
     @property
-    def missing(self) -> list[Ask]:
-        return [ask for ask in self.asks if ask.key not in self.replies]
-
-    @property
-    def complete(self) -> bool:
-        return len(self.replies) == len({ask.key for ask in self.asks})
-
-    def add(self, key: str, reply: Reply, journal: Journal | None, *, reused: bool) -> None:
-        self.replies[key] = reply
-        if reused:
-            self.reused.add(key)
-        if journal is not None:
-            record = {"key": key, "pair_id": self.pair.id, "reply": journals.encode_reply(reply)}
-            journal.append("reply", {**record, "reused": True} if reused else record)
+    def missing(self) -> list[str]:
+        return [ask.key for ask in self.asks if ask.key not in self.replies]
 
     def settle(self, job: Job) -> Settled:
         replies = tuple(self.replies[ask.key] for ask in self.asks)
@@ -124,54 +288,117 @@ class _Open:
         return Settled(self.pair, self.asks, replies, comparison, tuple(ask.key in self.reused for ask in self.asks))
 
 
-def _fill_known(work: Sequence[_Open], job: Job, journal: Journal | None) -> None:
-    """Give each open pair the replies that need no call: those of this run's own journal, then those of the store."""
-    for entry in work:
-        for ask in entry.asks:
-            if ask.key in job.resumed:
-                entry.add(ask.key, job.resumed[ask.key], None, reused=False)
-    if job.known is None:
-        return
-    stored = job.known([ask.key for entry in work for ask in entry.missing])
-    for entry in work:
-        for ask in entry.missing:
-            if ask.key in stored:
-                entry.add(ask.key, stored[ask.key], journal, reused=True)
+class _Calls:
+    """The calls in flight, at most ``concurrency``, and those that ended since the last look."""
 
+    def __init__(self, job: Job, journal: Journal | None) -> None:
+        self.backend, self.journal, self.budget = job.backend, journal, job.budget
+        self.suspects = job.suspects
+        self.price = job.backend.quote if isinstance(job.backend, Priced) else None
+        self.running: dict[asyncio.Task[list[Reply]], Sequence[Ask]] = {}
+        self.ended: list[asyncio.Task[list[Reply]]] = []
+        self.waiter: asyncio.Future[None] | None = None
+        self.failure: Exception | None = None
+        self._bounds: dict[str, float | None] = {}
+        self._alone = False
+        self._refused = 0.0
 
-async def _answered(asks: Sequence[Ask], backend: Backend) -> AsyncIterator[tuple[Ask, Reply]]:
-    """Send asks in the backend's batches, at most ``concurrency`` at once, and yield replies as they come.
+    def send(self, ready: deque[Ask], *, more: bool) -> None:
+        """Fill the free slots; while ``more`` pairs are to come, a batch waits until it is full."""
+        batches = list(self._batches(ready, more=more))
+        keys = [ask.key for batch in batches for ask in batch]
+        if self.journal is not None and keys:
+            bounds = {"bounds": [self._bounds[key] for key in keys]} if self.price else {}
+            self.journal.add("intent", {"keys": keys, **bounds})
+        self.flush()
+        for batch in batches:
+            failpoints.reached("before_call")
+            task = asyncio.ensure_future(self.backend.ask(batch))
+            self.running[task] = batch
+            task.add_done_callback(self._end)
 
-    When a call fails for good nothing new is sent, what is in flight is let finish and yielded, and then the error is
-    raised: a reply that was paid for is never thrown away.
-    """
-    size = max(1, backend.batch)
-    batches = iter([asks[start : start + size] for start in range(0, len(asks), size)])
-    running: dict[asyncio.Task[list[Reply]], Sequence[Ask]] = {}
-    failure: BackendError | None = None
-    try:
-        while True:
-            if failure is None:
-                for batch in islice(batches, max(1, backend.concurrency) - len(running)):
-                    running[asyncio.ensure_future(backend.ask(batch))] = batch
-            if not running:
+    def flush(self) -> None:
+        """Hand what was journaled in this turn to the operating system, in one write."""
+        if self.journal is not None:
+            self.journal.flush()
+
+    def _batches(self, ready: deque[Ask], *, more: bool) -> Iterator[list[Ask]]:
+        size, most = max(1, self.backend.batch), max(1, self.backend.concurrency)
+        begun = len(self.running)
+        while begun < most and ready and not self._alone:
+            alone = ready[0].key in self.suspects
+            if begun and alone:
+                return
+            if len(ready) < size and more and not alone:
+                return
+            batch = self._reserve(ready, 1 if alone else size)
+            if not batch:
+                if not begun:
+                    self.failure = self._spent()
+                return
+            begun += 1
+            self._alone = alone
+            yield batch
+
+    def _spent(self) -> BudgetSpent:
+        assert self.budget is not None
+        return BudgetSpent(
+            f"the budget of ${self.budget.limit:g} does not allow another call: ${self.budget.spent:.4f} are spent, "
+            f"and the next may take ${self._refused:.4f}"
+        )
+
+    def _reserve(self, ready: deque[Ask], size: int) -> list[Ask]:
+        """Take up to ``size`` asks that the budget allows."""
+        batch: list[Ask] = []
+        while ready and len(batch) < size and (not batch or ready[0].key not in self.suspects):
+            bound = self.price(ready[0]).cost if self.price is not None else 0.0
+            if self.budget is not None and not self.budget.reserve(bound):
+                self._refused = bound or 0.0
                 break
-            finished, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-            for task in finished:
-                batch = running.pop(task)
-                try:
-                    replies = task.result()
-                except BackendError as error:
-                    failure = failure or error
-                    continue
+            ask = ready.popleft()
+            if self.price is not None:
+                self._bounds[ask.key] = bound
+            batch.append(ask)
+        return batch
+
+    def _end(self, task: asyncio.Task[list[Reply]]) -> None:
+        self.ended.append(task)
+        self.wake(task)
+
+    def wake(self, _ended: object) -> None:
+        """Let ``judge_pairs`` go on."""
+        if self.waiter is not None and not self.waiter.done():
+            self.waiter.set_result(None)
+
+    def collect(self) -> Iterator[tuple[Ask, Reply]]:
+        """The answers of the calls that ended; the first failure is kept, and the others' answers still given."""
+        ended, self.ended = self.ended, []
+        for task in ended:
+            batch = self.running.pop(task)
+            self._alone = False
+            failpoints.reached("after_call")
+            try:
+                replies = task.result()
                 if len(replies) != len(batch):
-                    failure = BackendError(f"{backend.id} gave {len(replies)} replies to {len(batch)} asks")
-                    continue
-                for answer in zip(batch, replies, strict=True):
-                    yield answer
-    finally:
-        for task in running:
+                    raise BackendError(f"{self.backend.id} gave {len(replies)} replies to {len(batch)} asks")
+            except asyncio.CancelledError:
+                continue
+            except Exception as error:  # noqa: BLE001 - whatever one call dies of, the others' answers are kept first
+                self.failure = self.failure or error
+                continue
+            for ask, reply in zip(batch, replies, strict=True):
+                bound = self._bounds.pop(ask.key, None)
+                if self.budget is not None:
+                    self.budget.settle(bound, took(reply, bound))
+                yield ask, reply
+
+    async def drain(self) -> None:
+        """Wait a bounded time for what is in flight, where its replies can be kept."""
+        if self.running and self.journal is not None:
+            await asyncio.wait(self.running, timeout=_GRACE_SECONDS)
+
+    async def close(self) -> None:
+        """Cancel what is still in flight."""
+        for task in self.running:
             task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
-    if failure is not None:
-        raise failure
+        await asyncio.gather(*self.running, return_exceptions=True)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-__all__ = ["Environment", "environment"]
+__all__ = ["Environment", "calm_litellm", "environment"]
+
+_SECRET = re.compile(r"_(KEY|TOKEN|SECRET|PASSWORD)$", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +19,10 @@ class Environment:
 
     ``home`` from ``JUDGE_HOME`` (default ``.judge``), ``cache`` from ``JUDGE_CACHE`` or ``XDG_CACHE_HOME`` (default
     ``~/.cache/touchstone-judge``), ``base_url`` from ``OPENAI_BASE_URL``, ``api_key`` from ``OPENAI_API_KEY`` (never
-    shown), ``plain`` where ``NO_COLOR`` is set or ``TERM`` is ``dumb``.
+    shown), ``plain`` where ``NO_COLOR`` is set or ``TERM`` is ``dumb``. ``keys`` are all variables named like a secret
+    (``..._KEY``, ``..._TOKEN``, ``..._SECRET``, ``..._PASSWORD``): a judge string may name one (``key_env``), and their
+    values are kept out of everything that is written. ``prices`` from ``JUDGE_PRICES``: a file of your own prices.
+    ``crash_at`` from ``JUDGE_CRASH_AT`` (for tests; see ``judge/failpoints.py``).
     """
 
     home: Path
@@ -23,6 +30,9 @@ class Environment:
     base_url: str = ""
     api_key: str = field(default="", repr=False)
     plain: bool = False
+    keys: Mapping[str, str] = field(default_factory=dict, repr=False)
+    prices: Path | None = None
+    crash_at: str = ""
 
 
 def environment() -> Environment:
@@ -35,4 +45,13 @@ def environment() -> Environment:
         base_url=get("OPENAI_BASE_URL", ""),
         api_key=get("OPENAI_API_KEY", ""),
         plain=bool(get("NO_COLOR")) or get("TERM") == "dumb",
+        keys={name: value for name, value in os.environ.items() if value and _SECRET.search(name)},
+        prices=Path(prices) if (prices := get("JUDGE_PRICES")) else None,
+        crash_at=get("JUDGE_CRASH_AT", ""),
     )
+
+
+def calm_litellm() -> None:
+    """Keep litellm from fetching a price map over the network; it reads these variables when it is imported."""
+    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+    os.environ.setdefault("DO_NOT_TRACK", "1")

@@ -12,8 +12,8 @@ from __future__ import annotations
 import csv
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from .errors import InputError
 from .journal import encode_pair
 from .types import Answer, Item, Message, Outcome, Pair
 
-__all__ = ["EvalSet", "Problem", "open_evalset"]
+__all__ = ["EvalSet", "Problem", "open_evalset", "write_evalset"]
 
 MAX_FIELD = 5_000_000
 """Characters one text field may have."""
@@ -37,6 +37,8 @@ _ALIASES = {
     "text": ("text", "answer", "output", "response", "completion"),
     "model": ("model", "generator"),
 }
+_MODELS = {"candidate": ("candidate_model", "model_a"), "baseline": ("baseline_model", "model_b")}
+"""Where a row with plain texts says whose they are: a column of its own, or a field of its metadata."""
 _FIELDS = (*_ALIASES, "messages", "tags", "context", "reference", "label", "metadata")
 _LABELS = {"win": "win", "candidate": "win", "a": "win", "tie": "tie", "loss": "loss", "baseline": "loss", "b": "loss"}
 _SHOWN = 8
@@ -85,6 +87,18 @@ class EvalSet:
                 f"{self.sources[0]}: the eval set changed while it was judged ({self.rows} rows before, {len(seen)} "
                 "now); start again"
             )
+
+
+def write_evalset(path: Path, pairs: Iterable[Pair]) -> None:
+    """Write pairs as an eval set that ``open_evalset`` reads back equal; the file appears whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    with part.open("wb") as file:
+        for pair in pairs:
+            body = encode_pair(pair)
+            item = body.pop("item")
+            file.write(orjson.dumps({**item, **body}, default=str) + b"\n")
+    part.replace(path)
 
 
 def _canonical(pair: Pair) -> bytes:
@@ -368,6 +382,10 @@ def _pair(row: Mapping[str, Any], names: Mapping[str, str], answers: Mapping[str
                 raise _Bad("missing", f"no '{side}' answer")
             sides[side] = _answer(value, side, names)
     metadata = _metadata(row, names)
+    for side, answer in sides.items():
+        named = next((metadata[name] for name in _MODELS[side] if isinstance(metadata.get(name), str)), None)
+        if answer.model is None and named:
+            sides[side] = replace(answer, model=named)
     item = Item(
         prompt=text,
         messages=messages,

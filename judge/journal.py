@@ -1,27 +1,38 @@
 """The append-only journal of one run: what was asked and answered, one checksummed line each.
 
 The journal is the truth and the database a view of it. A line is ``CRC32 as 8 hex digits``, one space, one JSON object,
-newline. The first record is the run's header, then ``pair`` and ``reply`` records in any order, at most one ``seal`` at
-the end. A line is handed to the operating system before ``append`` returns, so ``kill -9`` loses nothing that was
-appended; ``fsync`` runs at most every 50 ms, which bounds what a power cut can take. A torn last line (one without its
-newline) is cut off when the journal is opened again and reported by ``scan``; a whole line with a wrong checksum is an
-error, never skipped.
+newline. The first record is the run's header (``run``), then in any order
+
+* ``pair``: the texts of one pair, before anything is asked about it;
+* ``intent``: keys that are about to be asked, with the most that each can cost where that is known. A key without a
+  later ``reply`` was possibly paid for;
+* ``reply``: one raw answer, with its key; ``reused`` where it was taken over and not asked for;
+* ``stop``: the run ended in good order before its end (Ctrl-C, a judge that gave up, the budget);
+* ``resume``: another process took the run up;
+
+and at most one ``seal`` at the end. A line is handed to the operating system before ``flush`` returns, so ``kill -9``
+loses nothing that was flushed; a thread of its own calls ``fsync`` within 50 ms of a write, which bounds what a power
+cut can take. A torn last line (one without its newline) is cut off when the journal is opened again and reported by
+``scan``; a whole line with a wrong checksum is an error, never skipped.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import fcntl
 import os
-import time
+import threading
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
 import orjson
 
+from . import failpoints
 from .errors import JournalError, StoreError
 from .types import Answer, Item, Message, Outcome, Pair, Reply, Usage
 
@@ -30,7 +41,8 @@ __all__ = ["Journal", "Scan", "decode_pair", "decode_reply", "encode_pair", "enc
 FORMAT = 1
 """Version of the record layout, kept in every header; a newer one is refused."""
 
-_SYNC_SECONDS = 0.05
+_SYNC_SECONDS = 0.04
+"""How long written lines may wait for an fsync; with the fsync itself they are on the disk within about 50 ms."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +58,11 @@ class Scan:
 
 
 class Journal:
-    """One open journal; a second process that opens the same file is refused until this one closes."""
+    """One open journal; a second process that opens the same file is refused until this one closes.
+
+    ``add`` takes a record, ``flush`` writes all that were added with one system call; ``append`` does both. After a
+    write or fsync that failed the journal takes nothing more: every further call raises the same error.
+    """
 
     def __init__(self, path: Path, *, create: bool = False) -> None:
         """Open for appending; ``create`` makes a new file and refuses an existing one.
@@ -73,7 +89,11 @@ class Journal:
             raise StoreError(f"{path}: another process is writing this run; wait for it or stop it") from None
         if not create:
             self._take_up()
-        self._synced = time.monotonic()
+        self._good = os.fstat(self._fd).st_size
+        self._lines: list[bytes] = []
+        self._kinds: dict[str, None] = {}
+        self._broken: BaseException | None = None
+        self._syncer = _Syncer(self._fd)
 
     def _take_up(self) -> None:
         """Cut the torn tail of an existing journal; a sealed one is not opened."""
@@ -82,35 +102,143 @@ class Journal:
             if found.sealed:
                 raise StoreError(f"{self.path}: this run is sealed and stays as it is; start a new run")
             os.ftruncate(self._fd, found.good_bytes)
-        except StoreError:
+        except BaseException:
             os.close(self._fd)
             raise
 
+    def add(self, kind: str, record: Mapping[str, Any]) -> None:
+        """Take one record for the next ``flush``; raises ``TypeError`` for one that JSON cannot hold, and keeps none
+        of it.
+        """
+        body = orjson.dumps({"t": kind, **record}, default=str)
+        self._lines.append(b"%08x %b\n" % (zlib.crc32(body), body))
+        self._kinds[kind] = None
+
     def append(self, kind: str, record: Mapping[str, Any]) -> None:
         """Write one record; it survives the death of this process once this returns."""
-        body = orjson.dumps({"t": kind, **record}, default=str)
-        line = b"%08x %b\n" % (zlib.crc32(body), body)
-        written = os.write(self._fd, line)
-        while written < len(line):
-            written += os.write(self._fd, line[written:])
-        if time.monotonic() - self._synced >= _SYNC_SECONDS:
-            self.sync()
+        self.add(kind, record)
+        self.flush()
+
+    def flush(self) -> None:
+        """Write what was added; it survives the death of this process once this returns."""
+        self._check()
+        if not self._lines:
+            return
+        data, kinds = b"".join(self._lines), list(self._kinds)
+        self._lines.clear()
+        self._kinds.clear()
+        for kind in kinds:
+            failpoints.reached(f"before_{kind}")
+        try:
+            if failpoints.armed():
+                half = len(data) // 2
+                self._write(data[:half])
+                for kind in kinds:
+                    failpoints.reached(f"within_{kind}")
+                self._write(data[half:])
+            else:
+                self._write(data)
+            self._good += len(data)
+        except BaseException as error:
+            # Also a KeyboardInterrupt between two writes: nothing may ever follow half a line.
+            self._broken = error
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._fd, self._good)
+            raise
+        self._syncer.wrote()
+        for kind in kinds:
+            failpoints.reached(f"after_{kind}")
+
+    def _write(self, data: bytes) -> None:
+        written = os.write(self._fd, data)
+        while written < len(data):
+            written += os.write(self._fd, data[written:])
 
     def sync(self) -> None:
-        """Force what was appended to the disk."""
-        os.fsync(self._fd)
-        self._synced = time.monotonic()
+        """Write what was added and force it to the disk before this returns."""
+        self.flush()
+        self._syncer.sync()
 
     def close(self) -> None:
-        """Sync and release the file."""
-        self.sync()
-        os.close(self._fd)
+        """Sync and release the file; raises the ``OSError`` of a write or fsync that failed."""
+        if self._fd < 0:
+            return
+        try:
+            self._check()
+            self.sync()
+        finally:
+            self._syncer.stop()
+            os.close(self._fd)
+            self._fd = -1
+
+    def _check(self) -> None:
+        error = self._broken or self._syncer.error
+        if error is not None:
+            raise error
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_exc: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _trace: object) -> None:
+        try:
+            self.close()
+        except BaseException as late:
+            if late is not error:
+                raise
+
+
+class _Syncer:
+    """Calls ``fsync`` a moment after each write, in a thread of its own: many writes share one, and nobody waits.
+
+    After an fsync that failed no other is tried: the kernel may have dropped the pages, and a second call that succeeds
+    would say nothing (Rebello et al. 2020, "Can Applications Recover from fsync Failures?").
+    """
+
+    def __init__(self, fd: int) -> None:
+        self.error: OSError | None = None
+        self._fd = fd
+        self._dirty, self._stopped, self._lock = threading.Event(), threading.Event(), threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def wrote(self) -> None:
+        """Something was written that is not synced yet."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="journal-fsync", daemon=True)
+            self._thread.start()
+        if not self._dirty.is_set():
+            self._dirty.set()
+
+    def sync(self) -> None:
+        """Sync now, in the calling thread."""
+        with self._lock:
+            if self.error is not None:
+                raise self.error
+            self._dirty.clear()
+            failpoints.reached("before_fsync")
+            try:
+                os.fsync(self._fd)
+            except OSError as error:
+                self.error = error
+                raise
+            failpoints.reached("after_fsync")
+
+    def stop(self) -> None:
+        """End the thread; what is not synced by then is left to the system."""
+        self._stopped.set()
+        self._dirty.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            self._dirty.wait()
+            if self._stopped.wait(_SYNC_SECONDS):
+                return
+            if self._dirty.is_set():
+                try:
+                    self.sync()
+                except OSError:
+                    return  # kept in ``error``: the next flush raises it
 
 
 def scan(path: Path) -> Scan:
@@ -208,18 +336,31 @@ def decode_reply(data: Mapping[str, Any]) -> Reply:
     return Reply(**values)
 
 
+@cache
+def _defaults(kind: type) -> tuple[tuple[str, Any], ...]:
+    return tuple((field.name, field.default) for field in dataclasses.fields(kind))
+
+
 def _filled(value: Any) -> dict[str, Any]:
     """The fields of a flat frozen dataclass that differ from empty and default, dataclass values turned into dicts."""
     out: dict[str, Any] = {}
-    for field in dataclasses.fields(value):
-        item = getattr(value, field.name)
-        if (item in (None, "", (), {}) or item == field.default) and field.name != "text":
+    for name, default in _defaults(value.__class__):
+        item = getattr(value, name)
+        if item is None or item is default:
             continue
-        if dataclasses.is_dataclass(item):
-            item = _filled(item)
-        elif isinstance(item, tuple):
-            item = [_filled(part) if dataclasses.is_dataclass(part) else part for part in item]
+        kind = type(item)
+        if kind is str:
+            if (item and item != default) or name == "text":
+                out[name] = item
+        elif kind is int or kind is float or kind is bool:
+            if item != default:
+                out[name] = item
+        elif item in ((), {}) or item == default:
+            continue
+        elif kind is tuple:
+            out[name] = [_filled(part) if dataclasses.is_dataclass(part) else part for part in item]
         elif isinstance(item, Mapping):
-            item = dict(item)
-        out[field.name] = item
+            out[name] = dict(item)
+        else:
+            out[name] = _filled(item) if dataclasses.is_dataclass(item) else item
     return out

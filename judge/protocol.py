@@ -61,12 +61,15 @@ the rubric like any other text. Length, formatting, confidence of tone and what 
 as far as the rubric says so."""
 
 
-def plan(pair: Pair, rubric: Rubric, judge: JudgeId, *, seed: int = 0, repeat: int = 0) -> tuple[Ask, ...]:
+def plan(
+    pair: Pair, rubric: Rubric, judge: JudgeId, *, seed: int = 0, repeat: int = 0, rendered: bool = True
+) -> tuple[Ask, ...]:
     """Plan the two blind asks of a pair, candidate first and baseline first; none at all where the answers are
     identical.
 
     Identical means equal after NFC and white-space normalisation; such a pair is a tie that needs no judge (see
     ``settle``). ``repeat`` is the index of a repeated judgement: another repeat has another identity and other labels.
+    Without ``rendered`` the asks have no prompt: enough to find and read stored replies.
 
     >>> from judge.testing import sample_pair, sample_rubric
     >>> [ask.order.value for ask in plan(sample_pair(), sample_rubric(), JudgeId("scripted"))]
@@ -74,17 +77,21 @@ def plan(pair: Pair, rubric: Rubric, judge: JudgeId, *, seed: int = 0, repeat: i
     """
     if identical(pair):
         return ()
-    system = render_system(rubric)
     question = _question(pair)
     sources = _sources(pair, rubric)
     texts = (shown(pair.candidate), shown(pair.baseline))
     owner = pair.id if judge.by_pair else ""
     root = _digest(rubric.ref.digest, str(judge), TEMPLATE, question, sources, seed, repeat, owner)
     labels = _labels(root, *sorted(_digest(text) for text in texts))
+    system = _system(rubric) if rendered else ""
+    visible = {text: _visible(text) for text in (question, sources, *texts)} if rendered else {}
     asks = []
     for order, (first, second) in ((Order.CANDIDATE_FIRST, texts), (Order.BASELINE_FIRST, texts[::-1])):
         key = _digest(root, first, second)
-        user = _render_user(question, sources, (first, second), labels, nonce=key[:32])
+        user = ""
+        if rendered:
+            answers = (visible[first], visible[second])
+            user = _render_user(visible[question], visible[sources], answers, labels, key[:32])
         asks.append(Ask(key, pair.id, order, repeat, system, user, labels, question, first, second))
     return tuple(asks)
 
@@ -151,6 +158,8 @@ def settle(
 def identical(pair: Pair) -> bool:
     """Whether the two answers are the same text after NFC and white-space normalisation."""
     a, b = shown(pair.candidate), shown(pair.baseline)
+    if a.isascii() and b.isascii():  # NFC changes no ASCII, so words that differ early settle it without the rest
+        return a == b or (a.split(None, 8)[:8] == b.split(None, 8)[:8] and a.split() == b.split())
     return a == b or _normal(a) == _normal(b)
 
 
@@ -177,9 +186,20 @@ def screen(pair: Pair) -> tuple[str, ...]:
     both = (shown(pair.candidate), shown(pair.baseline))
     if any(_INVISIBLE.search(text) for text in both):
         flags.append("invisible_characters")
-    if any(_TEMPLATE_TOKEN.search(text) for text in both):
+    if any(_has_token(text) for text in both):
         flags.append("template_tokens")
     return tuple(flags)
+
+
+_rendered: tuple[Rubric, str] | None = None
+
+
+def _system(rubric: Rubric) -> str:
+    """``render_system``, kept for the rubric of the last call: a run plans every pair under one."""
+    global _rendered  # noqa: PLW0603 - a memory of one value, the same whoever asks
+    if _rendered is None or _rendered[0] is not rubric:
+        _rendered = (rubric, render_system(rubric))
+    return _rendered[1]
 
 
 def render_system(rubric: Rubric) -> str:
@@ -211,9 +231,11 @@ def render_system(rubric: Rubric) -> str:
     return "\n".join(lines)
 
 
-def _render_user(question: str, sources: str, answers: tuple[str, str], labels: Labels, *, nonce: str) -> str:
+def _render_user(question: str, sources: str, answers: tuple[str, str], labels: Labels, nonce: str) -> str:
+    """The prompt of one ask; every text has been through ``_visible``."""
+
     def fenced(name: str, text: str) -> str:
-        return f"=== {name} {nonce} ===\n{_visible(text)}\n=== END {nonce} ==="
+        return f"=== {name} {nonce} ===\n{text}\n=== END {nonce} ==="
 
     parts = [fenced("REQUEST", question)]
     if sources:
@@ -266,8 +288,13 @@ def _normal(text: str) -> str:
     return " ".join(unicodedata.normalize("NFC", text).split())
 
 
+def _has_token(text: str) -> bool:
+    """Whether a text holds a chat-template token; the regular expression is tried only where one could begin."""
+    return ("<" in text or "[" in text) and _TEMPLATE_TOKEN.search(text) is not None
+
+
 def _visible(text: str) -> str:
-    if _TEMPLATE_TOKEN.search(text):
+    if _has_token(text):
         text = _TEMPLATE_TOKEN.sub(lambda m: f"‹{m[1] or m[2] or m[3]}›", text)
     return _INVISIBLE.sub(lambda m: f"‹U+{ord(m[0]):04X}›", text)
 

@@ -7,6 +7,8 @@ whose eval set changed is refused with the difference named.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import platform
 import shutil
 import time
@@ -21,18 +23,20 @@ from rubrics import parse
 from . import journal as journals
 from . import protocol
 from .engine import Job, judge_pairs
-from .errors import BackendError, InputError, StoreError
+from .errors import BackendError, BackendUnavailable, InputError, StoreError
 from .formats import EvalSet, Problem, open_evalset
 from .journal import Journal
+from .ledger import CRASHED, DEATHS, Ledger
+from .money import Budget, Priced
 from .store import Store
-from .types import JudgeId, Reply
+from .types import JudgeId, Reply, Usage
 
 if TYPE_CHECKING:
     from rubrics import Rubric
 
     from .backends import Backend
 
-__all__ = ["Progress", "RunPlan", "header_of", "resume_run", "start_run"]
+__all__ = ["Progress", "RunPlan", "header_of", "resume_run", "rubric_of", "start_run"]
 
 _MIN_FREE_BYTES = 20_000_000
 
@@ -54,6 +58,10 @@ class RunPlan:
     repeats: int = 1
     reuse: bool = True
     """Whether replies of earlier runs with the same identity are taken over instead of asked again."""
+    max_cost: float | None = None
+    """US dollars that the run may take, over all its resumes; ``None`` for no limit."""
+    allow_unknown_price: bool = False
+    """Whether a judge whose price is unknown may run under ``max_cost``; its calls then count nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +104,8 @@ def header_of(plan: RunPlan, judge: JudgeId, notice: str) -> dict[str, Any]:
         "seed": plan.seed,
         "repeats": plan.repeats,
         "reuse": plan.reuse,
+        "max_cost": plan.max_cost,
+        "allow_unknown_price": plan.allow_unknown_price,
         "template": protocol.TEMPLATE,
         "evalset": {
             "files": [str(path.resolve()) for path in plan.evalset.sources],
@@ -110,6 +120,8 @@ def header_of(plan: RunPlan, judge: JudgeId, notice: str) -> dict[str, Any]:
 
 async def start_run(plan: RunPlan, backend: Backend, store: Store, *, report: Report | None = None) -> str:
     """Judge an eval set from the beginning; returns the run id once the run is sealed and in the database."""
+    if plan.max_cost is not None and not plan.allow_unknown_price:
+        _require_price(plan, backend)
     _require_space(store.home)
     if plan.reuse:
         store.catch_up()
@@ -120,6 +132,7 @@ async def start_run(plan: RunPlan, backend: Backend, store: Store, *, report: Re
         seed=plan.seed,
         repeats=plan.repeats,
         known=store.known(plan.rubric.digest, backend.id) if plan.reuse else None,
+        budget=None if plan.max_cost is None else Budget(plan.max_cost),
     )
     with Journal(store.journal_path(plan.run_id), create=True) as journal:
         journal.append("run", header)
@@ -130,12 +143,19 @@ async def start_run(plan: RunPlan, backend: Backend, store: Store, *, report: Re
 
 
 async def resume_run(
-    run_id: str, store: Store, open_judge: Callable[[str], Backend], *, report: Report | None = None
+    run_id: str,
+    store: Store,
+    open_judge: Callable[[str], Backend],
+    *,
+    report: Report | None = None,
+    max_cost: float | None = None,
 ) -> str:
     """Finish an interrupted run: what its journal holds is kept, only missing asks are sent.
 
-    A sealed run is left as it is. Raises ``StoreError`` where the eval set, the judge or the template is no longer what
-    the header says.
+    A sealed run is left as it is. ``max_cost`` replaces the run's limit in US dollars; what it has cost so far, calls
+    that were possibly paid included, counts. An ask during which the process died three times is not sent again: its
+    comparison is invalid (``error``). Raises ``StoreError`` where the eval set, the judge or the template is no longer
+    what the header says.
     """
     path = store.journal_path(run_id)
     if not path.exists():
@@ -145,7 +165,7 @@ async def resume_run(
         store.ingest(path)
         return run_id
     evalset = _same_evalset(header)
-    rubric = _rubric_of(header)
+    rubric = rubric_of(header)
     backend = open_judge(header["judge_spec"])
     try:
         if asdict(backend.id) != header["judge"]:
@@ -159,10 +179,18 @@ async def resume_run(
                 f"run {run_id} was begun with template {header['template']}, this version asks {protocol.TEMPLATE}; "
                 "start a new run"
             )
+        _require_space(store.home)
         with Journal(path) as journal:
-            job = _resumed_job(path, header, rubric, backend)
-            known = store.known(rubric.digest, backend.id) if header["reuse"] else None
-            await _run(evalset, replace(job, known=known), journal, report)
+            job, ledger, wanted = _resumed_job(path, header, rubric, backend)
+            journal.append("resume", {"max_cost": max_cost, "versions": _versions()})
+            limit = ledger.max_cost if max_cost is None else max_cost
+            job = replace(
+                job,
+                known=store.known(rubric.digest, backend.id) if header["reuse"] else None,
+                resumed={**job.resumed, **_give_up(ledger, wanted, journal)},
+                budget=None if limit is None else Budget(limit, spent=ledger.most or ledger.cost or 0.0),
+            )
+            await _run(evalset, job, journal, report)
     finally:
         await backend.close()
     store.ingest(path)
@@ -172,60 +200,91 @@ async def resume_run(
 async def _run(evalset: EvalSet, job: Job, journal: Journal, report: Report | None) -> None:
     started = time.monotonic()
     total = (evalset.rows - len(job.done)) * job.repeats
-    settled = cached = invalid = 0
+    settled = cached = invalid = calls = 0
     cost: float | None = 0.0
     try:
-        async for entry in judge_pairs(evalset.pairs(), job, journal=journal):
-            settled += 1
-            cached += entry.cached == len(entry.asks) > 0
-            invalid += entry.comparison.invalid is not None
-            paid, _ = entry.paid
-            cost = None if cost is None or paid is None else cost + paid
-            if report is not None:
-                report(Progress(settled, total, cached, invalid, time.monotonic() - started, cost))
-    except BackendError as error:
-        raise type(error)(str(error), unanswered=total - settled) from error
-    if settled != total:
-        raise BackendError(f"{total - settled} of {total} comparisons were not settled", unanswered=total - settled)
-    journal.append("seal", {"comparisons": evalset.rows * job.repeats})
+        async with contextlib.aclosing(judge_pairs(evalset.pairs(), job, journal=journal)) as entries:
+            async for entry in entries:
+                settled += 1
+                cached += entry.cached == len(entry.asks) > 0
+                calls += len(entry.asks) - entry.cached
+                invalid += entry.comparison.invalid is not None
+                paid, _ = entry.paid
+                cost = None if cost is None or paid is None else cost + paid
+                if report is not None:
+                    report(Progress(settled, total, cached, invalid, time.monotonic() - started, cost))
+        if settled != total:
+            raise BackendError(f"{total - settled} of {total} comparisons were not settled")
+    except (BackendError, InputError, asyncio.CancelledError, KeyboardInterrupt) as error:
+        # Anything else is a death: without this record the next resume asks who died of what.
+        journal.append("stop", {"reason": type(error).__name__, "unpaid": isinstance(error, BackendUnavailable)})
+        if isinstance(error, BackendError):
+            raise type(error)(str(error), unanswered=total - settled) from error
+        raise
+    seconds = round(time.monotonic() - started, 3)
+    journal.append("seal", {"comparisons": evalset.rows * job.repeats, "calls": calls, "seconds": seconds})
+    journal.sync()
 
 
-def _resumed_job(path: Path, header: Mapping[str, Any], rubric: Rubric, backend: Backend) -> Job:
-    """What the journal of an interrupted run already holds; memory is one id per finished pair and the replies of
-    unfinished ones.
+def _resumed_job(
+    path: Path, header: Mapping[str, Any], rubric: Rubric, backend: Backend
+) -> tuple[Job, Ledger, dict[str, set[str]]]:
+    """What the journal of an interrupted run already holds, its ledger, and the keys that each unfinished pair wants.
+
+    Memory is one id per finished pair and the replies of unfinished ones.
     """
+    ledger = Ledger()
     done: set[str] = set()
-    planned: set[str] = set()
     replies: dict[str, dict[str, Reply]] = {}
     wanted: dict[str, set[str]] = {}
     for record in journals.records(path):
+        ledger.take(record)
         if record["t"] == "pair":
             pair = journals.decode_pair(record["pair"])
-            planned.add(pair.id)
+            name = pair.id
             plans = [
-                protocol.plan(pair, rubric, backend.id, seed=header["seed"], repeat=repeat)
+                protocol.plan(pair, rubric, backend.id, seed=header["seed"], repeat=repeat, rendered=False)
                 for repeat in range(header["repeats"])
             ]
-            wanted[pair.id] = {ask.key for asks in plans for ask in asks}
-            replies[pair.id] = {}
-        elif record["t"] == "reply" and record["pair_id"] in wanted and not record["reply"].get("error"):
-            replies[record["pair_id"]][record["key"]] = journals.decode_reply(record["reply"])
+            wanted[name] = {ask.key for asks in plans for ask in asks}
+            replies[name] = {}
+        elif record["t"] == "reply" and record["pair_id"] in wanted and _is_final(record["reply"]):
+            name = record["pair_id"]
+            replies[name][record["key"]] = journals.decode_reply(record["reply"])
         else:
             continue
-        name = record["pair"]["id"] if record["t"] == "pair" else record["pair_id"]
         if wanted[name] <= replies[name].keys():
             done.add(name)
             del wanted[name], replies[name]
-    open_replies = {key: reply for given in replies.values() for key, reply in given.items()}
-    return Job(
+    ledger.end()
+    job = Job(
         rubric,
         backend,
         seed=header["seed"],
         repeats=header["repeats"],
-        resumed=open_replies,
+        resumed={key: reply for given in replies.values() for key, reply in given.items()},
         done=frozenset(done),
-        planned=frozenset(planned),
+        planned=frozenset(done | wanted.keys()),
+        suspects=frozenset(key for key, deaths in ledger.deaths.items() if deaths == DEATHS - 1),
     )
+    return job, ledger, wanted
+
+
+def _is_final(reply: Mapping[str, Any]) -> bool:
+    """Whether a journaled reply is not asked again: it is no error, or it stands for an ask that was given up."""
+    return not reply.get("error") or reply.get("finish") == CRASHED
+
+
+def _give_up(ledger: Ledger, wanted: Mapping[str, set[str]], journal: Journal) -> dict[str, Reply]:
+    """Journal an error in place of each reply that the process died of too often."""
+    deadly = {key for key, deaths in ledger.deaths.items() if deaths >= DEATHS}
+    error = f"given up: the process died {DEATHS} times while this was asked"
+    reply = Reply(error=error, finish=CRASHED, usage=Usage(cost=0.0))
+    for name, keys in wanted.items():
+        for key in sorted(keys & deadly):
+            journal.add("reply", {"key": key, "pair_id": name, "reply": journals.encode_reply(reply)})
+    journal.flush()
+    return dict.fromkeys(deadly, reply)
 
 
 def _same_evalset(header: Mapping[str, Any]) -> EvalSet:
@@ -251,7 +310,7 @@ def _same_evalset(header: Mapping[str, Any]) -> EvalSet:
     return evalset
 
 
-def _rubric_of(header: Mapping[str, Any]) -> Rubric:
+def rubric_of(header: Mapping[str, Any]) -> Rubric:
     """The rubric as the run recorded it: the shipped file may have moved on, the run has not."""
     rubric = parse(header["rubric_text"], path=f"run {header['run_id']} (rubric)")
     if rubric.digest != header["rubric_digest"]:
@@ -259,7 +318,22 @@ def _rubric_of(header: Mapping[str, Any]) -> Rubric:
             f"run {header['run_id']}: the recorded rubric text does not have the recorded digest; the journal was "
             "edited"
         )
-    return rubric
+    return rubric.model_copy(update={"released": header.get("rubric_released", True)})
+
+
+def _require_price(plan: RunPlan, backend: Backend) -> None:
+    """Refuse a budget where the first ask has no price: a limit that cannot be held is none."""
+    if not isinstance(backend, Priced):
+        return
+    asks = (
+        ask for pair in plan.evalset.pairs() for ask in protocol.plan(pair, plan.rubric, backend.id, seed=plan.seed)
+    )
+    first = next(asks, None)
+    if first is not None and backend.quote(first).cost is None:
+        raise InputError(
+            f"judge {plan.judge_spec}: its price is unknown, so a limit in dollars cannot be held; give its price, or "
+            "pass --allow-unknown-price to count its calls as free"
+        )
 
 
 def _require_space(home: Path) -> None:

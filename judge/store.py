@@ -16,23 +16,26 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from . import journal, protocol
+from . import failpoints, journal, protocol
 from .errors import JournalError, StoreError
+from .ledger import Ledger
 from .types import Ask, Comparison, JudgeId, Pair, Reply
 
 if TYPE_CHECKING:
     import duckdb
     import polars
 
+    from calibration.confidence import Calibration
     from rubrics import Rubric
 
-__all__ = ["RunInfo", "Settled", "Store", "settled"]
+__all__ = ["Audit", "RunInfo", "Settled", "Store", "settled"]
 
 _CHUNK = 2_000
 _TABLES = ("comparison", "pair", "reply")
@@ -42,7 +45,12 @@ _WRITER_MEMORY = "128MB"
 
 @dataclass(frozen=True, slots=True)
 class RunInfo:
-    """One run as the database lists it; ``header`` is the journal's header record."""
+    """One run as the database lists it; ``header`` is the journal's header record, with the counts of calls put in.
+
+    ``calls`` were answered, ``rate`` of them a second where that was measured; ``possibly_paid`` attempts may have been
+    charged without an answer, for at most ``possibly_paid_cost`` US dollars (``None`` where a price is unknown);
+    ``given_up`` asks are invalid because the process died each time they were asked.
+    """
 
     run_id: str
     created_at: str
@@ -50,6 +58,11 @@ class RunInfo:
     judge: str
     sealed: bool
     header: Mapping[str, Any]
+    calls: int = 0
+    possibly_paid: int = 0
+    possibly_paid_cost: float | None = 0.0
+    given_up: int = 0
+    rate: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +92,35 @@ class Settled:
         return (sum(costs) if len(costs) == len(asked) else None), tokens
 
 
-def settled(path: Path, rubric: Rubric | None = None) -> Iterator[Settled]:
-    """Settle every fully answered pair of a journal anew, without a model; ``rubric`` replaces the recorded tie rule.
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """One journal against the database, row by row over comparisons, pairs and replies.
+
+    ``comparisons`` are what the journal settles to, ``missing`` rows are in the journal alone, ``extra`` ones in the
+    database alone, ``differing`` ones in both with other content; ``first`` names the first of them. ``ledger`` is the
+    journal's.
+    """
+
+    comparisons: int
+    missing: int
+    extra: int
+    differing: int
+    first: str
+    ledger: Ledger
+
+    @property
+    def agrees(self) -> bool:
+        """Whether database and journal say the same."""
+        return not (self.missing or self.extra or self.differing)
+
+
+def settled(path: Path, rubric: Rubric | None = None, *, ledger: Ledger | None = None) -> Iterator[Settled]:
+    """Settle every fully answered pair of a journal anew, without a model; ``rubric`` replaces the recorded tie rule
+    and ``ledger`` is told of every record.
 
     Pairs come in the order in which their last reply was written; memory holds only pairs that are still incomplete.
     A reply that carries an error keeps its pair open until the journal ends, because a resume may have asked again.
+    The asks have no rendered prompt.
     """
     from rubrics import parse
 
@@ -93,10 +130,13 @@ def settled(path: Path, rubric: Rubric | None = None) -> Iterator[Settled]:
     judge = JudgeId(**header["judge"])
     waiting: dict[str, _Answers] = {}
     for record in stream:
+        if ledger is not None:
+            ledger.take(record)
         if record["t"] == "pair":
             pair = journal.decode_pair(record["pair"])
             repeats = range(header["repeats"])
-            plans = [protocol.plan(pair, frozen, judge, seed=header["seed"], repeat=repeat) for repeat in repeats]
+            seed = header["seed"]
+            plans = [protocol.plan(pair, frozen, judge, seed=seed, repeat=n, rendered=False) for n in repeats]
             name, answers = pair.id, _Answers(pair, plans)
             waiting[name] = answers
         elif record["t"] == "reply" and record["pair_id"] in waiting:
@@ -108,6 +148,8 @@ def settled(path: Path, rubric: Rubric | None = None) -> Iterator[Settled]:
         if answers.complete and not answers.failed:
             del waiting[name]
             yield from answers.settle(rubric or frozen, judge)
+    if ledger is not None:
+        ledger.end()
     for answers in waiting.values():
         if answers.complete:
             yield from answers.settle(rubric or frozen, judge)
@@ -161,30 +203,27 @@ class Store:
                 f"{path}: this is a copy of run {header['run_id']}; keep copies in another folder, or restore it as "
                 f"{header['run_id']}.jsonl"
             )
-        sealed = journal.scan(path).sealed
+        failpoints.reached("before_ingest")
+        ledger = Ledger()
         with tempfile.TemporaryDirectory(dir=self.home, prefix="ingest-") as folder:
-            count = _write_parquet(path, header, Path(folder))
+            count = _write_parquet(path, header, Path(folder), ledger)
+            failpoints.reached("after_segments")
             with self._writing() as con:
                 # One transaction a part keeps memory flat. The run is listed only by its last statement, so a crash
                 # in between leaves rows of a run that does not exist yet, and the next ingest begins by deleting them.
                 for table in ("run", *_TABLES):
                     con.execute(f"DELETE FROM {table} WHERE run_id = ?", [header["run_id"]])  # noqa: S608 - a name from the tuple
+                failpoints.reached("after_delete")
                 for table in _TABLES:
                     for part in sorted(Path(folder).glob(f"{table}-*.parquet")):
                         con.execute(f"INSERT INTO {table} BY NAME SELECT * FROM read_parquet(?)", [str(part)])  # noqa: S608
+                failpoints.reached("before_listing")
+                row = _run_row(header, ledger)
                 con.execute(
-                    "INSERT INTO run VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                    [
-                        header["run_id"],
-                        header["created_at"],
-                        header["rubric"],
-                        header["rubric_digest"],
-                        str(JudgeId(**header["judge"])),
-                        header["evalset"]["digest"],
-                        sealed,
-                        orjson.dumps(header).decode(),
-                    ],
+                    f"INSERT INTO run ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})",  # noqa: S608 - names of ours
+                    list(row.values()),
                 )
+        failpoints.reached("after_ingest")
         return count
 
     def catch_up(self) -> list[str]:
@@ -194,6 +233,33 @@ class Store:
         """
         whole = {run.run_id for run in self.runs() if run.sealed}
         return self._ingest_all(path for path in self._journals() if path.stem not in whole)
+
+    def audit(self, path: Path) -> Audit:
+        """Settle a journal anew and hold every row against the database; nothing is written."""
+        header = next(journal.records(path))
+        ledger, count, missing, extra, differing, first = Ledger(), 0, 0, 0, 0, ""
+        wanted: dict[tuple[str, ...], bytes] = {}
+        for entry in settled(path, ledger=ledger):
+            count += 1
+            for table, row in _rows(header, entry):
+                wanted[_identity(table, row)] = _row_digest(row)
+        run = _run_row(header, ledger)
+        wanted[_identity("run", run)] = _row_digest(run)
+        with self._reading() as con:
+            for table in ("run", *_TABLES):
+                found = con.execute(f"SELECT * FROM {table} WHERE run_id = ?", [header["run_id"]])  # noqa: S608
+                names = [column[0] for column in found.description]
+                while batch := found.fetchmany(_CHUNK):
+                    for values in batch:
+                        row = dict(zip(names, values, strict=True))
+                        name = _identity(table, row)
+                        digest = wanted.pop(name, None)
+                        extra += digest is None
+                        differing += digest is not None and digest != _row_digest(row)
+                        if digest != _row_digest(row):
+                            first = first or " ".join(name)
+        missing = len(wanted)
+        return Audit(count, missing, extra, differing, first or " ".join(next(iter(wanted), ())), ledger)
 
     def rebuild(self) -> tuple[list[str], list[str]]:
         """Build the database anew from all journals, then swap it in; the old file is kept as ``.old``.
@@ -235,13 +301,14 @@ class Store:
             return []
         with self._reading() as con:
             rows = con.execute(
-                "SELECT run_id, created_at, rubric, judge, sealed, header FROM run ORDER BY created_at DESC, run_id "
-                "DESC"
+                "SELECT run_id, created_at, rubric, judge, sealed, header, calls, possibly_paid, possibly_paid_cost, "
+                "given_up, rate FROM run ORDER BY created_at DESC, run_id DESC"
             ).fetchall()
-        return [
-            RunInfo(name, made, rubric, judge, sealed, orjson.loads(head))
-            for name, made, rubric, judge, sealed, head in rows
-        ]
+        found = []
+        for name, made, rubric, judge, sealed, head, *counts in rows:
+            calls = dict(zip(("calls", "possibly_paid", "possibly_paid_cost", "given_up"), counts, strict=False))
+            found.append(RunInfo(name, made, rubric, judge, sealed, {**orjson.loads(head), "calls": calls}, *counts))
+        return found
 
     def run(self, run_id: str = "latest") -> RunInfo:
         """One run by id, by unique prefix, or the latest; raises ``StoreError`` naming what exists."""
@@ -296,6 +363,41 @@ class Store:
             raise StoreError(f"run {run_id} has no pair {pair_id!r}")
         return journal.decode_pair(orjson.loads(row[0]))
 
+    def pairs(self, run_id: str, pair_ids: Sequence[str]) -> Iterator[Pair]:
+        """The texts of those of ``pair_ids`` that the run has, in order of id."""
+        with self._reading() as con:
+            rows = con.execute(
+                "SELECT body FROM pair WHERE run_id = ? AND pair_id IN (SELECT unnest(?)) ORDER BY pair_id",
+                [run_id, list(pair_ids)],
+            ).fetchall()
+        return (journal.decode_pair(orjson.loads(body)) for (body,) in rows)
+
+    def models(self, run_id: str) -> dict[str, tuple[str | None, str | None]]:
+        """By pair id, the models that the candidate's and the baseline's answer name."""
+        with self._reading() as con:
+            rows = con.execute(
+                "SELECT pair_id, json_extract_string(body, '$.candidate.model'), "
+                "json_extract_string(body, '$.baseline.model') FROM pair WHERE run_id = ?",
+                [run_id],
+            ).fetchall()
+        return {pair: (candidate, baseline) for pair, candidate, baseline in rows}
+
+    def usage(self, run_id: str) -> tuple[float | None, int, float | None]:
+        """What the run's judgements take when each is asked for: US dollars (``None``: a price is unknown), tokens,
+        and mean seconds of a call (``None`` where none was timed). Replies that were reused count like the others.
+        """
+        with self._reading() as con:
+            row = con.execute(
+                "SELECT sum(CAST(json_extract_string(body, '$.usage.cost') AS DOUBLE)), "
+                "count(*) - count(json_extract_string(body, '$.usage.cost')), "
+                "sum(coalesce(CAST(json_extract_string(body, '$.usage.prompt_tokens') AS BIGINT), 0) + "
+                "coalesce(CAST(json_extract_string(body, '$.usage.completion_tokens') AS BIGINT), 0)), "
+                "avg(CAST(json_extract_string(body, '$.latency_ms') AS DOUBLE)) / 1000 FROM reply WHERE run_id = ?",
+                [run_id],
+            ).fetchone()
+        cost, unpriced, tokens, seconds = row or (None, 1, 0, None)
+        return (None if unpriced else float(cost or 0.0)), int(tokens or 0), float(seconds) if seconds else None
+
     def known(self, rubric_digest: str, judge: JudgeId) -> Callable[[Sequence[str]], dict[str, Reply]] | None:
         """A lookup of stored replies by key for one rubric and judge, or ``None`` where the store has none at all."""
         if not self.path.exists():
@@ -316,21 +418,31 @@ class Store:
             ).fetchall()
         return {key: journal.decode_reply(orjson.loads(body)) for key, body in rows}
 
-    def counts(self, run_id: str) -> tuple[int, int]:
-        """Comparisons and replies the database holds of a run."""
-        with self._reading() as con:
-            row = con.execute(
-                "SELECT (SELECT count(*) FROM comparison WHERE run_id = $id), (SELECT count(*) FROM reply WHERE "
-                "run_id = $id)",
-                {"id": run_id},
-            ).fetchone()
-        return (int(row[0]), int(row[1])) if row else (0, 0)
+    def rate(self, judge: JudgeId) -> tuple[float, str] | None:
+        """Calls per second of the latest run of a judge that measured one, and that run's id."""
+        found = next((run for run in self.runs() if run.judge == str(judge) and run.rate), None)
+        return (found.rate, found.run_id) if found is not None and found.rate else None
+
+    def keep_calibration(self, fitted: Calibration) -> Path:
+        """Store a calibration in the home folder under the digest of its content; a fitted one never changes."""
+        text = fitted.to_json() + "\n"
+        name = f"{re.sub(r'[^a-z0-9]+', '-', fitted.rubric)}-{hashlib.sha256(text.encode()).hexdigest()[:12]}.json"
+        path = self.home / "calibrations" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(".part")
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+        return path
 
     @contextmanager
     def _reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
         with _connection(self.path, read_only=True) as con:
-            version = con.execute("SELECT max(version) FROM schema_version").fetchone()
-            _refuse_newer(self.path, int(version[0]) if version else 0)
+            if _version(con, self.path) == _migrations()[-1][0]:
+                yield con
+                return
+        with self._writing():
+            pass  # opening it for writing brings the schema up to date
+        with _connection(self.path, read_only=True) as con:
             yield con
 
     @contextmanager
@@ -341,6 +453,7 @@ class Store:
             yield con
 
 
+@cache
 def _migrations() -> list[tuple[int, str]]:
     folder = resources.files("judge").joinpath("schema")
     files = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".sql"))
@@ -350,9 +463,7 @@ def _migrations() -> list[tuple[int, str]]:
 def _migrate(con: duckdb.DuckDBPyConnection, path: Path) -> None:
     """Apply the numbered migrations that are missing, each in one transaction with the row that records it."""
     con.execute("CREATE TABLE IF NOT EXISTS schema_version (version INTEGER PRIMARY KEY)")
-    row = con.execute("SELECT coalesce(max(version), 0) FROM schema_version").fetchone()
-    current = int(row[0]) if row else 0
-    _refuse_newer(path, current)
+    current = _version(con, path)
     for number, script in _migrations():
         if number > current:
             con.execute("BEGIN")
@@ -361,12 +472,16 @@ def _migrate(con: duckdb.DuckDBPyConnection, path: Path) -> None:
             con.execute("COMMIT")
 
 
-def _refuse_newer(path: Path, version: int) -> None:
-    newest = max(number for number, _ in _migrations())
+def _version(con: duckdb.DuckDBPyConnection, path: Path) -> int:
+    """The number of the last migration that the database has; one that this version does not know is refused."""
+    row = con.execute("SELECT coalesce(max(version), 0) FROM schema_version").fetchone()
+    version = int(row[0]) if row else 0
+    newest = _migrations()[-1][0]
     if version > newest:
         raise StoreError(
             f"{path}: schema {version} is newer than this version knows ({newest}); upgrade touchstone-judge"
         )
+    return version
 
 
 @contextmanager
@@ -382,8 +497,7 @@ def _connection(path: Path, *, read_only: bool) -> Iterator[duckdb.DuckDBPyConne
             held = "lock" in str(error).lower() or "different configuration" in str(error)
             if not held:
                 raise StoreError(
-                    f"{path}: cannot open the database ({_first_line(error)}); run `judge doctor`, then `judge doctor "
-                    "--rebuild`"
+                    f"{path}: cannot open the database ({_first_line(error)}); run `judge doctor`, then `judge recover`"
                 ) from None
             if time.monotonic() > deadline:
                 raise StoreError(
@@ -392,16 +506,13 @@ def _connection(path: Path, *, read_only: bool) -> Iterator[duckdb.DuckDBPyConne
                 ) from None
             time.sleep(0.05)
         except duckdb.Error as error:
-            raise StoreError(
-                f"{path}: not a usable database ({_first_line(error)}); run `judge doctor --rebuild`"
-            ) from None
+            raise StoreError(f"{path}: not a usable database ({_first_line(error)}); run `judge recover`") from None
     try:
         yield con
     except duckdb.Error as error:
         _raise_if_full(error, path)
         raise StoreError(
-            f"{path}: the database cannot do this ({_first_line(error)}); the journals are safe; "
-            "run `judge doctor --rebuild`"
+            f"{path}: the database cannot do this ({_first_line(error)}); the journals are safe; run `judge recover`"
         ) from error
     finally:
         con.close()
@@ -431,7 +542,25 @@ def _first_line(error: Exception) -> str:
     return str(error).splitlines()[0][:200]
 
 
-def _write_parquet(path: Path, header: Mapping[str, Any], folder: Path) -> int:
+def _run_row(header: Mapping[str, Any], ledger: Ledger) -> dict[str, Any]:
+    return {
+        "run_id": header["run_id"],
+        "created_at": header["created_at"],
+        "rubric": header["rubric"],
+        "rubric_digest": header["rubric_digest"],
+        "judge": str(JudgeId(**header["judge"])),
+        "evalset": header["evalset"]["digest"],
+        "sealed": ledger.sealed,
+        "header": orjson.dumps(header).decode(),
+        "calls": ledger.calls,
+        "possibly_paid": ledger.possibly_paid,
+        "possibly_paid_cost": ledger.possibly_paid_cost,
+        "given_up": ledger.given_up,
+        "rate": ledger.rate,
+    }
+
+
+def _write_parquet(path: Path, header: Mapping[str, Any], folder: Path, ledger: Ledger) -> int:
     """Write a journal's settled rows as Parquet files of bounded size; returns the number of comparisons."""
     import polars
 
@@ -451,22 +580,40 @@ def _write_parquet(path: Path, header: Mapping[str, Any], folder: Path) -> int:
                     raise
                 batch.clear()
 
-    for entry in settled(path):
-        if entry.comparison.repeat == 0:
-            rows["pair"].append(
-                {
-                    "run_id": header["run_id"],
-                    "pair_id": entry.pair.id,
-                    "body": orjson.dumps(journal.encode_pair(entry.pair)).decode(),
-                }
-            )
-        rows["comparison"].append(_comparison_row(header["run_id"], entry))
-        rows["reply"] += _reply_rows(header, entry)
+    for entry in settled(path, ledger=ledger):
+        for table, row in _rows(header, entry):
+            rows[table].append(row)
         count += 1
         if count % _CHUNK == 0:
             flush()
     flush()
     return count
+
+
+def _rows(header: Mapping[str, Any], entry: Settled) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What one settled pair is in the database: table and row."""
+    if entry.comparison.repeat == 0:
+        body = orjson.dumps(journal.encode_pair(entry.pair), default=str).decode()
+        yield "pair", {"run_id": header["run_id"], "pair_id": entry.pair.id, "body": body}
+    yield "comparison", _comparison_row(header["run_id"], entry)
+    for row in _reply_rows(header, entry):
+        yield "reply", row
+
+
+def _identity(table: str, row: Mapping[str, Any]) -> tuple[str, ...]:
+    """What a row is called among the rows of its run."""
+    names = {"pair": ("pair_id",), "comparison": ("pair_id", "repeat"), "reply": ("pair_id", "repeat", "placement")}
+    return (table, *(str(row[name]) for name in names.get(table, ("run_id",))))
+
+
+def _row_digest(row: Mapping[str, Any]) -> bytes:
+    """A digest of a row's values, the same whether they come from Python or from DuckDB."""
+    values = {
+        name: float(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+        for name, value in row.items()
+        if value is not None
+    }
+    return hashlib.blake2b(orjson.dumps(values, option=orjson.OPT_SORT_KEYS), digest_size=12).digest()
 
 
 _TYPES: dict[str, Any] = dict.fromkeys(

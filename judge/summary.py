@@ -39,7 +39,8 @@ class Slice:
     decisive verdicts that went to the answer shown first (0.5 is unbiased), ``length_ratio`` the geometric mean of
     candidate over baseline length in characters. ``net_bounds`` is the net win rate with every invalid comparison a
     loss, and a win. ``verdict`` is ``better``, ``worse`` or ``unclear`` by the interval of ``net``, widened by
-    Bonferroni over the categories.
+    Bonferroni over the categories. ``cost`` is what its calls took in US dollars and ``cost_per_verdict`` that over the
+    replies that were asked for; ``None`` where a price is unknown or nothing was asked.
     """
 
     name: str
@@ -56,6 +57,8 @@ class Slice:
     length_ratio: Estimate | None
     net_bounds: tuple[float, float]
     verdict: str
+    cost: float | None = None
+    cost_per_verdict: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +92,11 @@ class Caveat:
 
 @dataclass(frozen=True, slots=True)
 class RunReport:
-    """A run summarised; ``header`` is the run's header record without the rubric text."""
+    """A run summarised; ``header`` is the run's header record without the rubric text.
+
+    ``cost`` is what its calls took in US dollars and ``cost_most`` the most they can have taken, with every attempt
+    that was possibly paid at its upper bound; ``None`` where a price is unknown.
+    """
 
     run_id: str
     sealed: bool
@@ -103,6 +110,8 @@ class RunReport:
     tokens: int
     caveats: tuple[Caveat, ...]
     by: str = "category"
+    cost_most: float | None = None
+    possibly_paid: int = 0
 
     @property
     def believable(self) -> bool:
@@ -125,7 +134,8 @@ def summarise(
     categories = tuple(_slice(name, frame.filter(frame["category"] == name), tests=count) for name in names)
     worth = _worth(frame, names)
     reasons = frame.filter(frame["invalid"].is_not_null())["invalid"].to_list()
-    costs = frame["cost"].to_list()
+    calls = header.get("calls", {})
+    lost, lost_cost = calls.get("possibly_paid", 0), calls.get("possibly_paid_cost", 0.0)
     shown = {key: value for key, value in header.items() if key not in ("rubric_text", "t", "format")}
     return RunReport(
         run_id=str(header["run_id"]),
@@ -136,10 +146,12 @@ def summarise(
         worth=worth,
         invalid_reasons=tuple((reason, reasons.count(reason)) for reason in sorted(set(reasons))),
         cached=int(frame["cached"].sum()),
-        cost=None if any(cost is None for cost in costs) else float(sum(costs)),
+        cost=overall.cost,
         tokens=int(frame["tokens"].sum()),
         caveats=(*_caveats(header, overall, categories, worth), *_rubric_caveats(header, frame)),
         by=by,
+        cost_most=None if overall.cost is None or lost_cost is None else overall.cost + lost_cost,
+        possibly_paid=lost,
     )
 
 
@@ -185,7 +197,18 @@ def _slice(name: str, frame: polars.DataFrame, *, tests: int) -> Slice:
         length_ratio=_length_ratio(frame),
         net_bounds=((float(sign.sum()) - invalid) / total, (float(sign.sum()) + invalid) / total),
         verdict=_verdict(strict),
+        **_costs(frame),
     )
+
+
+def _costs(frame: polars.DataFrame) -> dict[str, float | None]:
+    """What a slice cost, and that per reply that was asked for; identical answers and cached replies ask for none."""
+    if frame["cost"].null_count():
+        return {"cost": None, "cost_per_verdict": None}
+    cost = float(frame["cost"].sum())
+    identical = int(frame["flags"].str.split(" ").list.contains("identical").sum())
+    asked = 2 * (frame.height - identical) - int(frame["cached"].sum())
+    return {"cost": cost, "cost_per_verdict": cost / asked if asked > 0 else None}
 
 
 def _verdict(net: Estimate | None) -> str:
@@ -287,6 +310,17 @@ def _data_caveats(header: Mapping[str, Any], overall: Slice, categories: Sequenc
         low, high = (f"{100 * bound:+.1f}" for bound in overall.net_bounds)
         text = f"{overall.invalid} of {overall.n} comparisons are invalid; the net win rate lies between {low} and "
         yield Caveat("invalid", text + f"{high} pp whatever they were.")
+    calls = header.get("calls", {})
+    if calls.get("possibly_paid"):
+        bound = calls.get("possibly_paid_cost")
+        most = "at a price that is not known" if bound is None else f"for at most ${bound:.4f} on top of the cost"
+        text = (
+            f"{calls['possibly_paid']} calls were possibly paid without an answer (a crash, a lost connection), {most}."
+        )
+        yield Caveat("possibly_paid", text)
+    if calls.get("given_up"):
+        text = f"{calls['given_up']} asks were given up, because the process died each time they were asked."
+        yield Caveat("given_up", text)
     left = header["evalset"]["left_out"]
     if left:
         kinds = ", ".join(f"{count} {kind}" for kind, count in left.items())

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from .errors import InputError
 from .source import Malformed, Source, hidden_character, read
-from .words import Outcome, Problem, RubricRef
+from .words import Outcome, Problem, RubricRef, pinned
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -154,6 +154,11 @@ class Rubric(FrontMatter):
     def ref(self) -> RubricRef:
         """Name, version and digest."""
         return RubricRef(self.name, self.version, self.digest)
+
+    @property
+    def pinned(self) -> str:
+        """What a calibration is tied to: ``name@version``, with the digest where the text may still change."""
+        return pinned(str(self.ref), self.digest, released=self.released)
 
     @property
     def shares(self) -> Mapping[str, float]:

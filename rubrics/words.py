@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-__all__ = ["Change", "Outcome", "Problem", "RubricDiff", "RubricRef"]
+__all__ = ["Change", "Outcome", "Problem", "RubricDiff", "RubricRef", "pinned"]
 
 
 class Outcome(StrEnum):
@@ -82,3 +82,8 @@ class RubricDiff:
     after: RubricRef
     changes: tuple[Change, ...]
     text: str
+
+
+def pinned(ref: str, digest: str, *, released: bool) -> str:
+    """A reference that names one text: a released ``name@version`` does, a draft needs the head of its digest."""
+    return ref if released else f"{ref}#{digest[:12]}"

@@ -167,7 +167,7 @@ def test_too_few_labels_give_no_human_scale() -> None:
     given = human_controlled(p, x, label, rounds=50)
     assert given is not None
     assert "40 labels" in given.method
-    label[0] = 0.3
+    label[0] = 1.3
     with pytest.raises(InputError, match="human outcomes"):
         human_controlled(p, x, label)
     with pytest.raises(InputError, match="99 human outcomes"):

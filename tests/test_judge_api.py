@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import judge
+from calibration.confidence import Calibration, NotCalibrated, fit
 from judge.testing import ScriptedBackend, prefer_longer, sample_pair
 from judge.types import InvalidReason, Outcome, Reply
 
@@ -84,7 +85,6 @@ def test_compare_many_of_nothing_is_nothing() -> None:
         ({"candidate": None}, "candidate is NoneType, not text"),
         ({"context": "Paris"}, "give a list of texts"),
         ({"reference": "\ud800"}, "reference holds a lone surrogate"),
-        ({"seed": 2**70}, "seed is 1180591620717411303424"),
         ({"baseline": "\ud800"}, "baseline holds a lone surrogate at character 0"),
         ({"rubric": "nope@1"}, "nope"),
         ({"rubric": Path("no/such.md")}, "no/such.md"),
@@ -96,6 +96,12 @@ def test_bad_input_is_one_clear_error(changes: dict[str, object], message: str) 
     call: dict[str, object] = {"candidate": "a", "baseline": "b", "judge": "scripted"} | changes
     with pytest.raises(judge.InputError, match=message):
         judge.compare("q", **call)  # type: ignore[arg-type]
+
+
+def test_a_seed_out_of_range_is_refused() -> None:
+    """The seed of all draws must fit what the journal can hold."""
+    with pytest.raises(judge.InputError, match="seed is 1180591620717411303424"):
+        judge.compare_many([sample_pair()], judge="scripted", seed=2**70)
 
 
 def test_pair_ids_must_be_unique() -> None:
@@ -128,3 +134,49 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
     code = f"import sys, judge; print([name for name in {heavy} if name in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+def fitted(judge_id: str, rubric: str = "helpfulness@1") -> Calibration:
+    """A calibration of an over-confident judge on a hundred made-up labels."""
+    preferences = [0.02, 0.98] * 50
+    outcomes = [0.0, 1.0, 0.0, 1.0, 1.0, 0.0, 0.0, 1.0, 0.0, 1.0] * 10
+    return fit(preferences, outcomes, rubric=rubric, judge=judge_id, gold="made up")
+
+
+def test_a_calibration_gives_the_confidence_on_the_human_scale(tmp_path: Path) -> None:
+    """With a calibration, by value or by file, the comparison says how often people side with the judge."""
+    backend = ScriptedBackend(prefer_longer)
+    made = fitted(str(backend.id))
+    plain = judge.compare("q", candidate="long answer", baseline="short", judge=backend)
+    given = judge.compare("q", candidate="long answer", baseline="short", judge=backend, calibration=made)
+    assert plain.calibrated is None and plain.preference is not None
+    assert given.calibrated == made.confidence(plain.preference)
+    assert given.confidence == plain.confidence
+    path = tmp_path / "calibration.json"
+    path.write_text(made.to_json(), encoding="utf-8")
+    assert judge.compare("q", candidate="long answer", baseline="short", judge=backend, calibration=path) == given
+
+
+def test_a_calibration_of_another_rubric_or_judge_is_refused_before_any_call() -> None:
+    """A calibration speaks for one rubric and one judge; elsewhere nothing is asked and the difference is named."""
+    backend = ScriptedBackend(prefer_longer)
+    for made in (fitted("another judge"), fitted(str(backend.id), "brevity@1")):
+        with pytest.raises(NotCalibrated, match="was fitted for"):
+            judge.compare("q", candidate="a", baseline="b", judge=backend, calibration=made)
+    assert backend.asked == []
+
+
+def test_an_invalid_comparison_has_no_calibrated_confidence() -> None:
+    """What has no verdict has no confidence on any scale."""
+    backend = ScriptedBackend(lambda _ask: Reply(text="no verdict in this text"))
+    result = judge.compare("q", candidate="a", baseline="b", judge=backend, calibration=fitted(str(backend.id)))
+    assert result.invalid is not None and result.calibrated is None
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[1]", '{"format": 99}'])
+def test_a_file_that_is_no_calibration_is_an_input_error(tmp_path: Path, text: str) -> None:
+    """Whatever else stands in the file, the message says how to make a calibration."""
+    path = tmp_path / "c.json"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(judge.InputError, match="calibrat"):
+        judge.compare("q", candidate="a", baseline="b", judge="scripted", calibration=path)

@@ -218,15 +218,15 @@ def test_ctrl_c_exits_130_and_resume_finishes(home: Path, tmp_path: Path) -> Non
     thread.join()
 
 
-def test_doctor_finds_what_is_wrong_and_rebuild_mends_it(home: Path, tmp_path: Path) -> None:
-    """A healthy home exits 0; a lost database is a note or an error with its fix; --rebuild brings it back."""
+def test_doctor_finds_what_is_wrong_and_recover_mends_it(home: Path, tmp_path: Path) -> None:
+    """A healthy home exits 0; a lost database is a note or an error with its fix; judge recover brings it back."""
     judge("run", str(evalset(tmp_path / "e.jsonl")), "-j", "scripted:longer", home=home)
     healthy = judge("doctor", home=home)
     assert (healthy.returncode, "journal and database agree" in healthy.stdout) == (0, True)
     (home / "judge.duckdb").write_bytes(b"garbage")
     broken = judge("doctor", home=home)
-    assert (broken.returncode, "judge doctor --rebuild" in broken.stdout) == (1, True)
-    assert judge("doctor", "--rebuild", home=home).returncode == 0
+    assert (broken.returncode, "judge recover" in broken.stdout) == (1, True)
+    assert judge("recover", home=home).returncode == 0
     journal = next((home / "runs").glob("*.jsonl"))
     lines = journal.read_bytes().splitlines(keepends=True)
     journal.write_bytes(lines[0] + b"0" + lines[1][1:] + b"".join(lines[2:]))

@@ -122,6 +122,7 @@ def test_extras_are_the_documented_ones(metadata: Message) -> None:
         "hf",
         "local",
         "oracles",
+        "ray",
         "remote",
         "tune",
     }

@@ -1,14 +1,18 @@
 """One interface for every judge: a backend answers asks with replies.
 
 A backend is opened by a judge string, ``NAME[:MODEL][?OPTION=VALUE&...]``: ``local``, ``hf:models/x``,
-``recorded:verdicts.jsonl?judge=NAME``, ``openai:MODEL?base_url=http://127.0.0.1:8000/v1``, ``scripted:longer``.
+``recorded:verdicts.jsonl?judge=NAME``, ``openai:MODEL?base_url=http://127.0.0.1:8000/v1``, ``scripted:longer``; or a
+litellm model string, bare (``anthropic/NAME``, ``gemini/NAME``, ``bedrock/NAME``) or after ``litellm:``. Keys come from
+the environment only (``OPENAI_API_KEY``, or ``&key_env=NAME``).
 """
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import inspect
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from urllib.parse import parse_qsl
@@ -19,7 +23,7 @@ from ..types import Ask, JudgeId, Reply
 if TYPE_CHECKING:
     from ..environment import Environment
 
-__all__ = ["Backend", "open_backend"]
+__all__ = ["Backend", "Preparing", "open_backend", "ready"]
 
 
 @runtime_checkable
@@ -46,46 +50,112 @@ class Backend(Protocol):
         ...
 
 
+@runtime_checkable
+class Preparing(Protocol):
+    """A backend that must look at its server before its id is final; see ``ready``."""
+
+    async def prepare(self, recorded: JudgeId | None = None) -> None:
+        """Fix the id; with ``recorded``, to that one where it can be."""
+        ...
+
+
 _OPENERS = {
     "local": ("local", "open_local"),
     "hf": ("hf", "open_hf"),
     "recorded": ("recorded", "open_recorded"),
     "openai": ("remote", "open_openai"),
+    "litellm": ("providers", "open_litellm"),
     "scripted": ("scripted", "open_scripted"),
 }
+_PROVIDERS = (
+    "anthropic", "azure", "azure_ai", "bedrock", "cerebras", "cohere", "databricks", "deepinfra", "deepseek",
+    "fireworks_ai", "gemini", "groq", "huggingface", "mistral", "nvidia_nim", "ollama", "ollama_chat", "openrouter",
+    "perplexity", "sagemaker", "together_ai", "vertex_ai", "watsonx", "xai",
+)  # fmt: skip
+_SHORTEST_SECRET = 8
 
 
 def open_backend(spec: str, env: Environment) -> Backend:
     """Open the judge that a judge string names.
 
     Raises ``InputError`` for an unknown name or option, ``BackendUnavailable`` where a package, model or server is
-    missing.
+    missing. No message repeats what stands after the question mark: somebody may have put a key there.
     """
     head, _, query = spec.partition("?")
     name, _, model = head.partition(":")
+    provider = head.partition("/")[0]
+    if provider == "openai" and "/" in head:
+        name, model = "openai", head.removeprefix("openai/")
+    elif provider in _PROVIDERS:
+        name, model = "litellm", head
     if name not in _OPENERS:
         near = difflib.get_close_matches(name, _OPENERS, 1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise InputError(f"judge {spec!r}: there is no judge {name!r}{hint} (known: {', '.join(_OPENERS)})")
+        known = f"{', '.join(_OPENERS)}, or a litellm model such as anthropic/NAME"
+        raise InputError(f"judge {head!r}: there is no judge {name!r}{hint} (known: {known})")
     module, function = _OPENERS[name]
     opener: Callable[..., Backend] = getattr(import_module(f".{module}", __name__), function)
-    known = {key: value for key, value in inspect.signature(opener).parameters.items() if key != "model"}
-    given = {"cache": env.cache, "base_url": env.base_url, "api_key": env.api_key}
-    options: dict[str, Any] = {key: value for key, value in given.items() if key in known}
+    takes = inspect.signature(opener).parameters
+    known_options = _options(takes)
+    given = {"cache": env.cache, "base_url": env.base_url} if name != "litellm" else {}
+    values: dict[str, Any] = {key: value for key, value in given.items() if key in known_options}
     for key, value in parse_qsl(query, keep_blank_values=True):
-        if key not in known or key in ("api_key", "cache"):
-            allowed = [option for option in known if option not in ("api_key", "cache")]
-            raise InputError(f"judge {spec!r}: unknown option {key!r}; {name} takes {', '.join(allowed) or 'none'}")
-        options[key] = _typed(spec, key, value, known[key])
-    return opener(model, **options)
+        if key not in known_options or key == "cache":
+            allowed = [option for option in known_options if option != "cache"]
+            raise InputError(f"judge {head!r}: unknown option {key!r}; {name} takes {', '.join(allowed) or 'none'}")
+        values[key] = _typed(head, key, value, known_options[key])
+    if "access" not in takes:
+        return opener(model, **values)
+    from .chat import Options
+
+    # litellm finds its providers' keys itself: the key of one must not be sent to another.
+    access = _access(env, values.get("key_env", ""), head, default="" if name == "litellm" else env.api_key)
+    return opener(model, options=Options(**values), access=access)
 
 
-def _typed(spec: str, key: str, value: str, parameter: inspect.Parameter) -> Any:
-    """An option's text as the type its parameter is annotated with."""
-    kind = str(parameter.annotation).removesuffix(" | None")
+def _options(takes: Mapping[str, inspect.Parameter]) -> dict[str, str]:
+    """The options of an opener and their types as text; remote openers take theirs as one value."""
+    if "options" not in takes:
+        return {name: str(parameter.annotation) for name, parameter in takes.items() if name != "model"}
+    from .chat import Options
+
+    return {entry.name: str(entry.type) for entry in dataclasses.fields(Options)}
+
+
+def _access(env: Environment, key_env: str, head: str, *, default: str) -> Any:
+    """The key that a remote judge sends, and all secrets that it must not repeat."""
+    from .chat import Access
+
+    if key_env and key_env not in env.keys:
+        raise InputError(f"judge {head!r}: the environment has no key under the name that key_env gives")
+    key = env.keys[key_env] if key_env else default
+    secrets = {value for value in (*env.keys.values(), env.api_key) if len(value) >= _SHORTEST_SECRET}
+    return Access(key, tuple(sorted(secrets, key=len, reverse=True)), env.prices)
+
+
+def _typed(head: str, key: str, text: str, annotation: str) -> Any:
+    """An option's text as the type it is annotated with."""
+    kind = annotation.removesuffix(" | None")
+    if kind == "bool" and text not in ("0", "1"):
+        raise InputError(f"judge {head!r}: {key} is 0 or 1")
+    if kind not in ("int", "float"):
+        return text == "1" if kind == "bool" else text
     try:
-        return {"int": int, "float": float}.get(kind, str)(value)
+        number = int(text) if kind == "int" else float(text)
     except ValueError:
-        raise InputError(
-            f"judge {spec!r}: {key}={value!r} is not {'a whole number' if kind == 'int' else 'a number'}"
-        ) from None
+        number = math.nan
+    if not math.isfinite(number):
+        wanted = "a whole number" if kind == "int" else "a number"
+        raise InputError(f"judge {head!r}: {key}={text!r} is not {wanted}")
+    return number
+
+
+async def ready(backend: Backend, recorded: JudgeId | None = None) -> Backend:
+    """Let a backend find out what it needs to know about its server before its id is used; most need nothing.
+
+    ``recorded`` is the id in the header of a run that is resumed: the mode that it names is then kept. Raises
+    ``BackendError`` where the server cannot answer.
+    """
+    if isinstance(backend, Preparing):
+        await backend.prepare(recorded)
+    return backend

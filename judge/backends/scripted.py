@@ -55,17 +55,25 @@ def prefer_longer(ask: Ask) -> Reply:
     return Reply(probs=(first, 0.0, 1 - first), usage=_FREE)
 
 
+def _prefer_shorter(ask: Ask) -> Reply:
+    """``prefer_longer`` with the places changed round."""
+    first, tie, second = prefer_longer(ask).probs or (0.5, 0.0, 0.5)
+    return Reply(probs=(second, tie, first), usage=_FREE)
+
+
 def _by_hash(ask: Ask) -> Reply:
     """A fixed, content-dependent coin: the same texts always get the same, meaningless, probabilities."""
     a, b = (int(hashlib.sha256(text.encode()).hexdigest()[:8], 16) + 1 for text in (ask.first, ask.second))
     return Reply(probs=(a / (a + b), 0.0, 1 - a / (a + b)), usage=_FREE)
 
 
-_SCRIPTS = {"longer": prefer_longer, "hash": _by_hash}
+_SCRIPTS = {"longer": prefer_longer, "shorter": _prefer_shorter, "hash": _by_hash}
 
 
 def open_scripted(model: str = "") -> ScriptedBackend:
-    """Open ``scripted``, ``scripted:longer`` or ``scripted:hash``; it keeps no asks, so that memory stays flat."""
+    """Open ``scripted:longer``, ``scripted:shorter`` or ``scripted:hash`` (also plain ``scripted``); it keeps no
+    asks, so that memory stays flat.
+    """
     name = model or "hash"
     if name not in _SCRIPTS:
         raise InputError(f"scripted:{model}: unknown script; there are {', '.join(_SCRIPTS)}")

@@ -20,8 +20,11 @@ _COMMANDS = {
     "compare": "Judge one pair of answers, in both orders.",
     "run": "Judge an eval set; journaled, resumable, stored.",
     "resume": "Finish an interrupted run.",
+    "calibrate": "Measure a judge against human labels; compare two rubrics or judges.",
     "report": "Show a run: terminal, Markdown, JSON or HTML.",
+    "label": "Label pairs yourself: blind, by keyboard, resumable.",
     "rubric": "List, show, compare, check, write and release rubrics.",
+    "recover": "Build the database anew from the journals.",
     "doctor": "Check the installation, the journals and the database.",
 }
 

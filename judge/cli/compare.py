@@ -23,7 +23,9 @@ __all__ = ["command"]
 )
 @click.option("--judge", "-j", default="local", show_default=True, help="local, hf:MODEL, openai:MODEL, scripted.")
 @click.option(
-    "--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Seed of labels and fences."
+    "--calibration",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A calibration that `judge calibrate` saved; adds the confidence on the human scale.",
 )
 @click.option("--json", "as_json", is_flag=True, help="The comparison as one JSON object on stdout.")
 def command(
@@ -35,7 +37,7 @@ def command(
     reference: str | None,
     rubric: str,
     judge: str,
-    seed: int,
+    calibration: Path | None,
     as_json: bool,
 ) -> int:
     """Judge one pair of answers to one prompt, blind and in both orders; nothing is stored."""
@@ -52,7 +54,7 @@ def command(
         judge=judge,
         context=tuple(_read(text) for text in context),
         reference=_read(reference) if reference is not None else None,
-        seed=seed,
+        calibration=calibration,
     )
     click.echo(render.comparison_json(result) if as_json else render.comparison_text(result))
     if result.invalid is not None:

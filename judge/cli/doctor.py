@@ -9,11 +9,15 @@ import shutil
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from ..environment import environment
 from .screen import home_option, safe
+
+if TYPE_CHECKING:
+    from ..store import RunInfo, Store
 
 __all__ = ["command"]
 
@@ -36,20 +40,17 @@ class Check:
 
 
 @click.command("doctor")
-@click.option(
-    "--rebuild", is_flag=True, help="Build the database anew from the journals; the old file is kept beside it."
-)
 @click.option("--json", "as_json", is_flag=True, help="The checks as one JSON list.")
 @home_option
-def command(*, rebuild: bool, as_json: bool, home: str | None) -> int:
-    """Check the installation, the rubrics, the journals against the database; exit code 1 if something is wrong."""
+def command(*, as_json: bool, home: str | None) -> int:
+    """Check the installation, the rubrics, and every journal row by row against the database; changes nothing.
+
+    Exit code 1 if something is wrong.
+    """
     from ..store import Store
 
     env = environment()
     store = Store(Path(home) if home else env.home)
-    if rebuild:
-        built, bad = store.rebuild()
-        click.echo(f"rebuilt from {len(built)} journals" + (f", {len(bad)} could not be read" if bad else ""), err=True)
     checks = [*_installation(), *_rubrics(), *_disk(store.home, env.cache), *_runs(store)]
     if as_json:
         click.echo(json.dumps([asdict(check) for check in checks]))
@@ -131,48 +132,53 @@ def _disk(home: Path, cache: Path) -> list[Check]:
     ]
 
 
-def _runs(store: object) -> list[Check]:
-    from .. import journal
+def _runs(store: Store) -> list[Check]:
     from ..errors import StoreError
-    from ..store import Store, settled
 
-    assert isinstance(store, Store)
-    found: list[Check] = []
     try:
         held = {run.run_id: run for run in store.runs()}
     except StoreError as error:
-        return [Check("bad", "database", str(error), "judge doctor --rebuild")]
-    paths = sorted(store.runs_folder.glob("*.jsonl"))
-    for path in paths:
-        try:
-            scan = journal.scan(path)
-            count = sum(1 for _ in settled(path))
-        except StoreError as error:
-            found.append(Check("bad", path.stem, str(error)))
-            continue
-        if path.stem not in held:
-            found.append(
-                Check("note", path.stem, f"{count} comparisons, not in the database yet", f"judge report {path.stem}")
-            )
-        elif not scan.sealed:
-            torn = f", torn tail of {scan.torn_bytes} bytes" if scan.torn_bytes else ""
-            found.append(
-                Check("note", path.stem, f"unfinished, {count} comparisons{torn}", f"judge resume {path.stem}")
-            )
-        elif store.counts(path.stem)[0] != count:
-            found.append(
-                Check(
-                    "bad",
-                    path.stem,
-                    f"journal {count}, database {store.counts(path.stem)[0]} comparisons",
-                    "judge doctor --rebuild",
-                )
-            )
-        else:
-            found.append(Check("ok", path.stem, f"sealed, {count} comparisons, journal and database agree"))
+        return [Check("bad", "database", str(error), "judge recover")]
+    found = [_run(store, path, held.get(path.stem)) for path in sorted(store.runs_folder.glob("*.jsonl"))]
     found += [
         Check("bad", name, "in the database, its journal is gone", "restore the journal")
         for name in held
         if not store.journal_path(name).exists()
     ]
     return found
+
+
+def _run(store: Store, path: Path, held: RunInfo | None) -> Check:
+    """One journal: is it whole, and does the database say the same?"""
+    from .. import journal
+    from ..errors import StoreError
+    from ..ledger import Ledger
+    from ..store import settled
+
+    name = path.stem
+    try:
+        torn = journal.scan(path).torn_bytes
+        if held is None:
+            ledger = Ledger()
+            count = sum(1 for _ in settled(path, ledger=ledger))
+        else:
+            audit = store.audit(path)
+            ledger, count = audit.ledger, audit.comparisons
+    except StoreError as error:
+        return Check("bad", name, str(error))
+    paid = f", {ledger.possibly_paid} calls possibly paid without an answer" if ledger.possibly_paid else ""
+    if ledger.sealed and ledger.comparisons not in (None, count):
+        lost = f"sealed with {ledger.comparisons} comparisons, {count} are in the journal"
+        return Check("bad", name, lost, "restore the journal from a copy")
+    if held is not None and held.sealed and not ledger.sealed:
+        lost = f"the database has it sealed, the journal ends before its seal ({count} comparisons)"
+        return Check("bad", name, lost, f"restore the journal from a copy, or judge resume {name}")
+    if held is None:
+        return Check("note", name, f"{count} comparisons{paid}, not in the database yet", f"judge report {name}")
+    if not ledger.sealed:
+        tail = f", torn tail of {torn} bytes" if torn else ""
+        return Check("note", name, f"unfinished, {count} comparisons{tail}{paid}", f"judge resume {name}")
+    if not audit.agrees:
+        rows = f"{audit.missing} rows missing, {audit.extra} too many, {audit.differing} differ in the database"
+        return Check("bad", name, f"{rows} (first: {audit.first})", "judge recover")
+    return Check("ok", name, f"sealed, {count} comparisons{paid}, journal and database agree")

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from pathlib import Path
-
 import click
 
-from ..environment import environment
-from .run import drive, finish
+from .run import drive, finish, surroundings
 from .screen import home_option, progress
 
 __all__ = ["command"]
@@ -16,19 +12,26 @@ __all__ = ["command"]
 
 @click.command("resume", epilog="Example: judge resume r-3fa9c1")
 @click.argument("run_id")
+@click.option(
+    "--max-cost", type=click.FloatRange(0), metavar="USD", help="A new limit for the whole run, what it cost included."
+)
 @click.option("--json", "as_json", is_flag=True, help="The report as one JSON object on stdout.")
 @home_option
-def command(run_id: str, *, as_json: bool, home: str | None) -> int:
+def command(run_id: str, *, max_cost: float | None, as_json: bool, home: str | None) -> int:
     """Finish RUN_ID: what its journal holds is kept, only missing judgements are asked for.
 
-    Refused where the eval set or the judge is no longer what the run began with.
+    Refused where the eval set or the judge is no longer what the run began with. An ask during which the process died
+    three times is given up and counted as invalid.
     """
     from ..backends import open_backend
     from ..runs import resume_run
     from ..store import Store
 
-    env = environment()
-    env = replace(env, home=Path(home)) if home else env
+    env = surroundings(home)
     store = Store(env.home)
-    drive(resume_run(run_id, store, lambda spec: open_backend(spec, env), report=progress()), run_id, home)
+    work = resume_run(run_id, store, lambda spec: open_backend(spec, env), report=progress(), max_cost=max_cost)
+    drive(work, run_id, home)
+    given_up = store.run(run_id).given_up
+    if given_up:
+        click.echo(f"note: {given_up} asks were given up: the process died each time they were asked", err=True)
     return finish(store, run_id, as_json=as_json, home=home)

@@ -6,7 +6,7 @@ import asyncio
 import secrets
 import shlex
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,9 +17,13 @@ from ..environment import environment
 from .screen import home_option, progress, safe
 
 if TYPE_CHECKING:
+    from ..backends import Backend
+    from ..environment import Environment
+    from ..forecast import Forecast
+    from ..runs import RunPlan
     from ..store import Store
 
-__all__ = ["Options", "command", "drive", "finish", "run"]
+__all__ = ["Options", "command", "drive", "finish", "run", "surroundings"]
 
 
 @click.command("run", epilog="Example: judge run evals.jsonl --rubric helpfulness@1 --judge local")
@@ -46,7 +50,14 @@ __all__ = ["Options", "command", "drive", "finish", "run"]
     "--repeat", type=click.IntRange(1, 100), default=1, show_default=True, help="Judge every pair this many times."
 )
 @click.option("--no-cache", is_flag=True, help="Ask again even where an identical judgement is stored.")
-@click.option("--json", "as_json", is_flag=True, help="The report as one JSON object on stdout.")
+@click.option(
+    "--max-cost", type=click.FloatRange(0), metavar="USD", help="Stop before the run may cost more than this."
+)
+@click.option("--allow-unknown-price", is_flag=True, help="With --max-cost: count calls of unknown price as free.")
+@click.option(
+    "--dry-run", is_flag=True, help="Say what it would take: calls, tokens, cost, time. Calls and writes nothing."
+)
+@click.option("--json", "as_json", is_flag=True, help="The report (or the dry run) as one JSON object on stdout.")
 @home_option
 def command(**options: Any) -> int:
     """Judge EVALSET: blind, both orders, under a rubric; the result is journaled, stored and summarised.
@@ -73,6 +84,9 @@ class Options:
     seed: int = 0
     repeat: int = 1
     no_cache: bool = False
+    max_cost: float | None = None
+    allow_unknown_price: bool = False
+    dry_run: bool = False
     as_json: bool = False
     home: str | None = None
 
@@ -96,8 +110,7 @@ def run(options: Options) -> int:
     from ..runs import RunPlan, start_run
     from ..store import Store
 
-    env = environment()
-    env = replace(env, home=Path(options.home)) if options.home else env
+    env = surroundings(options.home)
     reading = options.reading()
     answers = {side: getattr(options, side) for side in ("candidate", "baseline")}
     checked = open_evalset(options.evalset, **{**reading, **answers})
@@ -113,14 +126,18 @@ def run(options: Options) -> int:
         seed=options.seed,
         repeats=options.repeat,
         reuse=not options.no_cache,
+        max_cost=options.max_cost,
+        allow_unknown_price=options.allow_unknown_price,
     )
+    store = Store(env.home)
+    if options.dry_run:
+        return _dry_run(plan, backend, store, as_json=options.as_json)
     click.echo(
         f"{plan.run_id}: {checked.rows} pairs x 2 orders, rubric {rubric.ref}, judge {safe(str(backend.id))}", err=True
     )
     if checked.problems:
         left = len(checked.problems)
         click.echo(f"  {left} rows left out (--skip-bad); they are counted in the report", err=True)
-    store = Store(env.home)
 
     async def work() -> None:
         try:
@@ -132,9 +149,61 @@ def run(options: Options) -> int:
     return finish(store, plan.run_id, as_json=options.as_json, home=options.home)
 
 
+def surroundings(home: str | None) -> Environment:
+    """The environment with --home put in; a crash point that it names is set."""
+    from .. import failpoints
+
+    env = environment()
+    if env.crash_at:
+        failpoints.install(failpoints.killer(env.crash_at))
+    return replace(env, home=Path(home)) if home else env
+
+
+def _dry_run(plan: RunPlan, backend: Backend, store: Store, *, as_json: bool) -> int:
+    import json
+
+    from ..engine import Job
+    from ..forecast import forecast
+
+    known = store.known(plan.rubric.digest, backend.id) if plan.reuse else None
+    job = Job(plan.rubric, backend, seed=plan.seed, repeats=plan.repeats, known=known)
+    measured = store.rate(backend.id)
+    found = forecast(plan.evalset.pairs(), job, rate=measured[0] if measured else None)
+    if as_json:
+        click.echo(json.dumps(asdict(found)))
+        return 0
+    free = f"{found.cached} cached, {found.shared} shared, {found.identical} pairs with identical answers"
+    rate = f"at {measured[0]:.1f} calls/s as in {measured[1]}" if measured else "no earlier run of this judge says"
+    time = "unknown" if found.seconds is None else f"about {_clock(found.seconds)}"
+    click.echo(f"dry run: {found.pairs} pairs, rubric {plan.rubric.ref}, judge {safe(str(backend.id))}")
+    click.echo(f"  calls   {found.calls:,} for {found.verdicts:,} verdicts ({free})")
+    click.echo(f"  tokens  at most {found.prompt_tokens:,} in and {found.completion_tokens:,} out")
+    click.echo(f"  cost    {_cost(found)}")
+    click.echo(f"  time    {time}" + (f" ({rate})" if found.calls else ""))
+    if plan.max_cost is not None and found.high is not None and found.high > plan.max_cost:
+        click.echo(f"  --max-cost ${plan.max_cost:g} may stop it before its end")
+    click.echo("nothing was called and nothing written", err=True)
+    return 0
+
+
+def _cost(found: Forecast) -> str:
+    if found.high is None:
+        return "unknown: this judge's price is not known"
+    if found.high == 0:
+        return "none"
+    low = f"${found.low:.4f} to " if found.low is not None else "at most "
+    return f"{low}${found.high:.4f}, retries not counted"
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
+
+
 def drive(work: Any, run_id: str, home: str | None) -> None:
     """Run to the end; on Ctrl-C, a full disk or a judge that gives up, say how to go on."""
     from ..errors import BackendError
+    from ..money import BudgetSpent
 
     go_on = f"what was judged is kept; finish with: judge resume {run_id}{_home(home)}"
     try:
@@ -144,7 +213,8 @@ def drive(work: Any, run_id: str, home: str | None) -> None:
         sys.exit(130)
     except BackendError as error:
         rest = f" ({error.unanswered} comparisons without a result)" if error.unanswered else ""
-        raise BackendError(f"{error}{rest}; {go_on}") from error
+        more = " --max-cost MORE" if isinstance(error, BudgetSpent) else ""
+        raise BackendError(f"{error}{rest}; {go_on}{more}") from error
     except OSError as error:
         raise OSError(error.errno, f"{error.strerror}; make room, {go_on}", error.filename) from error
 

@@ -1,4 +1,4 @@
-"""One report, several surfaces: terminal text, Markdown, JSON and a self-contained HTML page.
+"""The run report on its surfaces: terminal text, Markdown, JSON and a self-contained HTML page.
 
 All take the same ``RunReport`` and print the same numbers. Model text is hostile: control characters never reach a
 terminal, and the HTML escapes every value, loads nothing and runs no script.
@@ -6,51 +6,39 @@ terminal, and the HTML escapes every value, loads nothing and runs no script.
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import math
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum
-from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from .types import Comparison
+from ..types import Comparison
+from .charts import Bar, Tone, forest
+from .page import page
+from .words import markdown, markdown_code, plain, safe, wrap
 
 if TYPE_CHECKING:
     import polars
 
     from calibration.estimates import Estimate
 
-    from .store import Store
-    from .summary import RunReport, Slice
+    from ..store import Store
+    from ..summary import RunReport, Slice
 
 __all__ = [
     "Example",
     "comparison_json",
     "comparison_text",
     "pick_examples",
-    "safe",
     "to_html",
     "to_json",
     "to_markdown",
     "to_text",
 ]
 
-_UNSAFE = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\U000e0000-\U000e007f\ud800-\udfff]"
-)
 _SHOWN = 2_000
 _DOUBT = "This is what the judge says, and this judge cannot be trusted with a decision: see below how far it can be."
 _EXAMPLES = 12
-
-
-def safe(text: str) -> str:
-    """Text that cannot steer a terminal: control, bidi and zero-width characters as visible ``<U+XXXX>``; tab and
-    newline stay.
-    """
-    return _UNSAFE.sub(lambda match: f"<U+{ord(match[0]):04X}>", text)
+_TONES: Mapping[str, Tone] = {"better": "good", "worse": "bad"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,16 +65,16 @@ def to_text(report: RunReport) -> str:
     lines += [_rate_row(part) for part in (report.overall, *report.categories)]
     if report.overall.invalid:
         low, high = report.overall.net_bounds
-        lines += _wrap(
+        lines += wrap(
             f"with the {report.overall.invalid} invalid as losses or wins, all: net {_pp(low)} to {_pp(high)}"
         )
     if not report.believable:
-        lines += ["", *_wrap(_DOUBT)]
+        lines += ["", *wrap(_DOUBT)]
     lines += ["", f"{'':15}{'flips':>6} {'first place':>12} {'length':>7} {'invalid':>8}"]
     lines += [_doubt_row(part) for part in (report.overall, *report.categories)]
     lines += [
         "",
-        *_wrap(
+        *wrap(
             "net = wins minus losses, in points, from the candidate's side; intervals are clustered by prompt; better "
             "and "
             "worse hold for all categories at once (Bonferroni). flips = other verdict after swapping; first place = "
@@ -98,7 +86,7 @@ def to_text(report: RunReport) -> str:
         lines += ["", *_worth_lines(report)]
     lines += ["", "where this report can mislead"]
     for caveat in report.caveats:
-        lines += _wrap(safe(caveat.text), first="  ! ", rest="    ")
+        lines += wrap(safe(caveat.text), first="  ! ", rest="    ")
     return "\n".join(lines)
 
 
@@ -109,8 +97,9 @@ def to_markdown(report: RunReport) -> str:
         f"### Run `{report.run_id}`{'' if report.sealed else ' (unfinished)'}",
         "",
         (
-            f"Rubric `{head['rubric']}` (sha256 `{head['rubric_digest'][:12]}`), judge `{_code(_judge(report))}`, "
-            f"{report.overall.n} comparisons, {report.overall.invalid} invalid."
+            f"Rubric `{head['rubric']}` (sha256 `{head['rubric_digest'][:12]}`), "
+            f"judge `{markdown_code(_judge(report))}`, {report.overall.n} comparisons, "
+            f"{report.overall.invalid} invalid."
         ),
         "",
         "| | n | win | tie | loss | net win rate (95% interval) | verdict | flips | first place | length |",
@@ -118,7 +107,7 @@ def to_markdown(report: RunReport) -> str:
     ]
     for part in (report.overall, *report.categories):
         cells = [
-            _md(part.name),
+            markdown(part.name),
             str(part.judged),
             _pct(part.win),
             _pct(part.tie),
@@ -133,33 +122,42 @@ def to_markdown(report: RunReport) -> str:
             "",
             "**What the judge is worth on this set**",
             "",
-            *(f"- {_md(line)}" for line in _worth_facts(report)),
+            *(f"- {markdown(line)}" for line in _worth_facts(report)),
         ]
-    lines += ["", "**Where this report can mislead**", "", *(f"- {_md(caveat.text)}" for caveat in report.caveats)]
+    lines += ["", "**Where this report can mislead**", "", *(f"- {markdown(caveat.text)}" for caveat in report.caveats)]
     return "\n".join(lines)
 
 
 def to_json(report: RunReport) -> str:
     """The report as one JSON object; every estimate with value, low, high, level, n, clusters and method."""
-    return json.dumps({"schema": "judge.report/1", **_plain(report)}, ensure_ascii=False, allow_nan=False)
+    return json.dumps({"schema": "judge.report/1", **plain(report)}, ensure_ascii=False, allow_nan=False)
 
 
 def to_html(report: RunReport, examples: Sequence[Example] = ()) -> str:
     """The report as one HTML page without scripts or outside resources, in light and dark."""
-    import jinja2
-
-    source = resources.files("judge").joinpath("templates/report.html.j2").read_text(encoding="utf-8")
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.globals.update(doubt=_DOUBT, pct=_pct, net=_net, ratio=_ratio, safe_text=safe)
-    return environment.from_string(source).render(
+    parts = (report.overall, *report.categories)
+    return page(
+        "report.html.j2",
         report=report,
-        parts=(report.overall, *report.categories),
+        parts=parts,
         judge=_judge(report),
         worth=_worth_facts(report) if report.worth else [],
         examples=examples,
-        forest=_forest(report),
+        forest=forest(
+            [
+                Bar(part.name, part.net, _net(part), _TONES.get(part.verdict, "soft"), f"n {part.judged}")
+                for part in parts
+                if part.net
+            ],
+            at=0.0,
+            unit="points",
+            name="net",
+            title="Net win rate with its interval for each category, also in the table below",
+        ),
+        doubt=_DOUBT,
+        pct=_pct,
+        net=_net,
+        ratio=_ratio,
     )
 
 
@@ -181,13 +179,13 @@ def comparison_text(result: Comparison) -> str:
     if result.flags:
         lines.append(f"  flags        {', '.join(result.flags)}")
     if result.rationale:
-        lines += _wrap(safe(result.rationale), first="  rationale    ", rest=" " * 15)
+        lines += wrap(safe(result.rationale), first="  rationale    ", rest=" " * 15)
     return "\n".join(lines)
 
 
 def comparison_json(result: Comparison) -> str:
     """One comparison as one JSON object."""
-    return json.dumps(_plain(result), ensure_ascii=False, allow_nan=False)
+    return json.dumps(plain(result), ensure_ascii=False, allow_nan=False)
 
 
 def pick_examples(store: Store, report: RunReport, frame: polars.DataFrame) -> list[Example]:
@@ -311,60 +309,5 @@ def _range(estimate: Estimate) -> str:
 def _worth_lines(report: RunReport) -> list[str]:
     lines = ["what the judge is worth on this set (against the labels in the file)"]
     for fact in _worth_facts(report):
-        lines += _wrap(safe(fact), first="  ", rest="    ")
+        lines += wrap(safe(fact), first="  ", rest="    ")
     return lines
-
-
-def _wrap(text: str, *, first: str = "", rest: str = "") -> list[str]:
-    import textwrap
-
-    return textwrap.wrap(
-        text, 80, initial_indent=first, subsequent_indent=rest, break_long_words=False, break_on_hyphens=False
-    )
-
-
-def _md(text: str) -> str:
-    """Text inside Markdown prose or a table cell: no markup, no line break, no HTML."""
-    return re.sub(r"([\\`*_\[\]<>|#!~])", r"\\\1", " ".join(safe(text).split()))
-
-
-def _code(text: str) -> str:
-    """Text inside a Markdown code span."""
-    return " ".join(safe(text).replace("`", "'").split())
-
-
-def _forest(report: RunReport) -> list[dict[str, Any]]:
-    """Where the marks of the forest plot stand: x in 0..1000 for -100..+100 points, one row per slice."""
-    rows: list[dict[str, Any]] = []
-    for part in (report.overall, *report.categories):
-        if part.net is not None:
-            low, value, high = (
-                500 + 500 * max(-1.0, min(1.0, x)) for x in (part.net.low, part.net.value, part.net.high)
-            )
-            rows.append(
-                {
-                    "name": part.name,
-                    "y": 30 * len(rows) + 30,
-                    "low": low,
-                    "value": value,
-                    "high": high,
-                    "verdict": part.verdict,
-                    "n": part.judged,
-                }
-            )
-    return rows
-
-
-def _plain(value: Any) -> Any:
-    """Dataclasses, enums and tuples as plain JSON values."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    if isinstance(value, Enum):
-        return value.value
-    if isinstance(value, float) and not math.isfinite(value):
-        return None  # an open end of an interval; JSON has no infinity
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, Iterable) and not isinstance(value, str):
-        return [_plain(item) for item in value]
-    return value

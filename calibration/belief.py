@@ -1,0 +1,222 @@
+"""From measures to words: which assumptions hold, and how far the judge can be believed.
+
+The rules are few and literal; each stands in a table below with the sentence it prints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from .estimates import Estimate
+from .evidence import Matched
+from .provenance import Refused
+
+if TYPE_CHECKING:
+    from .report import CalibrationReport
+
+__all__ = ["Assumption", "Belief", "Word", "believe", "ledger"]
+
+Word = Literal["BELIEVE", "WITH CARE", "DO NOT BELIEVE", "UNKNOWN"]
+
+FEW = 30
+ENOUGH = 100
+"""Labelled pairs below which agreement is a hint, and from which it carries a decision."""
+_NEAR_CEILING = 0.9
+_POSITION = 0.1
+_INVALID = 0.05
+_RATE = "corrected win rate"
+_NONE = "There is no label of this run's pairs."
+_BIAS_Q = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Belief:
+    """The verdict: one word, then sentences with the numbers behind it, most important first."""
+
+    word: Word
+    sentences: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Assumption:
+    """One thing a figure rests on; ``holds`` is ``None`` where nothing tells. ``costs`` names what is withheld."""
+
+    name: str
+    holds: bool | None
+    text: str
+    costs: str = ""
+
+
+def ledger(report: CalibrationReport, matched: Matched) -> tuple[Assumption, ...]:
+    """Every assumption of the report, held against this run and these labels."""
+    return (*_labels(report, matched), *_judging(report), *_people(report))
+
+
+def believe(report: CalibrationReport) -> Belief:
+    """The verdict.
+
+    UNKNOWN       fewer than 30 labelled pairs with a verdict, or no decisive label
+    DO NOT        the judge is not shown to beat chance on decisive pairs (interval of the accuracy reaches 1/2), or
+                  its preference does not rise with the human one
+    WITH CARE     an assumption fails, the judge may lie under 90% of the human ceiling, its confidence is beyond the
+                  null band, or a bias has q below .05
+    BELIEVE       none of these
+    """
+    agreement = report.agreement
+    if agreement.compared < FEW or agreement.decisive is None:
+        have = f"{agreement.compared} labelled pairs have a verdict and a majority"
+        text = f"{have}; below {FEW} nothing can be said about this judge. Label {max(FEW - agreement.compared, 1)} "
+        return Belief(
+            "UNKNOWN", (text + f"more at the least, better {max(ENOUGH - agreement.compared, 1)}.", *_rate(report))
+        )
+    sentences = (*_agreement(report), *_rate(report))
+    chance = agreement.decisive.low <= 0.5
+    fitted = report.confidence.fitted
+    inverted = not isinstance(fitted, Refused) and any("inverted" in note for note in fitted.notes)
+    if chance or inverted:
+        why = (
+            f"On decisive pairs it is right in {_pct(agreement.decisive)}: not shown to be better than a coin."
+            if chance
+            else "Its preference does not rise with the human one."
+        )
+        return Belief("DO NOT BELIEVE", (why, *sentences[1:]))
+    doubts = tuple(_doubts(report))
+    if doubts:
+        return Belief("WITH CARE", (*sentences, *doubts))
+    return Belief("BELIEVE", sentences)
+
+
+def _agreement(report: CalibrationReport) -> Iterator[str]:
+    agreement = report.agreement
+    assert agreement.decisive is not None
+    text = f"Where both decide, the judge sides with people in {_pct(agreement.decisive)} (n = {agreement.decisive.n})"
+    ceiling = agreement.ceiling
+    if ceiling is not None and ceiling.share is not None and ceiling.human is not None:
+        people = _pct(ceiling.human)
+        text += f"; it agrees with one person {ceiling.share.value:.0%} as often as two people agree ({people})"
+    yield text + "."
+
+
+def _rate(report: CalibrationReport) -> Iterator[str]:
+    rate = report.win_rate
+    if rate.judge is None:
+        return
+    if isinstance(rate.corrected, Refused):
+        yield (
+            f"The judge says {_pct(rate.judge)} for the candidate; what people would say is withheld: "
+            f"{rate.corrected.reason}. To get it: {rate.corrected.fix}."
+        )
+        return
+    bias = rate.judge.value - rate.corrected.value
+    yield (
+        f"People would give the candidate {_pct(rate.corrected)} (prediction-powered, {rate.labels} labels of "
+        f"{rate.judged} pairs); the judge says {_pct(rate.judge)}, of which {100 * bias:+.1f} points are the judge's."
+    )
+
+
+def _doubts(report: CalibrationReport) -> Iterator[str]:
+    if report.agreement.compared < ENOUGH:
+        yield f"Only {report.agreement.compared} labelled pairs stand behind this; {ENOUGH} carry a decision."
+    ceiling = report.agreement.ceiling
+    if ceiling is not None and ceiling.share is not None and ceiling.share.low < _NEAR_CEILING:
+        yield f"It may reach only {ceiling.share.low:.0%} of the human ceiling."
+    raw = report.confidence.raw
+    if raw is not None and raw.ece.beyond_chance:
+        yield (
+            f"Its own confidence is off: debiased calibration error {raw.ece.error.value:.3f} where chance alone gives "
+            f"up to {raw.ece.chance:.3f}; use the calibrated one."
+        )
+    position = report.bias.position
+    if position.net_first is not None and abs(position.net_first.value) > _POSITION:
+        place = "first" if position.net_first.value > 0 else "second"
+        yield f"It leans to the answer shown {place} ({position.net_first.value:+.2f}); only the swap evens that out."
+    for style in report.bias.styles:
+        if report.bias.q.get(style.feature, 1.0) < _BIAS_Q:
+            way = "favours" if style.bias.value > 0 else "disfavours"
+            yield (
+                f"Beyond what people do it {way} {style.feature} ({style.bias.value:+.3f} [{style.bias.low:+.3f}, "
+                f"{style.bias.high:+.3f}] per unit, q = {report.bias.q[style.feature]:.3f})."
+            )
+    for assumption in report.ledger:
+        if assumption.holds is False and assumption.costs != _RATE:  # the rate's own sentence says it already
+            yield f"{assumption.text}{f' Withheld: {assumption.costs}.' if assumption.costs else ''}"
+
+
+def _labels(report: CalibrationReport, matched: Matched) -> Iterator[Assumption]:
+    """What the corrected win rate asks of the labels: fresh, drawn at random, enough of them."""
+    rate = report.win_rate
+    refused = rate.corrected if isinstance(rate.corrected, Refused) else None
+    kind = refused.kind if refused else ""
+
+    def made(name: str, kinds: tuple[str, ...], *, holds: bool | None, text: str) -> Assumption:
+        fails = refused is not None and kind in kinds
+        said = _sentence(refused.reason) if refused is not None and fails else text
+        return Assumption(name, False if fails else holds, said, _RATE if fails else "")
+
+    out = sum(report.left_out.values())
+    why = "; ".join(f"{count} are about {reason}" for reason, count in report.left_out.items())
+    yield made(
+        "fresh labels",
+        ("stale", "rubric"),
+        holds=False if out else (True if report.labels else None),
+        text=f"{out} labels were left out: {why}."
+        if out
+        else ("Every label is about the answers of this run." if report.labels else _NONE),
+    )
+    unknown = sum(item.drawn == "unknown" for item in matched.gold.items)
+    yield made(
+        "random draw",
+        ("not_random", "chance"),
+        holds=None if not report.labels else not unknown,
+        text=f"{unknown} labels do not say how they were drawn."
+        if unknown
+        else ("The labelled pairs were drawn at random, with known chances." if report.labels else _NONE),
+    )
+    yield made(
+        "enough labels",
+        ("too_few", "no_labels", "unknown_pairs"),
+        holds=None if refused else True,
+        text=f"{rate.labels} labels may speak for the rate; below {FEW} no corrected interval is given.",
+    )
+    for note in rate.notes:
+        if "hardly were drawn" in note:
+            yield Assumption("labels look like the run", False, _sentence(note))
+
+
+def _people(report: CalibrationReport) -> Iterator[Assumption]:
+    """What agreement asks of the annotators: several, independent, sides shuffled."""
+    for note in report.warnings:
+        if "always on one side" in note:
+            yield Assumption("sides shuffled", False, _sentence(note))
+        if "one person twice" in note:
+            yield Assumption("independent annotators", False, note[:1].upper() + note[1:])
+    if report.agreement.ceiling is not None:
+        yield Assumption("human ceiling known", True, "Some pairs have two annotators or more.")
+    else:
+        text = "No pair has two annotators: how often people agree with each other is unknown."
+        yield Assumption("human ceiling known", None, text, "human ceiling, alternative annotator test")
+
+
+def _judging(report: CalibrationReport) -> Iterator[Assumption]:
+    """What every figure asks of the judge: verdicts for nearly all pairs, and the same judge as before."""
+    rate, bounds = report.win_rate, report.agreement.accuracy_bounds
+    text = f"{rate.invalid} of {rate.judged} pairs have no verdict"
+    if report.agreement.invalid and bounds is not None:
+        text += f"; with those wrong or right the agreement lies between {bounds[0]:.0%} and {bounds[1]:.0%}"
+    yield Assumption("verdicts", rate.invalid <= _INVALID * rate.judged if rate.judged else None, text + ".")
+    anchors = report.drift.anchors if report.drift is not None else None
+    if report.drift is not None and anchors is not None and not report.drift.judge_changed:
+        shift = anchors.shift
+        moved = f"{shift.value:+.3f} [{shift.low:+.3f}, {shift.high:+.3f}]"
+        text = f"On {anchors.n} anchors of run {report.drift.previous} it moved by {moved}."
+        yield Assumption("the judge stands still", anchors.p_value >= 0.05, text)
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."
+
+
+def _pct(estimate: Estimate) -> str:
+    return f"{100 * estimate.value:.1f}% [{100 * estimate.low:.1f}, {100 * estimate.high:.1f}]"

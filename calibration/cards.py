@@ -1,0 +1,373 @@
+"""The parts of a calibration report that are made of several measures: confidence, selection, biases and drift."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from .bias import (
+    FamilyBias,
+    FlipSources,
+    PositionBias,
+    StyleSlope,
+    family_bias,
+    flip_sources,
+    position_bias,
+    style_bias,
+)
+from .confidence import Calibration, NotCalibrated, cross_fit, fit
+from .drift import AnchorDrift, Cusum, Shift, anchors, cusum, population_stability
+from .evidence import Evidence, Matched
+from .length import length_feature
+from .provenance import Refused
+from .reliability import Reliability, assess
+from .segments import benjamini_hochberg
+from .selective import Certificate, certify, cheapest_threshold, errors, risk_bound
+
+__all__ = [
+    "BiasCard",
+    "ConfidenceCard",
+    "ConfidenceSlice",
+    "CurvePoint",
+    "DriftCard",
+    "SelectiveCard",
+    "bias_card",
+    "confidence_card",
+    "drift_card",
+    "selective_card",
+]
+
+Array = npt.NDArray[np.float64]
+
+ALPHAS = (0.05, 0.1, 0.2)
+DELTA = 0.1
+_SLICE = 30
+_POINTS = 40
+_RUN_LENGTH = 1000.0
+
+
+@dataclass(frozen=True, slots=True)
+class ConfidenceSlice:
+    """Calibration within one category or one third of the answer lengths: the judge's own, and held-out calibrated."""
+
+    name: str
+    n: int
+    raw: Reliability
+    calibrated: Reliability | None
+
+
+@dataclass(frozen=True, slots=True)
+class ConfidenceCard:
+    """Is the judge's confidence the humans'? ``fitted`` is the chosen map (or why there is none), ``raw`` the judge's
+    own preferences, ``calibrated`` the same through maps that never saw the prompt; ``n`` counts annotators' labels.
+    """
+
+    fitted: Calibration | Refused
+    raw: Reliability | None
+    calibrated: Reliability | None
+    slices: tuple[ConfidenceSlice, ...]
+    n: int
+
+
+def confidence_card(evidence: Evidence, matched: Matched, *, level: float, rounds: int, seed: int) -> ConfidenceCard:
+    """Fit and measure the probability calibration on every annotator's label of a pair with a verdict."""
+    votes = [
+        (evidence.preferences[k], value, item.prompt_id, item.category or evidence.run.rows[k].category, k)
+        for item, k in zip(matched.gold.items, matched.rows, strict=True)
+        if evidence.run.valid[k]
+        for value in _values(item.shares, len(item.labels))
+    ]
+    if not votes:
+        none = Refused(
+            "no_labels", "no labelled pair has a verdict", "label pairs of this run: `judge label` draws them"
+        )
+        return ConfidenceCard(none, None, None, (), 0)
+    p, y = np.array([vote[0] for vote in votes]), np.array([vote[1] for vote in votes])
+    prompts = [vote[2] for vote in votes]
+    fitted: Calibration | Refused
+    held: Array | None = None
+    try:
+        fitted = fit(
+            p, y, rubric=evidence.rubric, judge=evidence.judge, gold=matched.gold.digest, clusters=prompts, seed=seed
+        )
+        held = cross_fit(p, y, fitted.method, clusters=prompts, seed=seed)
+    except NotCalibrated as error:
+        fitted = Refused("too_few", str(error), "label more pairs of this run")
+
+    def card(rows: npt.NDArray[np.bool_], forecast: Array | None, draws: int) -> Reliability | None:
+        if forecast is None:
+            return None
+        own = [name for name, inside in zip(prompts, rows, strict=True) if inside]
+        return assess(forecast[rows], y[rows], clusters=own, level=level, rounds=draws, seed=seed)
+
+    everything = np.ones(len(votes), dtype=bool)
+    slices = []
+    for name, inside in _slices(evidence, [vote[3] for vote in votes], [vote[4] for vote in votes]):
+        raw = card(inside, p, rounds // 10)
+        if raw is not None:
+            slices.append(ConfidenceSlice(name, int(inside.sum()), raw, card(inside, held, rounds // 10)))
+    return ConfidenceCard(
+        fitted=fitted,
+        raw=card(everything, p, rounds // 2),
+        calibrated=card(everything, held, rounds // 2),
+        slices=tuple(slices),
+        n=len(votes),
+    )
+
+
+def _values(shares: tuple[float, float, float], labels: int) -> list[float]:
+    """One outcome value for each annotator (one where the source gives a single outcome)."""
+    counts = [round(share * max(labels, 1)) for share in shares]
+    return [value for value, count in zip((1.0, 0.5, 0.0), counts, strict=True) for _ in range(count)]
+
+
+def _slices(
+    evidence: Evidence, categories: Sequence[str], rows: Sequence[int]
+) -> list[tuple[str, npt.NDArray[np.bool_]]]:
+    """Categories and thirds of the answers' length that hold enough labels to say anything."""
+    own = np.array(categories, dtype=object)
+    found = [(str(name), np.asarray(own == name)) for name in sorted(set(categories)) if name]
+    found = found if len(found) > 1 else []
+    lengths = np.array(
+        [
+            np.nan
+            if row.candidate_length is None or row.baseline_length is None
+            else row.candidate_length + row.baseline_length
+            for row in (evidence.run.rows[k] for k in rows)
+        ],
+        dtype=float,
+    )
+    known = np.isfinite(lengths)
+    if known.any():
+        low, high = np.quantile(lengths[known], [1 / 3, 2 / 3])
+        thirds = (("short answers", lengths <= low), ("middling answers", (lengths > low) & (lengths <= high)))
+        found += [*thirds, ("long answers", lengths > high)]
+    return [(name, inside) for name, inside in found if int(inside.sum()) >= _SLICE]
+
+
+@dataclass(frozen=True, slots=True)
+class CurvePoint:
+    """Judge only from ``threshold`` up: share of gold that remains, error rate there, its upper bound (pointwise)."""
+
+    threshold: float
+    coverage: float
+    n: int
+    risk: float
+    bound: float
+
+
+@dataclass(frozen=True, slots=True)
+class SelectiveCard:
+    """Where the judge may decide alone.
+
+    ``certificates`` for each tolerated error rate, strict first; ``curve`` the risk-coverage curve; ``cheapest`` the
+    threshold with the least cost per pair (``None``: label everything) where a human label costs 1 and a wrong verdict
+    ``error_cost``; ``abstained`` how many pairs of the run each certificate sends to people.
+    """
+
+    certificates: tuple[Certificate, ...]
+    abstained: tuple[int, ...]
+    curve: tuple[CurvePoint, ...]
+    cheapest: float | None
+    cost: float
+    error_cost: float
+    n: int
+
+
+def selective_card(evidence: Evidence, matched: Matched, *, error_cost: float, seed: int) -> SelectiveCard:
+    """Certify abstention thresholds on the judge's own confidence; one row a labelled pair."""
+    valid = evidence.run.valid[matched.rows] if len(matched.rows) else np.zeros(0, dtype=bool)
+    p = evidence.preferences[matched.rows[valid]] if len(matched.rows) else np.zeros(0)
+    confidence, wrong = np.maximum(p, 1 - p), errors(p, matched.human[valid] if len(matched.rows) else p)
+    prompts = [name for name, kept in zip(matched.prompts, valid, strict=True) if kept]
+    certificates = tuple(
+        certify(confidence, wrong, alpha=alpha, delta=DELTA, clusters=prompts, seed=seed) for alpha in ALPHAS
+    )
+    everywhere = np.maximum(evidence.preferences, 1 - evidence.preferences)
+    abstained = tuple(
+        len(everywhere) if made.threshold is None else int(np.sum(~(everywhere >= made.threshold)))
+        for made in certificates
+    )
+    cheapest, cost = cheapest_threshold(confidence, wrong, human_cost=1.0, error_cost=error_cost, delta=DELTA)
+    return SelectiveCard(
+        certificates, abstained, _curve(confidence, wrong), cheapest, cost, error_cost, int(valid.sum())
+    )
+
+
+def _curve(confidence: Array, wrong: Array) -> tuple[CurvePoint, ...]:
+    if not confidence.size:
+        return ()
+    points = []
+    for threshold in np.unique(np.quantile(confidence, np.linspace(0, 1, _POINTS, endpoint=False), method="lower")):
+        kept = confidence >= threshold
+        n, mistakes = int(kept.sum()), int(wrong[kept].sum())
+        points.append(
+            CurvePoint(float(threshold), n / confidence.size, n, mistakes / n, risk_bound(mistakes, n, DELTA))
+        )
+    return tuple(points)
+
+
+@dataclass(frozen=True, slots=True)
+class BiasCard:
+    """What moves the judge beside quality.
+
+    ``position`` needs no labels and uses every pair, as do ``flips`` where repeats exist. ``styles`` and ``families``
+    are judge minus human on the labelled pairs; ``q`` holds the Benjamini-Hochberg value of the position test and of
+    each style slope, by name, over all of them.
+    """
+
+    position: PositionBias
+    flips: FlipSources | None
+    styles: tuple[StyleSlope, ...]
+    families: tuple[FamilyBias, ...]
+    q: Mapping[str, float]
+
+
+def bias_card(evidence: Evidence, matched: Matched, *, level: float) -> BiasCard:
+    """Position and noise on all pairs; length, style and family where humans labelled."""
+    prompts = list(evidence.run.prompts)
+    position = position_bias(
+        [(said.first[0], said.second[0]) for said in evidence.said],
+        scores=[said.soft for said in evidence.said],
+        clusters=prompts,
+        level=level,
+    )
+    repeated = any(len(said.first) > 1 for said in evidence.said)
+    flips = None
+    if repeated:
+        calls = [(said.first, said.second) for said in evidence.said]
+        flips = flip_sources(calls, clusters=prompts, level=level)
+    rows = matched.rows[evidence.run.valid[matched.rows]] if len(matched.rows) else matched.rows
+    styles = _styles(evidence, matched, level=level)
+    named = [(said.candidate or "", said.baseline or "") for said in (evidence.said[k] for k in rows)]
+    families: tuple[FamilyBias, ...] = ()
+    if len({name for pair in named for name in pair} - {""}) > 2:
+        human = matched.human[evidence.run.valid[matched.rows]]
+        own = [evidence.run.prompts[k] for k in rows]
+        pairs = [(_family(a), _family(b)) for a, b in named]
+        families = family_bias(
+            list(evidence.preferences[rows]), list(human), pairs,
+            judge_family=_family(evidence.judge), clusters=own, level=level,
+        )  # fmt: skip
+    tests = {style.feature: style.p_two_sided for style in styles}
+    if position.p is not None:
+        tests["position"] = position.p
+    q = dict(zip(tests, (float(value) for value in benjamini_hochberg(list(tests.values()))), strict=True))
+    return BiasCard(position, flips, styles, families, q)
+
+
+def _styles(evidence: Evidence, matched: Matched, *, level: float) -> tuple[StyleSlope, ...]:
+    """Judge minus human slopes on length and on every style that was measured and varies; length alone if need be."""
+    if not len(matched.rows):
+        return ()
+    kept = [
+        place
+        for place, k in enumerate(matched.rows)
+        if evidence.run.valid[k]
+        and None not in (evidence.run.rows[k].candidate_length, evidence.run.rows[k].baseline_length)
+        and all(matched.gold.items[place].pair_id in values for values in evidence.styles.values())
+    ]
+    if not kept:
+        return ()
+    rows = [evidence.run.rows[matched.rows[place]] for place in kept]
+    ids = [row.pair_id for row in rows]
+    features: dict[str, list[float]] = {
+        "length": list(
+            length_feature([row.candidate_length or 0 for row in rows], [row.baseline_length or 0 for row in rows])
+        )
+    }
+    for name, values in evidence.styles.items():
+        given = np.array([values[pair] for pair in ids])
+        if np.count_nonzero(given) >= _SLICE // 3 and float(np.std(given)) > 0:
+            features[name] = list(given / float(np.std(given)))
+    judge = list(evidence.preferences[matched.rows[kept]])
+    human = list(matched.human[kept])
+    prompts = [row.prompt_id for row in rows]
+    for chosen in (features, {"length": features["length"]}):
+        found = style_bias(judge, human, chosen, clusters=prompts, level=level)
+        if found is not None:
+            return found
+    return ()
+
+
+def _family(model: str) -> str:
+    """The maker's part of a model name: ``openai/gpt-4o`` is openai, ``gpt-4o-mini`` is gpt."""
+    head = model.partition("[")[0].rpartition("/")[0].rpartition("/")[2] or model.partition("@")[0].partition("-")[0]
+    return head.lower()
+
+
+@dataclass(frozen=True, slots=True)
+class DriftCard:
+    """The same pairs judged in an earlier run: has the judge moved?
+
+    ``anchors`` are pairs whose texts are equal in both runs. ``confidence`` and ``length`` compare the two runs whole
+    (population stability with a threshold that unchanged samples pass in 99%), ``cusum`` runs over the anchors' changes
+    of preference in pair order.
+    """
+
+    previous: str
+    judge_changed: bool
+    anchors: AnchorDrift | None
+    confidence: Shift | None
+    length: Shift | None
+    cusum: Cusum | None
+
+
+def drift_card(before: Evidence, after: Evidence, matched: Matched, *, name: str, seed: int, level: float) -> DriftCard:
+    """Compare two judgings; pairs are anchors where prompt and answer lengths are the same in both."""
+    shared = [
+        (before.place[row.pair_id], k)
+        for k, row in enumerate(after.run.rows)
+        if row.pair_id in before.place and _same(before, before.place[row.pair_id], after, k)
+    ]
+    old = np.array([before.preferences[i] for i, _ in shared])
+    new = np.array([after.preferences[k] for _, k in shared])
+    human = dict(zip((int(k) for k in matched.rows), matched.human, strict=True))
+    truth = np.array([human.get(k, np.nan) for _, k in shared])
+    moved = (new - old)[np.isfinite(new - old)]
+    steady = moved.size >= _SLICE and float(np.std(moved)) > 0
+    noise = np.array([_second_repeat(before, i) for i, _ in shared])
+    return DriftCard(
+        previous=name,
+        judge_changed=before.judge != after.judge or before.rubric != after.rubric,
+        anchors=anchors(
+            old,
+            new,
+            repeat=noise if np.isfinite(noise).any() else None,
+            gold=truth if np.isfinite(truth).any() else None,
+            clusters=[after.run.prompts[k] for _, k in shared],
+            level=level,
+        )
+        if shared
+        else None,
+        confidence=population_stability(_confidences(before), _confidences(after), seed=seed),
+        length=population_stability(_lengths(before), _lengths(after), seed=seed),
+        cusum=cusum(moved, centre=0.0, sd=float(np.std(moved)), run_length=_RUN_LENGTH, seed=seed) if steady else None,
+    )
+
+
+def _same(before: Evidence, i: int, after: Evidence, k: int) -> bool:
+    a, b = before.run.rows[i], after.run.rows[k]
+    return (a.prompt_id, a.candidate_length, a.baseline_length) == (b.prompt_id, b.candidate_length, b.baseline_length)
+
+
+def _second_repeat(evidence: Evidence, k: int) -> float:
+    """The preference that the second repeat's outcomes give, NaN without one."""
+    said = evidence.said[k]
+    if len(said.first) < 2 or said.first[1] is None or said.second[1] is None:
+        return float("nan")
+    value = {"win": 1.0, "tie": 0.5, "loss": 0.0}
+    return (value[str(said.first[1])] + value[str(said.second[1])]) / 2
+
+
+def _confidences(evidence: Evidence) -> Array:
+    p = evidence.preferences[np.isfinite(evidence.preferences)]
+    return np.maximum(p, 1 - p)
+
+
+def _lengths(evidence: Evidence) -> Array:
+    rows = [row.candidate_length for row in evidence.run.rows if row.candidate_length is not None]
+    return np.asarray(np.log1p(np.array(rows, dtype=float)))

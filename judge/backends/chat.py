@@ -1,0 +1,379 @@
+"""A judge that is a chat model behind some client: asks to bodies, completions to replies, with one repair at most.
+
+Which client carries a body is the transport's business (``remote`` for HTTP, ``providers`` for litellm); when a call is
+sent and how often is the caller's (``calling``); what is asked and how an answer reads is pure (``completions``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from .. import protocol
+from ..errors import BackendError, InputError
+from ..money import Quote
+from ..prices import Price, find_price, tokens_at_least, tokens_at_most
+from ..types import Ask, InvalidReason, JudgeId, Labels, Message, Order, Reply, Usage
+from . import completions
+from .calling import Called, Caller, Limits
+from .completions import Completion, Form, Mode
+from .faults import Failure, Fault
+
+__all__ = ["Access", "ChatBackend", "Generation", "Options", "Transport"]
+
+_FAILURES = 10
+_REPAIRABLE = frozenset(
+    {InvalidReason.UNPARSED, InvalidReason.CONFLICT, InvalidReason.LENGTH, InvalidReason.EMPTY}
+)  # fmt: skip
+_ABOUT_THE_ASK = frozenset({Fault.TOO_LONG, Fault.FILTERED})
+_BYTES_A_TOKEN = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a judge string may say after its question mark, for every remote judge.
+
+    * ``base_url``: where the server is; ``key_env``: the environment variable that holds its key.
+    * ``concurrency``: calls in flight at most; fewer are sent while the server is overloaded.
+    * ``rpm``, ``tpm``: requests and tokens a minute, shared by all workers; 0 for no limit.
+    * ``timeout``: seconds that one attempt may take.
+    * ``mode``: ``logprobs``, ``schema``, ``text``, or ``auto`` to find out with one small call (``ready``).
+    * ``temperature``: 0 by default. Repeats (``--repeat k``) use the repeat's index as the seed. At temperature 0 they
+      only measure the server's own noise; give ``temperature=0.7`` or so to sample the judge's opinion.
+    * ``max_tokens``: the limit of one call, 0 for one that fits the mode. ``repair``: 0 for no repair call.
+    * ``price_in``, ``price_out``: US dollars per million tokens, instead of the price table. A server of your own has
+      no price until you say ``price_in=0&price_out=0``.
+    """
+
+    base_url: str = ""
+    key_env: str = ""
+    concurrency: int = 8
+    rpm: float = 0
+    tpm: float = 0
+    timeout: float = 120.0
+    mode: str = "auto"
+    temperature: float = 0.0
+    max_tokens: int = 0
+    repair: bool = True
+    price_in: float | None = None
+    price_out: float | None = None
+
+    def form(self) -> Form:
+        """How the model is asked; raises ``InputError`` for an option out of its range."""
+        modes: Mapping[str, Mode] = {"auto": "logprobs", "logprobs": "logprobs", "schema": "schema", "text": "text"}
+        if self.mode not in modes:
+            raise InputError(f"mode={self.mode!r}; use {', '.join(modes)}")
+        for name, low, high in (
+            ("concurrency", 1, 10_000),
+            ("rpm", 0, 1e9),
+            ("tpm", 0, 1e12),
+            ("timeout", 0.001, 86_400),
+            ("temperature", 0, 5),
+            ("max_tokens", 0, 1_000_000),
+            ("price_in", 0, 1e6),
+            ("price_out", 0, 1e6),
+        ):
+            value = getattr(self, name)
+            if value is not None and not low <= value <= high:
+                raise InputError(f"{name}={value}; it lies between {low:g} and {high:g}")
+        if (self.price_in is None) != (self.price_out is None):
+            raise InputError("price_in and price_out go together: US dollars per million tokens in and out")
+        return Form(modes[self.mode], self.temperature, self.max_tokens, self.repair)
+
+    def price(self, model: str | None, prices: Path | None) -> Price | None:
+        """The price by these options, else by the tables under ``PROVIDER/MODEL``, else ``None``."""
+        if self.price_in is not None and self.price_out is not None:
+            return Price(self.price_in, self.price_out)
+        return find_price(model, override=prices) if model else None
+
+    def limits(self) -> Limits:
+        """The limits of the caller."""
+        return Limits(self.concurrency, self.rpm, self.tpm)
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What the environment gives a remote judge: the key to send, every secret to keep out of what is written, and the
+    user's price file. Nothing of it is ever shown.
+    """
+
+    key: str = field(default="", repr=False)
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+    prices: Path | None = None
+
+
+class Transport(Protocol):
+    """Carries one body to a model and brings the completion back, or says why not; one attempt, no retries."""
+
+    async def send(self, body: Mapping[str, Any]) -> Completion | Failure:
+        """Send once."""
+        ...
+
+    async def close(self) -> None:
+        """Release connections."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One generated answer: its text and tool calls, what it took, and how it ended; ``error`` where the call failed
+    for good.
+    """
+
+    text: str = ""
+    tool_calls: tuple[Mapping[str, Any], ...] = ()
+    usage: Usage = field(default_factory=Usage)
+    latency_ms: float = 0.0
+    finish: str = "stop"
+    model: str | None = None
+    error: str | None = None
+    flags: tuple[str, ...] = ()
+    attempts: int = 1
+    possibly_paid: int = 0
+
+
+class ChatBackend:
+    """One model behind one transport; satisfies ``Backend`` and ``money.Priced``.
+
+    Until ``prepare`` is called, ``mode=auto`` means ``logprobs``: asked for and not given is the flag ``no_logprobs``,
+    and the text is read strictly instead. The id names the mode, so a judge in another mode is another judge.
+    """
+
+    def __init__(
+        self, name: str, model: str, transport: Transport, caller: Caller, *, options: Options, price: Price | None
+    ) -> None:
+        self.model, self.caller, self.price = model, caller, price
+        self.batch, self.concurrency, self.notice = 1, options.concurrency, ""
+        self._name, self._transport = name, transport
+        self._form = options.form()
+        self._open_mode = options.mode == "auto"
+        self._failures = 0
+        self._first: dict[str, str] = {}
+        self._probe = Reply(attempts=0, usage=Usage(cost=0.0))
+
+    @property
+    def id(self) -> JudgeId:
+        """Which judge: model and form, for example ``openai/m[t0-n8-logprobs]``."""
+        return JudgeId(self._name, "", self._form.decoding)
+
+    async def ask(self, asks: Sequence[Ask]) -> list[Reply]:
+        """Send the asks; one that failed for good gives a reply with ``error``, ten in a row a ``BackendError``."""
+        if len(asks) == 1:
+            return [await self._one(asks[0])]
+        return list(await asyncio.gather(*map(self._one, asks)))
+
+    async def close(self) -> None:
+        """Close the transport."""
+        await self._transport.close()
+
+    def quote(self, ask: Ask) -> Quote:
+        """The most that an ask can take, its repair call included, and a low estimate of what it takes."""
+        most_in, most_out = tokens_at_most(ask.system, ask.user), self._form.tokens
+        if self._form.repair:
+            most_in += most_in + 2 * most_out + 128
+            most_out += self._form.repair_tokens
+        if self.price is None:
+            return Quote(most_in, most_out, None)
+        least = self.price.cost(tokens_at_least(ask.system, ask.user), 1)
+        return Quote(most_in, most_out, self.price.cost(most_in, most_out), least)
+
+    async def prepare(self, recorded: JudgeId | None = None) -> None:
+        """Find out, once, where this model's verdicts can come from; ``recorded`` is the id of the run that is resumed,
+        whose mode is then taken over without a call.
+
+        With ``mode=auto`` one small call asks for label probabilities; where there are none a second asks for
+        structured output; where that is not kept to either, verdicts are read from text. What these calls took is
+        booked with the next reply. Parameters that the model refuses are left out from then on.
+        """
+        if not self._open_mode:
+            return
+        form = self._form
+        if recorded is not None:
+            for mode in ("logprobs", "schema", "text"):
+                for without in (form.without, form.without | {"temperature"}):
+                    tried = replace(form, mode=mode, without=without)
+                    if tried.decoding == recorded.decoding:
+                        form, self._open_mode = tried, False
+            if not self._open_mode:
+                self._form = form
+                return
+        self._form, self._open_mode = await self._find_form(form), False
+
+    async def generate(
+        self, messages: Sequence[Message], *, max_tokens: int, temperature: float = 0.0, seed: int = 0
+    ) -> Generation:
+        """Generate one answer to a conversation, through the same limits, retries and accounts.
+
+        ``latency_ms`` is that of the attempt that answered. Raises ``BackendError`` as ``ask`` does.
+        """
+        turns = [{"role": message.role, "content": message.content} for message in messages]
+        booked = sum(len(message.content) for message in messages) // _BYTES_A_TOKEN + max_tokens
+        called = await self._send(
+            lambda form: completions.body_of(
+                self.model, replace(form, temperature=temperature), turns, seed=seed, tokens=max_tokens
+            ),
+            booked,
+        )
+        spent: dict[str, Any] = {"attempts": called.attempts, "possibly_paid": called.possibly_paid}
+        if called.value is None:
+            zero = Usage(cost=None if self.price is None else 0.0)
+            return Generation(error=str(called.failure), finish="error", usage=zero, **spent)
+        said, bound = called.value, tokens_at_most(*(message.content for message in messages))
+        return Generation(
+            said.text,
+            said.tool_calls,
+            self._usage(said, bound, max_tokens),
+            round(called.latency_ms, 3),
+            said.finish,
+            said.model,
+            flags=() if said.usage else ("no_usage",),
+            **spent,
+        )
+
+    async def _one(self, ask: Ask) -> Reply:
+        booked = (len(ask.system) + len(ask.user)) // _BYTES_A_TOKEN + self._form.tokens
+        called = await self._send(lambda form: completions.ask_body(self.model, form, ask), booked)
+        if called.value is None:
+            return self._failed(called)
+        reply = self._reply(ask, called, self._form.tokens)
+        if reply.probs is None and self._form.repair:
+            reason = protocol.read(ask, reply).invalid
+            if reason in _REPAIRABLE:
+                reply = await self._repaired(ask, reply, reason, booked)
+        if self._probe.attempts:
+            probe, self._probe = self._probe, Reply(attempts=0, usage=Usage(cost=0.0))
+            reply = _with(reply, probe)
+        return reply
+
+    async def _repaired(self, ask: Ask, reply: Reply, reason: InvalidReason, booked: int) -> Reply:
+        """The reply to the one repair call, with what the first one took; the first, where the repair failed."""
+        try:
+            called = await self._send(
+                lambda form: completions.repair_of(
+                    completions.ask_body(self.model, form, ask), form, ask, text=reply.text, reason=reason
+                ),
+                booked + self._form.repair_tokens,
+            )
+        except BackendError:
+            # What was paid for is kept; whatever stops this backend stops the next call too.
+            return replace(reply, flags=(*reply.flags, "repair_failed"), attempts=reply.attempts + 1)
+        if called.value is None:
+            spent = Reply(attempts=called.attempts, possibly_paid=called.possibly_paid, usage=Usage(cost=0.0))
+            return _with(replace(reply, flags=(*reply.flags, "repair_failed")), spent)
+        again = self._reply(ask, called, self._form.repair_tokens)
+        return _with(replace(again, flags=(*again.flags, "repaired")), reply)
+
+    async def _send(self, body: Any, tokens: int) -> Called[Completion]:
+        """Call with the body that ``body`` makes for the form; a parameter that does not change the judgement and that
+        the model refuses is left out for good.
+        """
+        form = self._form
+        made = body(form)
+        called = await self.caller.call(lambda: self._transport.send(made), tokens=tokens)
+        failure = called.failure
+        if failure is not None and failure.fault is Fault.BAD_REQUEST:
+            refused = completions.refused_parameter(failure.detail)
+            if refused == "seed" or (refused == "max_tokens" and form.limit == "max_tokens"):
+                self._form = completions.without(self._form, refused)
+                again = await self.caller.call(lambda: self._transport.send(body(self._form)), tokens=tokens)
+                return replace(again, attempts=again.attempts + called.attempts)
+        if called.value is not None and called.value.usage is not None:
+            self.caller.spent(booked=tokens, used=sum(called.value.usage))
+        return called
+
+    def _failed(self, called: Called[Completion]) -> Reply:
+        failure = called.failure
+        assert failure is not None
+        spent: dict[str, Any] = {"attempts": called.attempts, "possibly_paid": called.possibly_paid}
+        zero = Usage(cost=None if self.price is None else 0.0)
+        if failure.fault is Fault.FILTERED:
+            return Reply(finish="content_filter", usage=zero, **spent)
+        if failure.fault not in _ABOUT_THE_ASK:
+            self._failures += 1
+            if self._failures >= _FAILURES:
+                raise BackendError(
+                    f"{self.caller.endpoint}: {self._failures} calls failed in a row, the last with {failure}"
+                )
+        return Reply(error=str(failure), finish="error", usage=zero, **spent)
+
+    def _reply(self, ask: Ask, called: Called[Completion], limit: int) -> Reply:
+        said = called.value
+        assert said is not None
+        self._failures = 0
+        read = completions.label_probs_of(said.tokens, ask.labels) if said.tokens and not said.refusal else None
+        flags = []
+        if self._form.mode == "logprobs" and not said.tokens:
+            flags.append("no_logprobs")
+        if said.usage is None:
+            flags.append("no_usage")
+        for kind, value in (("model", said.model), ("fingerprint", said.fingerprint)):
+            if value and self._first.setdefault(kind, value) != value:
+                flags.append(f"{kind}_changed")
+        return Reply(
+            text=said.text,
+            probs=read[0] if read and self._form.mode == "logprobs" else None,
+            score={"label_mass": read[1]} if read else {},
+            finish="refusal" if said.refusal else said.finish,
+            model=said.model,
+            fingerprint=said.fingerprint,
+            latency_ms=round(called.latency_ms, 3),
+            usage=self._usage(said, 0 if said.usage else tokens_at_most(ask.system, ask.user), limit),
+            flags=tuple(flags),
+            attempts=called.attempts,
+            possibly_paid=called.possibly_paid,
+        )
+
+    def _usage(self, said: Completion, most_in: int, most_out: int) -> Usage:
+        """Tokens and cost; where the server did not say, the upper bound of both (flag ``no_usage``), never 0."""
+        tokens = said.usage or (most_in, most_out)
+        return Usage(*tokens, cost=None if self.price is None else self.price.cost(*tokens))
+
+    async def _find_form(self, form: Form) -> Form:
+        labels = Labels("K", "R", "TIE")
+        user = "This checks how you answer. Reply with exactly one of: K, R, TIE."
+        ask = Ask("", "", Order.CANDIDATE_FIRST, 0, "You reply with one word.", user, labels, "", "", "")
+        for _ in range(6):
+            body = completions.ask_body(self.model, form, ask)
+            called = await self.caller.call(lambda body=body: self._transport.send(body), tokens=64)  # type: ignore[misc]
+            spent = Reply(attempts=called.attempts, possibly_paid=called.possibly_paid, usage=Usage(cost=0.0))
+            if called.value is None:
+                self._probe = _with(self._probe, spent)
+                failure = called.failure
+                assert failure is not None
+                refused = completions.refused_parameter(failure.detail) if failure.fault is Fault.BAD_REQUEST else None
+                if refused is None or completions.without(form, refused) == form:
+                    raise BackendError(f"{self.caller.endpoint}: {failure}; name the mode, for example &mode=text")
+                form = completions.without(form, refused)
+                continue
+            usage = self._usage(called.value, tokens_at_most(ask.system, user), form.tokens)
+            self._probe = _with(self._probe, replace(spent, usage=usage))
+            if form.mode == "logprobs" and not called.value.tokens:
+                form = replace(form, mode="schema")
+            elif form.mode == "schema" and not _is_verdict(called.value.text, labels):
+                return replace(form, mode="text")
+            else:
+                return form
+        raise BackendError(f"{self.caller.endpoint}: refuses one parameter after another; name the mode: &mode=text")
+
+
+def _is_verdict(text: str, labels: Labels) -> bool:
+    try:
+        value = completions.load(text.encode())
+    except ValueError:
+        return False
+    return isinstance(value, dict) and value.get("verdict") in (labels.first, labels.second, labels.tie)
+
+
+def _with(reply: Reply, other: Reply) -> Reply:
+    """The reply with what another call took added to its own."""
+    one, two = reply.usage, other.usage
+    cost = None if one.cost is None or two.cost is None else one.cost + two.cost
+    return replace(
+        reply,
+        usage=Usage(one.prompt_tokens + two.prompt_tokens, one.completion_tokens + two.completion_tokens, cost),
+        attempts=reply.attempts + other.attempts,
+        possibly_paid=reply.possibly_paid + other.possibly_paid,
+    )

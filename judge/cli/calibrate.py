@@ -1,0 +1,329 @@
+"""``judge calibrate``: how far a judge can be believed, and whether a new rubric or judge model is better."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..environment import environment
+from .run import drive
+from .screen import home_option, progress, safe
+
+if TYPE_CHECKING:
+    from calibration.evidence import Evidence
+    from calibration.gold import GoldSet
+    from calibration.ppi import Estimand
+    from calibration.report import CalibrationReport
+    from rubrics import Rubric
+
+    from ..backends import Backend
+    from ..formats import EvalSet
+    from ..store import RunInfo, Store
+
+__all__ = ["command"]
+
+_ROUNDS = 400
+
+
+@click.command("calibrate", epilog="Example: judge calibrate --gold labels.jsonl --html calibration.html")
+@click.argument("run_id", required=False)
+@click.option(
+    "--gold", "-g", multiple=True, type=click.Path(dir_okay=False, path_type=Path),
+    help="Human labels: what `judge label` wrote, or labelled pairs. May be repeated.",
+)  # fmt: skip
+@click.option("--mix-sources", is_flag=True, help="Join gold sets of several sources; they may not agree.")
+@click.option("--rubric", "-r", help="Judge the labelled pairs under this rubric, NAME@VERSION or a path.")
+@click.option("--judge", "-j", "judge_spec", help="Judge the labelled pairs by this judge (default: the run's).")
+@click.option("--against", metavar="RUBRIC", help="The rubric in use, to compare --rubric with; @1 is its version 1.")
+@click.option("--against-judge", metavar="JUDGE", help="The judge in use, to compare --judge with.")
+@click.option("--anchors", type=click.IntRange(0), default=0, help="Judge this many unlabelled pairs under both, too.")
+@click.option("--margin", type=click.FloatRange(0, 0.5, min_open=True), default=0.02, show_default=True,
+              help="Difference in accuracy that does not matter.")  # fmt: skip
+@click.option("--since", metavar="RUN", help="An earlier run of the same pairs: has the judge moved?")
+@click.option("--fixed-set", is_flag=True, help="Speak of exactly these pairs, not of prompts like these.")
+@click.option("--self-check", is_flag=True, help="Simulate the estimator at these sizes; print the coverage it has.")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Seed of all draws.")
+@click.option("--md", "as_md", is_flag=True, help="Markdown, for a pull request.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object; --schema prints its JSON Schema.")
+@click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Write one self-contained HTML file.")
+@click.option("--save", type=click.Path(dir_okay=False, path_type=Path), help="Also save the calibration here.")
+@click.option("--schema", is_flag=True, help="Print the JSON Schema of the report and stop.")
+@home_option
+def command(**options: Any) -> int:
+    """Measure the judge of RUN_ID against human labels: agreement, bias, confidence, corrected win rate.
+
+    Without RUN_ID: the newest run that holds labelled pairs. Where labels come with their texts, --judge or --rubric
+    judges them now. --against (or --against-judge) makes it an experiment that ends in ADOPT, KEEP or UNDECIDED.
+    """
+    return _calibrate(Options(**options))
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command was given."""
+
+    run_id: str | None
+    gold: tuple[Path, ...]
+    mix_sources: bool
+    rubric: str | None
+    judge_spec: str | None
+    against: str | None
+    against_judge: str | None
+    anchors: int
+    margin: float
+    since: str | None
+    fixed_set: bool
+    self_check: bool
+    seed: int
+    as_md: bool
+    as_json: bool
+    html: Path | None
+    save: Path | None
+    schema: bool
+    home: str | None
+
+    @property
+    def compares(self) -> bool:
+        """Whether two ways to judge are compared."""
+        return self.against is not None or self.against_judge is not None
+
+
+def _calibrate(options: Options) -> int:
+    from calibration.gold import GoldSet, combine
+
+    from ..render import calibration as render
+    from ..store import Store
+
+    if options.schema:
+        click.echo(render.schema())
+        return 0
+    if not options.gold:
+        raise click.UsageError("--gold FILE is missing: human labels, for example from `judge label`")
+    _writable(options.html, options.save)
+    gold = combine([GoldSet.read(path) for path in options.gold], mix_sources=options.mix_sources)
+    env = environment()
+    store = Store(Path(options.home) if options.home else env.home)
+    for problem in store.catch_up():
+        click.echo(f"note: {safe(problem)}", err=True)
+    report = _experiment(options, store, gold) if options.compares else _measured(options, store, gold)
+    if options.html is not None:
+        options.html.write_text(render.to_html(report), encoding="utf-8")
+        click.echo(f"wrote {safe(str(options.html))}", err=True)
+    if options.as_json:
+        click.echo(render.to_json(report))
+    elif options.as_md:
+        click.echo(render.to_markdown(report))
+    elif options.html is None:
+        click.echo(render.to_text(report))
+    _keep(report, store, options.save)
+    return {"ADOPT": 0, "KEEP": 1, "UNDECIDED": 4}[report.change.verdict] if report.change is not None else 0
+
+
+def _measured(options: Options, store: Store, gold: GoldSet) -> CalibrationReport:
+    """The report of one way to judge: a stored run as it is, or the labelled pairs judged now."""
+    from ..evidence import run_evidence
+
+    info = _run(options, store, gold)
+    ways = _Ways(options, store, gold, info)
+    rubric, spec = ways.rubric(options.rubric), options.judge_spec or ways.spec
+    if info is not None and (rubric.digest, spec) == (info.header["rubric_digest"], info.header["judge_spec"]):
+        click.echo(f"run {info.run_id}: rubric {rubric.ref}, judge {safe(info.judge)}", err=True)
+        return _report(options, store, gold, run_evidence(store, info, read_texts_of=_ids(gold)))
+    return _report(options, store, gold, ways.evidence(rubric, spec))
+
+
+def _experiment(options: Options, store: Store, gold: GoldSet) -> CalibrationReport:
+    """The report of the new way to judge, with the comparison against the one in use."""
+    from calibration.change import compare_judges
+    from calibration.evidence import match
+
+    from ..rejudging import side_of
+
+    ways = _Ways(options, store, gold, _run(options, store, gold))
+    new_rubric = ways.rubric(options.rubric)
+    against = options.against
+    if against is not None and against.startswith("@"):
+        against = new_rubric.name + against
+    old_rubric = new_rubric if against is None else ways.rubric(against)
+    new_spec = options.judge_spec or ways.spec
+    old_spec = options.against_judge or new_spec
+    if (new_rubric.digest, new_spec) == (old_rubric.digest, old_spec):
+        raise click.UsageError("both sides are the same rubric and judge; name another with --rubric or --judge")
+    old, new = ways.evidence(old_rubric, old_spec), ways.evidence(new_rubric, new_spec)
+    both = match(new, match(old, gold).gold)
+    change = compare_judges(side_of(old, both), side_of(new, both), both.gold, margin=options.margin, seed=options.seed)
+    return replace(_report(options, store, gold, new), change=change)
+
+
+class _Ways:
+    """The labelled pairs as an eval set, what they compare, and how to judge them in a given way."""
+
+    def __init__(self, options: Options, store: Store, gold: GoldSet, info: RunInfo | None) -> None:
+        self.options, self.store, self.gold, self.info = options, store, gold, info
+        self.spec = "local" if info is None else str(info.header["judge_spec"])
+
+    @cached_property
+    def evalset(self) -> EvalSet:
+        """The labelled pairs (and anchors) of the run, or the gold file itself."""
+        from ..formats import open_evalset
+        from ..rejudging import labelled_evalset
+
+        if self.info is None:
+            return open_evalset(_with_texts(self.options), skip_bad=True)
+        return labelled_evalset(self.store, self.info, self.gold, anchors=self.options.anchors, seed=self.options.seed)
+
+    @cached_property
+    def names(self) -> tuple[str, str] | None:
+        """What the labels call candidate and baseline: the names of the run they are of."""
+        from ..evidence import compared_names
+
+        if self.info is None:
+            return None
+        return compared_names(self.store.models(self.info.run_id).values(), self.info.header["evalset"]["digest"])
+
+    def rubric(self, name: str | None) -> Rubric:
+        """A rubric by name or path; without one, that of the run."""
+        from rubrics import load
+
+        from ..runs import rubric_of
+
+        if name is not None or self.info is None:
+            return load(name or "helpfulness")
+        return rubric_of(self.info.header)
+
+    def evidence(self, rubric: Rubric, spec: str) -> Evidence:
+        """What a judge says about the labelled pairs under a rubric: stored already, or judged now as a run."""
+        from ..backends import open_backend
+        from ..evidence import run_evidence
+        from ..rejudging import stored
+
+        backend = open_backend(spec, environment())
+        info = stored(self.store, self.evalset, rubric, backend.id)
+        if info is None:
+            info = self._judge(rubric, spec, backend)
+        else:
+            asyncio.run(backend.close())
+            click.echo(f"{info.run_id}: rubric {rubric.ref}, judge {safe(info.judge)}, judged before", err=True)
+        return run_evidence(self.store, info, read_texts_of=_ids(self.gold), names=self.names)
+
+    def _judge(self, rubric: Rubric, spec: str, backend: Backend) -> RunInfo:
+        from ..runs import RunPlan, start_run
+
+        plan = RunPlan(
+            run_id=f"r-{secrets.token_hex(3)}",
+            created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            evalset=self.evalset,
+            options={"skip_bad": True},
+            rubric=rubric,
+            judge_spec=spec,
+            seed=self.options.seed,
+        )
+        click.echo(
+            f"{plan.run_id}: {self.evalset.rows} labelled pairs x 2 orders, rubric {rubric.ref}, "
+            f"judge {safe(str(backend.id))}",
+            err=True,
+        )
+
+        async def work() -> None:
+            try:
+                await start_run(plan, backend, self.store, report=progress())
+            finally:
+                await backend.close()
+
+        drive(work(), plan.run_id, self.options.home)
+        return self.store.run(plan.run_id)
+
+
+def _run(options: Options, store: Store, gold: GoldSet) -> RunInfo | None:
+    """The run that is measured, or ``None`` where the labels bring their texts and are to be judged now."""
+    from ..errors import InputError
+    from ..rejudging import run_with_labels
+
+    info = run_with_labels(store, gold, options.run_id)
+    if info is None and options.rubric is None and options.judge_spec is None and not options.compares:
+        raise InputError(
+            f"{options.gold[0]}: no run in {store.home} holds one of its {len(gold)} pairs; name the run, judge the "
+            "pairs first (`judge run`), or give --judge if the file has their texts"
+        )
+    return info
+
+
+def _with_texts(options: Options) -> Path:
+    """The one gold file that holds the texts of its pairs."""
+    from ..errors import InputError
+
+    if len(options.gold) > 1:
+        raise InputError("several gold files cannot be judged at once; judge each with `judge run` first")
+    return options.gold[0]
+
+
+def _report(options: Options, store: Store, gold: GoldSet, evidence: Evidence) -> CalibrationReport:
+    from calibration.report import Earlier, calibration_report
+
+    from ..evidence import run_evidence
+
+    earlier = None
+    if options.since is not None:
+        info = store.run(options.since)
+        earlier = Earlier(info.run_id, run_evidence(store, info))
+    estimand: Estimand = "fixed set" if options.fixed_set else "superpopulation"
+    report = calibration_report(evidence, gold, earlier=earlier, estimand=estimand, seed=options.seed)
+    if not options.self_check:
+        return report
+    from calibration.selfcheck import self_check
+
+    checked = self_check(
+        evidence.run, gold, estimand=estimand, rounds=_ROUNDS, seed=options.seed, progress=_simulated()
+    )
+    return replace(report, self_check=checked)
+
+
+def _simulated() -> Callable[[int, int], None]:
+    """Progress of the self-check: a line on a terminal, nothing elsewhere."""
+    live = sys.stderr.isatty() and not environment().plain
+    started = time.monotonic()
+
+    def report(done: int, rounds: int) -> None:
+        if live and (done % 10 == 0 or done == rounds):
+            left = (time.monotonic() - started) / done * (rounds - done)
+            line = f"self-check: round {done} of {rounds}, {left:.0f} s left"
+            click.echo(f"\r\x1b[2K  {line}" + ("\n" if done == rounds else ""), nl=False, err=True)
+
+    return report
+
+
+def _keep(report: CalibrationReport, store: Store, save: Path | None) -> None:
+    """Store the fitted calibration under its identity, and say how it is used."""
+    from calibration.confidence import Calibration
+
+    fitted = report.confidence.fitted
+    if not isinstance(fitted, Calibration):
+        click.echo(f"note: no calibration was fitted: {safe(fitted.reason)}", err=True)
+        return
+    path = store.keep_calibration(fitted)
+    if save is not None:
+        save.write_text(fitted.to_json() + "\n", encoding="utf-8")
+        path = save
+    click.echo(f"calibration: {safe(str(path))} (use it: judge compare --calibration {safe(str(path))} ...)", err=True)
+
+
+def _writable(*paths: Path | None) -> None:
+    from ..errors import InputError
+
+    for path in paths:
+        if path is not None and not path.parent.is_dir():
+            raise InputError(f"{path.parent}: no such folder; make it first")
+
+
+def _ids(gold: GoldSet) -> list[str]:
+    return [item.pair_id for item in gold.items]

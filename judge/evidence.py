@@ -1,0 +1,163 @@
+"""From a stored run to what ``calibration`` measures: names, verdicts in both orders, lengths, style of the answers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from calibration.evidence import Evidence, Said
+from calibration.provenance import Judged, JudgedRun
+from rubrics.words import pinned
+
+from .errors import InputError
+from .types import JudgeId, Outcome
+
+if TYPE_CHECKING:
+    from .store import RunInfo, Store
+
+__all__ = ["compared_names", "run_evidence", "styles"]
+
+_FENCED = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
+_STYLES: Mapping[str, re.Pattern[str]] = {
+    "bold": re.compile(r"\*\*[^*\n]+\*\*|__[^_\n]+__"),
+    "headers": re.compile(r"^#{1,6}\s", re.MULTILINE),
+    "lists": re.compile(r"^\s*(?:[-*+]|\d+[.)])\s", re.MULTILINE),
+    "hedges": re.compile(
+        r"\b(?:may|might|could|perhaps|possibly|generally|typically|likely|it depends|as an ai|i think|i believe)\b",
+        re.IGNORECASE,
+    ),
+    "apologies": re.compile(r"\b(?:sorry|apologi[sz]e|unfortunately|i cannot|i can't)\b", re.IGNORECASE),
+}
+"""Markers counted outside code blocks; what they count is named so that a report can be read without this file."""
+
+
+def run_evidence(
+    store: Store, info: RunInfo, *, read_texts_of: Iterable[str] = (), names: tuple[str, str] | None = None
+) -> Evidence:
+    """Everything the calibration report needs of one stored run.
+
+    ``read_texts_of`` are the pair ids whose answers are read for style (the labelled ones; the texts of a large run
+    stay on disk). ``names`` say what is compared where the run judges pairs of another
+    run again. Repeats of a pair are averaged over those with a verdict. Raises ``InputError`` for a run without a
+    comparison.
+    """
+    frame = store.comparisons(info.run_id)
+    if frame.is_empty():
+        raise InputError(f"run {info.run_id} has no comparison yet; finish it with: judge resume {info.run_id}")
+    models = store.models(info.run_id)
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for row in frame.iter_rows(named=True):
+        groups.setdefault(row["pair_id"], []).append(row)
+    candidate, baseline = names or compared_names(models.values(), info.header["evalset"]["digest"])
+    head = info.header
+    rubric = pinned(str(head["rubric"]), str(head["rubric_digest"]), released=head.get("rubric_released", True))
+    run = JudgedRun(tuple(_judged(rows) for rows in groups.values()), candidate, baseline, rubric)
+    cost, tokens, seconds = store.usage(info.run_id)
+    return Evidence(
+        run=run,
+        said=tuple(_said(rows, models.get(pair, (None, None))) for pair, rows in groups.items()),
+        rubric=rubric,
+        judge=str(JudgeId(**info.header["judge"])),
+        identity=_identity(info),
+        styles=styles(
+            {
+                pair.id: (pair.candidate.text, pair.baseline.text)
+                for pair in store.pairs(info.run_id, list(read_texts_of))
+            }
+        ),
+        cost=cost,
+        tokens=tokens,
+        seconds=seconds,
+    )
+
+
+def compared_names(models: Iterable[tuple[str | None, str | None]], evalset_digest: str) -> tuple[str, str]:
+    """What is compared, as labels and runs name it: each side's model if all answers name one, else the eval set.
+
+    Labels carry these names, and only labels with the names of a run may correct its win rate: answers of a model
+    without a name are told apart by the content of the eval set they stand in.
+    """
+    sides: tuple[set[str | None], set[str | None]] = (set(), set())
+    for pair in models:
+        for names, name in zip(sides, pair, strict=True):
+            names.add(name or None)
+    found = [
+        next(iter(names)) if len(names) == 1 and None not in names else f"evalset:{evalset_digest[:12]}/{side}"
+        for names, side in zip(sides, ("candidate", "baseline"), strict=True)
+    ]
+    return str(found[0]), str(found[1])
+
+
+def styles(texts: Mapping[str, tuple[str, str]]) -> dict[str, dict[str, float]]:
+    """By marker and pair id, how much more of it the candidate's answer has: counts per 100 words, difference."""
+    found: dict[str, dict[str, float]] = {name: {} for name in _STYLES}
+    for pair, sides in texts.items():
+        rates = [_rates(text) for text in sides]
+        for name in _STYLES:
+            found[name][pair] = rates[0][name] - rates[1][name]
+    return found
+
+
+def _rates(text: str) -> dict[str, float]:
+    plain = _FENCED.sub(" ", text)
+    words = max(len(plain.split()), 1)
+    return {name: 100.0 * len(pattern.findall(plain)) / words for name, pattern in _STYLES.items()}
+
+
+def _judged(rows: list[dict[str, Any]]) -> Judged:
+    valid = [row for row in rows if row["preference"] is not None]
+    first = rows[0]
+    p = [sum(row[name] for row in valid) / len(valid) if valid else None for name in ("p_win", "p_tie", "p_loss")]
+    return Judged(
+        pair_id=first["pair_id"],
+        prompt_id=first["prompt_digest"],
+        p_win=p[0],
+        p_tie=p[1],
+        p_loss=p[2],
+        category=first["category"],
+        candidate_length=first["candidate_chars"],
+        baseline_length=first["baseline_chars"],
+    )
+
+
+def _said(rows: list[dict[str, Any]], models: tuple[str | None, str | None]) -> Said:
+    outcomes = [Outcome(row["outcome"]) for row in rows if row["outcome"]]
+    return Said(
+        outcome=_majority(outcomes),
+        first=tuple(Outcome(row["cf_outcome"]) if row["cf_outcome"] else None for row in rows),
+        second=tuple(Outcome(row["bf_outcome"]) if row["bf_outcome"] else None for row in rows),
+        soft=(_soft(rows, "cf"), _soft(rows, "bf")),
+        candidate=models[0] or None,
+        baseline=models[1] or None,
+    )
+
+
+def _majority(outcomes: list[Outcome]) -> Outcome | None:
+    """The outcome most repeats named; where two are level, a tie: nothing else is fair to both sides."""
+    if not outcomes:
+        return None
+    counts = {outcome: outcomes.count(outcome) for outcome in set(outcomes)}
+    best = [outcome for outcome, count in counts.items() if count == max(counts.values())]
+    return best[0] if len(best) == 1 else Outcome.TIE
+
+
+def _soft(rows: list[dict[str, Any]], prefix: str) -> float | None:
+    given = [row[f"{prefix}_win"] + row[f"{prefix}_tie"] / 2 for row in rows if row[f"{prefix}_win"] is not None]
+    return sum(given) / len(given) if given else None
+
+
+def _identity(info: RunInfo) -> dict[str, str]:
+    head = info.header
+    return {
+        "run": info.run_id,
+        "created": info.created_at,
+        "judge": str(JudgeId(**head["judge"])),
+        "judge string": str(head["judge_spec"]),
+        "rubric": str(head["rubric"]),
+        "rubric digest": str(head["rubric_digest"]),
+        "template": str(head["template"]),
+        "eval set": str(head["evalset"]["digest"]),
+        "seed": str(head["seed"]),
+        "repeats": str(head["repeats"]),
+    }

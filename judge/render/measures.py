@@ -1,0 +1,295 @@
+"""Sections 1 to 3 of the calibration report: what was measured, the headline, agreement with people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from calibration.estimates import Estimate
+from calibration.provenance import Refused
+
+from .charts import Bar, Tone, forest
+from .document import Absent, Block, Chart, Figure, Figures, Level, Prose, Section, Table, figure, withheld
+from .words import cut, number, p_value, span
+
+if TYPE_CHECKING:
+    from calibration.agreement import AgreementReport, Ceiling
+    from calibration.annotators import AltTest, DawidSkene
+    from calibration.report import CalibrationReport
+    from calibration.winrate import WinRate
+
+__all__ = ["LISTED", "agreement", "headline", "identity", "level_of", "trimmed"]
+
+LISTED = 20
+"""Rows that a table shows at most; the JSON holds all of them."""
+_ORDER = ("win", "tie", "loss")
+
+
+def trimmed(values: Sequence[str]) -> str:
+    """A list in a sentence, cut with the count of the rest."""
+    rest = f" and {len(values) - LISTED} more" if len(values) > LISTED else ""
+    return ", ".join(cut(value, 40) for value in values[:LISTED]) + rest
+
+
+def identity(report: CalibrationReport) -> Section:
+    """1: every version and digest the figures belong to."""
+    rows = [Figure(name, text or "not known") for name, text in report.identity.items()]
+    rows.append(Figure("labelled pairs used", str(report.labels)))
+    rows += [Figure("labels left out", f"{count} about {why}") for why, count in report.left_out.items()]
+    blocks: list[Block] = [Figures(tuple(rows))]
+    blocks += [Prose(f"{note[:1].upper()}{note[1:]}.", "care") for note in report.warnings]
+    if report.disputed:
+        text = f"For an expert ({len(report.disputed)} pairs on which annotators differ): {trimmed(report.disputed)}."
+        blocks.append(Prose(text))
+    answer = f"Everything below holds for this judge, rubric and gold set only ({report.labels} labelled pairs)."
+    return Section(1, "identity", "What was measured", answer, blocks=tuple(blocks))
+
+
+def headline(report: CalibrationReport) -> Section:
+    """2: the win rate on the human scale, beside the judge's and the labels' own."""
+    rate = report.win_rate
+    corrected = rate.corrected
+    none = corrected if isinstance(corrected, Refused) else Absent("undefined on these labels")
+    rows = [
+        Figure("human scale (corrected)", corrected, "share", _how(rate)),
+        Figure("labels alone", rate.human or none, "share"),
+        figure("judge scale", rate.judge, "no pair has a verdict", unit="share"),
+    ]
+    counts = [Figure("win", rate.win, "share"), Figure("tie", rate.tie, "share"), Figure("loss", rate.loss, "share")]
+    if isinstance(corrected, Refused):
+        counts = []
+    blocks: list[Block] = [Chart(_three(rate)), Figures(tuple(rows))]
+    if counts:
+        blocks.append(Figures(tuple(counts), "Win, tie and loss as people would give them (they sum to 100%)"))
+    blocks += [
+        Figures(tuple(_worth(rate, none)), "What the judge adds to the labels"),
+        Figures(tuple(_length(report)), "At equal answer length"),
+    ]
+    blocks += [Prose(f"{note[:1].upper()}{note[1:]}.", "care") for note in rate.notes]
+    if isinstance(corrected, Refused):
+        answer, level = f"The win rate on the human scale is {withheld(corrected)}.", "bad"
+    else:
+        level = "good" if corrected.low > 0.5 else "bad" if corrected.high < 0.5 else "ink"
+        side = {"good": "the candidate is better", "bad": "the candidate is worse"}.get(level, "not decided")
+        answer = (
+            f"People would give the candidate {number(corrected.value, 'share')} {span(corrected, 'share')}: {side}."
+        )
+    return Section(2, "win-rate", "Win rate on the human scale", answer, level_of(level), tuple(blocks))
+
+
+def level_of(word: str) -> Level:
+    """The level that a word names, plain ink for any other."""
+    found: dict[str, Level] = {"good": "good", "bad": "bad", "care": "care", "soft": "soft"}
+    return found.get(word, "ink")
+
+
+def _how(rate: WinRate) -> str:
+    if isinstance(rate.corrected, Refused):
+        return ""
+    return f"{rate.corrected.method}; {rate.labels} labels of {rate.judged} pairs"
+
+
+def _three(rate: WinRate) -> str:
+    named: list[tuple[str, Estimate | Refused | None, Tone]] = [
+        ("human scale (corrected)", rate.corrected, "first"),
+        ("labels alone", rate.human, "soft"),
+        ("judge scale", rate.judge, "second"),
+    ]
+    bars = [
+        Bar(name, value, f"{number(value.value, 'share')} {span(value, 'share')}", tone)
+        for name, value, tone in named
+        if isinstance(value, Estimate)
+    ]
+    title = "The candidate's win rate with its interval, and the mark of an even match at 50%"
+    return forest(bars, at=0.5, unit="share", name="win-rate", title=title)
+
+
+def _worth(rate: WinRate, none: Refused | Absent) -> Iterator[Figure]:
+    yield Figure("correlation with people (rho)", rate.rho or none)
+    base = f" (n {rate.labels})"
+    given = none if rate.tuning is None else number(rate.tuning) + base
+    yield Figure("weight of the judge", given, note="0 ignores it, 1 takes it in full")
+    worth = none if rate.effective_labels is None else f"{rate.effective_labels:.0f}{base}"
+    yield Figure("effective labels", worth, note="labels that would give this interval without a judge")
+    if not rate.labels_for:
+        yield Figure("labels for ±3 points", none)
+    for half, needed in rate.labels_for:
+        text = f"{needed} in all (have {rate.labels})"
+        if needed is None:
+            text = f"no number of labels: judge more pairs (have {rate.judged})"
+        yield Figure(f"labels for ±{100 * half:g} points", text)
+
+
+def _length(report: CalibrationReport) -> Iterator[Figure]:
+    why = "answer lengths are unknown or all equal, or the fit did not converge"
+    for name, found in (("judge scale", report.length.judge), ("human scale", report.length.human)):
+        if found is None or isinstance(found, Refused):
+            yield figure(f"{name}, length-controlled", found, why)
+            continue
+        yield Figure(f"{name}, length-controlled", found.controlled, "share", found.method)
+        yield Figure("moved by length", found.shift, "points")
+
+
+def agreement(report: CalibrationReport) -> Section:
+    """3: the judge against people, and against how far people agree with each other."""
+    found = report.agreement
+    why = "no labelled pair has a verdict and a majority"
+    undefined = f"undefined on {found.compared} pairs (one category only, or none)"
+    counts = (
+        f"{found.labelled} labelled, {found.compared} compared; {found.invalid} without a verdict, {found.missing} not "
+        f"judged, {found.no_majority} without a majority."
+    )
+    rows = (
+        figure("3-way accuracy", found.accuracy, why, unit="share", note=_bounds(found)),
+        figure("accuracy where both decide", found.decisive, why, unit="share"),
+        figure("judge decides when people do", found.decided, why, unit="share"),
+        figure("Gwet AC1", found.ac1, undefined),
+        figure("Cohen kappa", found.kappa, undefined),
+        figure("Krippendorff alpha, nominal", found.alpha_nominal, undefined),
+        figure("Krippendorff alpha, ordinal", found.alpha_ordinal, undefined),
+    )
+    blocks: list[Block] = [Prose(counts), Figures(rows)]
+    if found.compared:
+        blocks.append(_confusion(found))
+    blocks += _ceiling(found.ceiling)
+    blocks += _alternative(found.alt_test)
+    blocks += _annotators(found)
+    blocks += _dawid_skene(found.consensus)
+    blocks += _agreement_segments(found)
+    share = found.ceiling.share if found.ceiling is not None else None
+    if found.decisive is None:
+        answer, level = f"Nothing can be said: {why}.", "bad"
+    else:
+        right = f"{number(found.decisive.value, 'share')} {span(found.decisive, 'share')} (n {found.decisive.n})"
+        answer, level = f"Where both decide, the judge sides with people in {right}", "ink"
+        answer += f"; {number(share.value, 'share')} of the human ceiling (n {share.n})." if share is not None else "."
+    return Section(3, "agreement", "Agreement against the human ceiling", answer, level_of(level), tuple(blocks))
+
+
+def _bounds(found: AgreementReport) -> str:
+    if found.accuracy_bounds is None or not found.invalid:
+        return ""
+    low, high = (number(value, "share") for value in found.accuracy_bounds)
+    return f"{low} to {high} with the {found.invalid} invalid wrong, or right"
+
+
+def _confusion(found: AgreementReport) -> Table:
+    most = max(max(line) for line in found.confusion) or 1
+    rows = tuple(
+        (f"people: {name}", *(str(count) for count in line)) for name, line in zip(_ORDER, found.confusion, strict=True)
+    )
+    return Table(
+        ("", *(f"judge: {name}" for name in _ORDER)),
+        rows,
+        title=f"Confusion of the {found.compared} compared pairs",
+        heat=tuple(tuple(count / most for count in line) for line in found.confusion),
+    )
+
+
+def _ceiling(found: Ceiling | None) -> Iterator[Block]:
+    title = "The human ceiling"
+    if found is None:
+        why = "no pair has two annotators; have some pairs labelled twice"
+        yield Figures((Figure("how far people agree", Absent(why)),), title)
+        return
+    why = "undefined on these pairs"
+    yield Figures(
+        (
+            figure("two people agree", found.human, why, unit="share"),
+            figure("judge agrees with one person", found.judge, why, unit="share"),
+            figure("share of the ceiling", found.share, why, unit="share"),
+            figure("Fleiss kappa among people", found.fleiss, why),
+            figure("Gwet AC1 among people", found.ac1, why),
+            figure("alpha among people, ordinal", found.alpha, why),
+            figure("one person against the truth", found.annotator_accuracy, why, unit="share"),
+            figure("judge against the truth", found.judge_accuracy, why, unit="share"),
+        ),
+        title,
+    )
+
+
+def _alternative(found: AltTest | None) -> Iterator[Block]:
+    title = "Alternative annotator test"
+    if found is None:
+        why = "needs three annotators with 30 shared pairs each"
+        yield Figures((Figure("omega, rho", Absent(why)),), title)
+        return
+    passed = "passed: it may stand in for an annotator" if found.passed else "not passed"
+    people = len(found.rows)
+    yield Figures(
+        (
+            Figure("result", f"{passed} (epsilon {found.epsilon:g})"),
+            Figure("omega", f"{number(found.omega)} (n {people} annotators)", note="share of annotators it beats"),
+            Figure(
+                "rho", f"{number(found.rho)} (n {people} annotators)", note="mean share of pairs where it is as near"
+            ),
+        ),
+        title,
+    )
+    yield Table(
+        ("annotator", "judge as near", "annotator as near", "p", "beaten"),
+        tuple(
+            (
+                r.annotator,
+                number(r.judge_wins, "share"),
+                number(r.annotator_wins, "share"),
+                p_value(r.p),
+                _yes(r.rejected),
+            )
+            for r in found.rows[:LISTED]
+        ),
+        n=tuple(row.n for row in found.rows[:LISTED]),
+        left_out=max(people - LISTED, 0),
+    )
+    if found.skipped:
+        yield Prose(f"Too few labels for the test: {trimmed(found.skipped)}.", "soft")
+    if found.note:
+        yield Prose(found.note, "care")
+
+
+def _yes(holds: bool) -> str:
+    return "yes" if holds else "no"
+
+
+def _annotators(found: AgreementReport) -> Iterator[Block]:
+    if not found.annotators:
+        return
+    none = Absent("no shared pair")
+    shown = found.annotators[:LISTED]
+    yield Table(
+        ("annotator", "judge agrees", "kappa with judge", "other people agree"),
+        tuple((a.annotator, a.judge or none, a.kappa or Absent("undefined"), a.others or none) for a in shown),
+        title="Each annotator",
+        units=("share", "plain", "share"),
+        left_out=len(found.annotators) - len(shown),
+    )
+
+
+def _dawid_skene(found: DawidSkene | None) -> Iterator[Block]:
+    if found is None:
+        return
+    items = len(found.consensus)
+    raters = list(found.accuracy.items())
+    yield Table(
+        ("rater", "right"),
+        tuple((name, number(value, "share")) for name, value in raters[:LISTED]),
+        title="Dawid-Skene consensus: how often each rater is right",
+        note=found.note,
+        n=(items,) * min(len(raters), LISTED),
+        left_out=max(len(raters) - LISTED, 0),
+    )
+
+
+def _agreement_segments(found: AgreementReport) -> Iterator[Block]:
+    shown = found.segments[:LISTED]
+    if len(shown) < 2:
+        return
+    none, undefined = Absent("no pair"), Absent("undefined")
+    yield Table(
+        ("segment", "3-way", "both decide", "kappa"),
+        tuple((s.name, s.accuracy or none, s.decisive or none, s.kappa or undefined) for s in shown),
+        title="Agreement by segment",
+        units=("share", "share", "plain"),
+        n=tuple(s.n for s in shown),
+        left_out=len(found.segments) - len(shown),
+    )

@@ -1,0 +1,141 @@
+"""Text for every surface: what is safe to show, how it is wrapped, and how a number and its interval are written."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from calibration.estimates import Estimate
+
+__all__ = ["Unit", "columns", "cut", "markdown", "markdown_code", "number", "p_value", "plain", "safe", "span", "wrap"]
+
+Unit = Literal["share", "points", "signed", "plain"]
+"""How a number is written: 0.531 as ``53.1%``, ``+53.1 pp``, ``+0.531`` or ``0.531``."""
+
+WIDTH = 80
+_UNSAFE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f\ud800-\udfff]"
+)
+_MARKUP = re.compile(r"([\\`*_\[\]<>|#!~])")
+_HUGE = 1e5
+
+
+def safe(text: str) -> str:
+    """Text that cannot steer a terminal: control, bidi and zero-width characters as visible ``<U+XXXX>``; tab and
+    newline stay.
+    """
+    return _UNSAFE.sub(lambda match: f"<U+{ord(match[0]):04X}>", text)
+
+
+def columns(text: str) -> int:
+    """How many terminal columns a line takes: two for wide East Asian characters and emoji, none for combining ones."""
+    return sum(_columns_of(character) for character in text)
+
+
+def _columns_of(character: str) -> int:
+    if character < "\x7f":
+        return 1
+    if unicodedata.category(character) in {"Mn", "Me"}:
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in {"W", "F"} else 1
+
+
+def cut(text: str, width: int) -> str:
+    """One safe line of at most ``width`` columns, with an ellipsis where something is missing."""
+    line = " ".join(safe(text).split())
+    if columns(line) <= width:
+        return line
+    return f"{_head(line, width - 1)}…"
+
+
+def _head(text: str, width: int) -> str:
+    """The longest start of ``text`` that fits in ``width`` columns."""
+    used = 0
+    for at, character in enumerate(text):
+        used += _columns_of(character)
+        if used > width:
+            return text[:at]
+    return text
+
+
+def wrap(text: str, *, first: str = "", rest: str = "", width: int = WIDTH) -> list[str]:
+    """Lines of at most ``width`` columns; a word longer than a line is broken. Whitespace runs become one space."""
+    lines: list[str] = []
+    line, empty = first, True
+    for word in text.split():
+        todo = word
+        while todo:
+            gap = "" if empty else " "
+            if columns(line) + len(gap) + columns(todo) <= width:
+                line, empty, todo = f"{line}{gap}{todo}", False, ""
+            elif not empty:
+                lines.append(line)
+                line, empty = rest, True
+            else:
+                part = _head(todo, max(width - columns(line), 2)) or todo[:1]
+                lines.append(line + part)
+                line, todo = rest, todo[len(part) :]
+    if not empty or not lines:
+        lines.append(line)
+    return [line.rstrip() for line in lines]
+
+
+def number(value: float, unit: Unit = "plain") -> str:
+    """A number as it is read: three decimals, or percent with one; ``undefined`` for NaN."""
+    if math.isnan(value):
+        return "undefined"
+    if math.isinf(value):
+        return "no limit"
+    scaled = 100 * value if unit in {"share", "points"} else value
+    digits = 1 if unit in {"share", "points"} else 3
+    sign = "+" if unit in {"points", "signed"} else ""
+    ending = {"share": "%", "points": " pp"}.get(unit, "")
+    if abs(scaled) >= _HUGE:
+        return f"{scaled:{sign}.2e}{ending}"
+    return f"{scaled + 0.0:{sign}.{digits}f}{ending}"
+
+
+def p_value(value: float | None) -> str:
+    """A p or q value: three decimals, ``<0.001`` below that, ``none`` where nothing was tested."""
+    if value is None or math.isnan(value):
+        return "none"
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def span(estimate: Estimate, unit: Unit = "plain") -> str:
+    """The interval of an estimate in the same unit: ``[49.1, 57.0]``."""
+    ends = [number(end, unit).removesuffix("%").removesuffix(" pp") for end in (estimate.low, estimate.high)]
+    return f"[{', '.join(ends)}]"
+
+
+def markdown(text: str) -> str:
+    """Text inside Markdown prose or a table cell: no markup, no line break, no HTML."""
+    return _MARKUP.sub(r"\\\1", " ".join(safe(text).split()))
+
+
+def markdown_code(text: str) -> str:
+    """Text inside a Markdown code span."""
+    return " ".join(safe(text).replace("`", "'").split())
+
+
+def plain(value: Any) -> Any:
+    """Dataclasses, enums, mappings, tuples and NumPy numbers as plain JSON values; what is not finite becomes null."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, float) and not math.isfinite(value):
+        return None  # an open end of an interval; JSON has no infinity
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, str | int | float) or value is None:
+        return value
+    if isinstance(value, Iterable):
+        return [plain(item) for item in value]
+    return value.item() if hasattr(value, "item") else str(value)

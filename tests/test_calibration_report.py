@@ -1,0 +1,260 @@
+"""The calibration report: which labels count, what the verdict says, what is withheld and why."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from calibration.confidence import Calibration
+from calibration.evidence import Evidence, Said, match
+from calibration.gold import GoldItem, GoldLabel, GoldSet
+from calibration.provenance import Judged, JudgedRun, Refused
+from calibration.report import CalibrationReport, Earlier, calibration_report
+from calibration.winrate import win_rate
+from rubrics import Outcome
+from rubrics.errors import InputError
+
+OUTCOMES = (Outcome.WIN, Outcome.TIE, Outcome.LOSS)
+
+
+def outcome_of(preference: float | None) -> Outcome | None:
+    """The side of a preference."""
+    if preference is None:
+        return None
+    return Outcome.TIE if preference == 0.5 else Outcome.WIN if preference > 0.5 else Outcome.LOSS
+
+
+def evidence_of(
+    preferences: list[float | None], *, shift: float = 0.0, judge: str = "judge@1", lengths: list[int] | None = None
+) -> Evidence:
+    """A run of one pair a prompt; ``shift`` moves each call towards the place that is shown first."""
+    rows = tuple(
+        Judged(
+            f"p{k}", f"q{k}",
+            *((None, None, None) if p is None else (p, 0.0, 1 - p)),
+            category="code" if k % 2 else "chat",
+            candidate_length=100 + (lengths[k] if lengths else 7 * (k % 13)),
+            baseline_length=120,
+        )
+        for k, p in enumerate(preferences)
+    )  # fmt: skip
+    said = []
+    for p in preferences:
+        calls = (None, None) if p is None else (min(max(p + shift, 0), 1), min(max(p - shift, 0), 1))
+        said.append(Said(outcome_of(p), (outcome_of(calls[0]),), (outcome_of(calls[1]),), calls))
+    run = JudgedRun(rows, candidate="new", baseline="old", rubric="helpfulness@1")
+    return Evidence(run, tuple(said), rubric="helpfulness@1", judge=judge)
+
+
+def gold_of(outcomes: dict[int, list[Outcome]], **changes: object) -> GoldSet:
+    """Labels by row, one annotator a value, drawn at random unless said otherwise."""
+    return GoldSet(
+        tuple(
+            replace(
+                GoldItem(
+                    f"p{k}", f"q{k}", tuple(GoldLabel(f"a{n}", value) for n, value in enumerate(values)),
+                    candidate="new", baseline="old", rubric="helpfulness@1", drawn="random",
+                ),
+                **changes,
+            )
+            for k, values in outcomes.items()
+        )
+    )  # fmt: skip
+
+
+def world(n: int = 400, labels: int = 150, *, skill: float = 2.0, seed: int = 0) -> tuple[Evidence, GoldSet]:
+    """A judge with some skill, and humans with a little noise, two on every pair that is labelled."""
+    rng = np.random.default_rng(seed)
+    truth = rng.normal(0.1, 1.0, n)
+    preference = 1 / (1 + np.exp(-(skill * truth + rng.normal(0, 1.0, n))))
+    chosen = rng.permutation(n)[:labels]
+
+    def human(k: int) -> Outcome:
+        value = truth[k] + rng.normal(0, 0.3)
+        return Outcome.TIE if abs(value) < 0.1 else Outcome.WIN if value > 0 else Outcome.LOSS
+
+    return evidence_of([float(p) for p in preference]), gold_of({int(k): [human(k), human(k)] for k in sorted(chosen)})
+
+
+def quick(evidence: Evidence, gold: GoldSet, **options: object) -> CalibrationReport:
+    """A report with few bootstrap rounds."""
+    return calibration_report(evidence, gold, rounds=60, **options)  # type: ignore[arg-type]
+
+
+def test_a_judge_that_follows_people_is_believed_and_the_rate_is_theirs() -> None:
+    """A skilled, unbiased judge with enough random labels reads BELIEVE or names its doubts; the rate is win_rate's."""
+    evidence, gold = world()
+    report = quick(evidence, gold)
+    assert report.belief.word in ("BELIEVE", "WITH CARE")
+    assert report.win_rate == win_rate(evidence.run, gold)
+    assert any("People would give the candidate" in sentence for sentence in report.belief.sentences)
+    assert isinstance(report.confidence.fitted, Calibration)
+    assert report.confidence.fitted.require(rubric="helpfulness@1", judge="judge@1").gold == report.identity["gold"]
+    assert report.length.human is not None and not isinstance(report.length.human, Refused)
+
+
+def test_a_coin_is_not_believed() -> None:
+    """A judge without skill reads DO NOT BELIEVE, with the figure that says so."""
+    rng = np.random.default_rng(3)
+    gold = gold_of({k: [OUTCOMES[2 * int(rng.integers(2))]] for k in range(200)})
+    report = quick(evidence_of([float(p) for p in rng.random(200)]), gold)
+    assert report.belief.word == "DO NOT BELIEVE"
+    assert "not shown to be better than a coin" in report.belief.sentences[0]
+
+
+def test_an_inverted_judge_is_not_believed() -> None:
+    """A judge that prefers what people dislike is never believed, however sure its figures are."""
+    evidence, gold = world()
+    inverted = evidence_of([1 - float(p) for p in evidence.preferences])
+    assert quick(inverted, gold).belief.word == "DO NOT BELIEVE"
+
+
+@pytest.mark.parametrize("labels", [0, 1, 29])
+def test_too_few_labels_say_nothing(labels: int) -> None:
+    """Below thirty labelled pairs the verdict is UNKNOWN, says how many more, and no corrected rate is given."""
+    evidence, gold = world(labels=labels)
+    report = quick(evidence, gold)
+    assert report.belief.word == "UNKNOWN"
+    assert "below 30" in report.belief.sentences[0]
+    assert isinstance(report.win_rate.corrected, Refused)
+    assert any(assumption.holds is False and assumption.costs for assumption in report.ledger)
+
+
+def test_labels_about_other_answers_are_left_out_and_counted() -> None:
+    """Other pairs, candidates, rubrics and answer lengths say nothing about what this judge saw."""
+    evidence, gold = world(labels=60)
+    odd = [
+        replace(gold.items[0], pair_id="elsewhere"),
+        replace(gold.items[1], candidate="older"),
+        replace(gold.items[2], rubric="brevity@1"),
+        replace(gold.items[3], candidate_length=1),
+    ]
+    matched = match(evidence, GoldSet((*odd, *gold.items[4:])))
+    assert len(matched.gold) == 56
+    assert matched.left_out == {
+        "another candidate or baseline": 1,
+        "another rubric": 1,
+        "answers of another length under the same pair id": 1,
+        "pairs that are not in this run": 1,
+    }
+    report = quick(evidence, GoldSet((*odd, *gold.items[4:])))
+    assert sum(report.left_out.values()) == 4
+    assert next(a for a in report.ledger if a.name == "fresh labels").holds is False
+
+
+def test_stale_labels_withhold_the_rate() -> None:
+    """Labels of an older candidate give no corrected rate, and the ledger names what that costs."""
+    evidence, gold = world()
+    report = quick(evidence, GoldSet(tuple(replace(item, candidate="older") for item in gold.items)))
+    assert isinstance(report.win_rate.corrected, Refused) and report.win_rate.corrected.kind == "stale"
+    stale = next(assumption for assumption in report.ledger if assumption.name == "fresh labels")
+    assert stale.holds is False and stale.costs == "corrected win rate"
+
+
+def test_labels_without_a_draw_measure_the_judge_but_not_the_rate() -> None:
+    """Hand-picked labels still give agreement and a calibration; the rate is withheld."""
+    evidence, gold = world()
+    report = quick(evidence, GoldSet(tuple(replace(item, drawn="unknown") for item in gold.items)))
+    assert report.agreement.accuracy is not None
+    assert isinstance(report.confidence.fitted, Calibration)
+    assert isinstance(report.win_rate.corrected, Refused)
+    assert next(a for a in report.ledger if a.name == "random draw").holds is False
+
+
+def test_a_lean_to_one_place_is_a_doubt() -> None:
+    """A judge whose calls follow the place is WITH CARE, says which place, and has a q value for it."""
+    evidence, gold = world()
+    leaning = evidence_of([float(p) for p in evidence.preferences], shift=0.3)
+    report = quick(leaning, gold)
+    assert report.belief.word == "WITH CARE"
+    assert any("shown first" in sentence for sentence in report.belief.sentences)
+    assert report.bias.q["position"] < 0.05
+
+
+def test_a_taste_for_length_beyond_the_human_one_is_found() -> None:
+    """A judge that follows length where people do not has a length slope with a small q value."""
+    rng = np.random.default_rng(5)
+    lengths = [int(v) for v in rng.integers(0, 400, 300)]
+    truth = rng.normal(0, 1, 300)
+    preference = 1 / (1 + np.exp(-(truth + 0.02 * (np.array(lengths) - 200))))
+    gold = gold_of({k: [Outcome.WIN if truth[k] > 0 else Outcome.LOSS] for k in range(300)}, drawn="all")
+    report = quick(evidence_of([float(p) for p in preference], lengths=lengths), gold)
+    length = next(style for style in report.bias.styles if style.feature == "length")
+    assert length.bias.low > 0 and report.bias.q["length"] < 0.05
+    assert any("favours length" in sentence for sentence in report.belief.sentences)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
+def test_a_constant_judge_gives_a_report_without_a_crash(value: float) -> None:
+    """A judge that always says the same has no skill, and nothing is computed that does not exist."""
+    _, gold = world(labels=120)
+    report = quick(evidence_of([value] * 400), gold)
+    assert report.belief.word in ("DO NOT BELIEVE", "UNKNOWN")
+
+
+def test_all_ties_and_no_verdict_at_all_are_unknown() -> None:
+    """A gold set of ties has no decisive pair to measure on; a run without verdicts has none to measure."""
+    evidence, gold = world(labels=80)
+    ties = GoldSet(tuple(replace(item, labels=(GoldLabel("a", Outcome.TIE),)) for item in gold.items))
+    assert quick(evidence, ties).belief.word == "UNKNOWN"
+    silent = quick(evidence_of([None] * 400), gold)
+    assert silent.belief.word == "UNKNOWN"
+    assert silent.win_rate.judge is None and silent.win_rate.invalid == 400
+    assert next(a for a in silent.ledger if a.name == "verdicts").holds is False
+
+
+def test_a_gold_set_whose_right_answer_is_always_first_is_said() -> None:
+    """Labels that all lie on one side are a failed assumption, not a perfect judge."""
+    evidence, gold = world(labels=80)
+    onesided = GoldSet(tuple(replace(item, labels=(GoldLabel("a", Outcome.WIN),)) for item in gold.items))
+    report = quick(evidence, onesided)
+    assert any(a.name == "sides shuffled" and a.holds is False for a in report.ledger)
+
+
+def test_a_judge_that_moved_since_an_earlier_run_is_found() -> None:
+    """The same anchors judged with a shift break the assumption that the judge stands still; unchanged ones do not."""
+    evidence, gold = world()
+    before = evidence_of([max(float(p) - 0.15, 0.0) for p in evidence.preferences])
+    moved = quick(evidence, gold, earlier=Earlier("r-1", before))
+    assert moved.drift is not None and moved.drift.anchors is not None and moved.drift.anchors.n == 400
+    assert next(a for a in moved.ledger if a.name == "the judge stands still").holds is False
+    same = quick(evidence, gold, earlier=Earlier("r-1", evidence))
+    assert next(a for a in same.ledger if a.name == "the judge stands still").holds is True
+    other = quick(evidence, gold, earlier=Earlier("r-1", replace(before, judge="judge@0")))
+    assert other.drift is not None and other.drift.judge_changed
+    assert all(a.name != "the judge stands still" for a in other.ledger)
+
+
+def test_pairs_with_changed_answers_are_no_anchors() -> None:
+    """A pair whose answer has another length now is not the same pair."""
+    evidence, gold = world(n=60, labels=40)
+    before = evidence_of([float(p) for p in evidence.preferences], lengths=[9] * 60)
+    report = quick(evidence, gold, earlier=Earlier("r-1", before))
+    assert report.drift is not None
+    assert report.drift.anchors is None or report.drift.anchors.n < 60
+
+
+def test_the_report_is_a_function_of_its_arguments() -> None:
+    """Equal arguments give an equal report."""
+    evidence, gold = world(n=120, labels=60)
+    assert repr(quick(evidence, gold)) == repr(quick(evidence, gold))
+
+
+def test_verdicts_must_belong_to_the_rows() -> None:
+    """Evidence with another number of verdicts than pairs is refused."""
+    evidence, _ = world(n=10, labels=0)
+    with pytest.raises(InputError, match="9 sets of verdicts for 10 pairs"):
+        replace(evidence, said=evidence.said[1:])
+
+
+def test_certified_thresholds_say_how_many_pairs_go_to_people() -> None:
+    """Each certificate comes with the number of pairs of the whole run that it abstains on."""
+    evidence, gold = world(n=900, labels=500, skill=4.0)
+    card = quick(evidence, gold).selective
+    for made, count in zip(card.certificates, card.abstained, strict=True):
+        confidence = np.maximum(evidence.preferences, 1 - evidence.preferences)
+        assert count == (900 if made.threshold is None else int((confidence < made.threshold).sum()))
+    assert any(made.threshold is not None for made in card.certificates)
+    assert all(point.bound >= point.risk for point in card.curve)
