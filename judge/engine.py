@@ -182,8 +182,11 @@ class _Desk:
         job = self.job
         if self.journal is not None and pair.id not in job.planned:
             self.journal.add("pair", {"pair": journals.encode_pair(pair)})
+        # Where replies may be stored, prompts are rendered only for what turns out to be unknown.
+        rendered = job.known is None
         for repeat in range(job.repeats):
-            entry = _Open(pair, protocol.plan(pair, job.rubric, job.backend.id, seed=job.seed, repeat=repeat))
+            asks = protocol.plan(pair, job.rubric, job.backend.id, seed=job.seed, repeat=repeat, rendered=rendered)
+            entry = _Open(pair, asks)
             if job.resumed:
                 entry.replies = {ask.key: job.resumed[ask.key] for ask in entry.asks if ask.key in job.resumed}
             self._planned += 1
@@ -204,6 +207,9 @@ class _Desk:
             for key in entry.missing:
                 if key in stored:
                     self._give(entry, key, stored[key], reused=True)
+            if entry.missing:
+                job, repeat = self.job, entry.asks[0].repeat
+                entry.asks = protocol.plan(entry.pair, job.rubric, job.backend.id, seed=job.seed, repeat=repeat)
         asked = len(self.ready)
         self._queue(entries)
         self._size = min(2 * self._size, _MOST_SEARCHED) if len(self.ready) == asked else _SEARCH
@@ -211,7 +217,7 @@ class _Desk:
     def _queue(self, entries: Iterable[_Open]) -> None:
         """Queue what is not known; a key that is queued, in flight or was answered lately is not asked again."""
         for entry in entries:
-            for ask in entry.asks:
+            for ask in entry.asks if entry.missing else ():
                 if ask.key in entry.replies:
                     continue
                 if ask.key in self._recent:
@@ -236,16 +242,18 @@ class _Desk:
     def _give(self, entry: _Open, key: str, reply: Reply, *, reused: bool) -> Reply:
         """Journal a reply and put it in its place; one that cannot be stored becomes an error, never a crash."""
         if self.journal is not None:
-            record = {"key": key, "pair_id": entry.pair.id, **({"reused": True} if reused else {})}
+            record: dict[str, object] = {"key": key, "pair_id": entry.pair.id, "reply": journals.encode_reply(reply)}
+            if reused:
+                record["reused"] = True
             try:
-                self.journal.add("reply", {**record, "reply": journals.encode_reply(reply)})
+                self.journal.add("reply", record)
             except (TypeError, ValueError, RecursionError) as error:
                 why = f"the reply cannot be stored: {error}"[:500]
                 reply = replace(
                     Reply(error=why, finish="error"),
                     usage=reply.usage, attempts=reply.attempts, possibly_paid=reply.possibly_paid,
                 )  # fmt: skip
-                self.journal.add("reply", {**record, "reply": journals.encode_reply(reply)})
+                self.journal.add("reply", record | {"reply": journals.encode_reply(reply)})
         entry.replies[key] = reply
         if reused:
             entry.reused.add(key)

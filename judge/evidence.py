@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from calibration.evidence import Evidence, Said
+from calibration.gold import GoldItem, GoldSet
 from calibration.provenance import Judged, JudgedRun
 from rubrics.words import pinned
 
@@ -16,7 +17,7 @@ from .types import JudgeId, Outcome
 if TYPE_CHECKING:
     from .store import RunInfo, Store
 
-__all__ = ["compared_names", "run_evidence", "styles"]
+__all__ = ["compared_names", "labels_of", "run_evidence", "styles"]
 
 _FENCED = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
 _STYLES: Mapping[str, re.Pattern[str]] = {
@@ -69,6 +70,33 @@ def run_evidence(
         cost=cost,
         tokens=tokens,
         seconds=seconds,
+    )
+
+
+def labels_of(store: Store, info: RunInfo) -> GoldSet:
+    """The labels that the eval set of a run brought along, as a gold set without annotators.
+
+    Where every pair has one, the whole run is labelled and they may speak for its rate; else nothing says how the
+    labelled ones were picked.
+    """
+    frame = store.comparisons(info.run_id).unique("pair_id", keep="first", maintain_order=True)
+    candidate, baseline = compared_names(store.models(info.run_id).values(), info.header["evalset"]["digest"])
+    rows = [row for row in frame.iter_rows(named=True) if row["label"]]
+    return GoldSet(
+        tuple(
+            GoldItem(
+                pair_id=row["pair_id"],
+                prompt_id=row["prompt_digest"],
+                labels=(),
+                candidate=candidate,
+                baseline=baseline,
+                category=row["category"],
+                source=f"the eval set of run {info.run_id}",
+                drawn="all" if len(rows) == frame.height else "unknown",
+                stated=Outcome(row["label"]),
+            )
+            for row in rows
+        )
     )
 
 

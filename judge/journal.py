@@ -24,9 +24,10 @@ import fcntl
 import os
 import threading
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Self
 
@@ -337,30 +338,34 @@ def decode_reply(data: Mapping[str, Any]) -> Reply:
 
 
 @cache
-def _defaults(kind: type) -> tuple[tuple[str, Any], ...]:
-    return tuple((field.name, field.default) for field in dataclasses.fields(kind))
+def _layout(kind: type) -> tuple[Callable[[Any], tuple[Any, ...]], tuple[str, ...], tuple[Any, ...]]:
+    """How to read all fields of a dataclass at once, their names and their defaults."""
+    fields = dataclasses.fields(kind)
+    names = tuple(field.name for field in fields)
+    return attrgetter(*names), names, tuple(field.default for field in fields)
 
 
 def _filled(value: Any) -> dict[str, Any]:
     """The fields of a flat frozen dataclass that differ from empty and default, dataclass values turned into dicts."""
+    values, names, defaults = _layout(value.__class__)
     out: dict[str, Any] = {}
-    for name, default in _defaults(value.__class__):
-        item = getattr(value, name)
-        if item is None or item is default:
+    for name, item, default in zip(names, values(value), defaults, strict=True):
+        if item is default or item is None:
             continue
-        kind = type(item)
+        kind = item.__class__
         if kind is str:
             if (item and item != default) or name == "text":
                 out[name] = item
-        elif kind is int or kind is float or kind is bool:
-            if item != default:
-                out[name] = item
-        elif item in ((), {}) or item == default:
+        elif not item and (kind is tuple or kind is dict):
+            continue
+        elif item == default:
             continue
         elif kind is tuple:
             out[name] = [_filled(part) if dataclasses.is_dataclass(part) else part for part in item]
         elif isinstance(item, Mapping):
             out[name] = dict(item)
+        elif kind is float or kind is int or kind is bool:
+            out[name] = item
         else:
             out[name] = _filled(item) if dataclasses.is_dataclass(item) else item
     return out

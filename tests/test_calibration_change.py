@@ -123,7 +123,7 @@ def test_rule(counts, costs, expected):
     assert found.reasons and str(found.compared) in found.reasons[0]
 
 
-def test_five_to_nothing_of_a_hundred_is_not_called_better_by_its_interval_alone():
+def test_four_to_nothing_of_a_hundred_is_not_called_better_by_its_interval_alone():
     """Where the t interval excludes zero on a handful of discordant pairs, mid-p McNemar has to agree."""
     found = compare_judges(*case(90, 4, 0, 6))
     assert found.difference.low > 0 or found.mcnemar.p_mid > 0.05

@@ -165,10 +165,20 @@ def test_labels_with_texts_are_judged_now(place: Path) -> None:
     assert again.stdout == first.stdout
 
 
+def test_labels_of_the_eval_set_need_no_gold_file(place: Path) -> None:
+    """Where every row of the eval set has a label, the run is measured against them and the rate is not withheld."""
+    home = place / "labelled"
+    assert judge("run", "gold.jsonl", "-j", "scripted:longer", home=home).returncode == 0
+    done = judge("calibrate", "--json", home=home)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["labels"] == 50 and report["win_rate"]["corrected"]["value"] == pytest.approx(33 / 50)
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        ((), "--gold FILE is missing"),
+        ((), "its eval set carries no labels; give --gold FILE"),
         (("--gold", "nowhere.jsonl"), "nowhere.jsonl: the gold set cannot be read"),
         (("--gold", "labels.jsonl", "r-none"), "'r-none' is not a run here"),
         (("--gold", "labels.jsonl", "--html", "no/such/folder.html"), "no such folder"),

@@ -15,7 +15,7 @@ import pytest
 
 from judge import journal, protocol
 from judge.engine import RECENT, Job, judge_pairs
-from judge.errors import BackendError, InputError
+from judge.errors import BackendError, BackendUnavailable, InputError
 from judge.forecast import forecast
 from judge.formats import open_evalset
 from judge.journal import Journal
@@ -65,7 +65,8 @@ class Server(ScriptedBackend):
         self.flying += 1
         self.most = max(self.most, self.flying)
         try:
-            await asyncio.sleep(0)
+            for _ in range(1 + len(self.asked) % 5):  # calls end out of step
+                await asyncio.sleep(0)
             replies = await super().ask(asks)
             if self.hold is not None:
                 await self.hold(asks[0])
@@ -88,6 +89,25 @@ def test_never_more_calls_fly_than_configured_and_all_slots_are_used(concurrency
     backend = Server(concurrency=concurrency, batch=batch)
     done = judged(pairs(200), Job(sample_rubric(), backend))
     assert (len(done), len(backend.asked), backend.most) == (200, 400, concurrency)
+
+
+def test_a_suspect_is_asked_alone() -> None:
+    """A key under suspicion flies alone: nothing beside it when it begins, nothing begins until it is answered."""
+    rubric, backend = sample_rubric(), Server(concurrency=8)
+    suspects = [ask.key for pair in list(pairs(60))[30:32] for ask in protocol.plan(pair, rubric, backend.id)]
+    beside: list[int] = []
+
+    async def hold(ask: Ask) -> None:
+        if ask.key in suspects:
+            beside.append(backend.flying)
+            for _ in range(20):
+                await asyncio.sleep(0)
+            beside.append(backend.flying)
+
+    backend.hold = hold
+    assert len(judged(pairs(60), Job(rubric, backend, suspects=frozenset(suspects)))) == 60
+    assert beside == [1] * 8
+    assert backend.most == 8
 
 
 def test_one_slow_call_holds_up_nothing() -> None:
@@ -308,6 +328,7 @@ def test_stored_replies_are_looked_up_in_bulk(tmp_path: Path) -> None:
     assert (tmp_path / "r.jsonl").read_bytes().count(b'"reused":true') == 6_000
     asked = judged(pairs(3_300), Job(rubric, backend, known=lookup))
     assert (len(asked), len(backend.asked)) == (3_300, 600)
+    assert all(ask.system and ask.question in ask.user for ask in backend.asked)
 
 
 def test_a_lookup_that_fails_keeps_the_replies_in_flight(tmp_path: Path) -> None:
@@ -488,6 +509,35 @@ def test_a_ledger_counts_what_was_possibly_paid(tmp_path: Path) -> None:
         whole.take({**record, "bounds": [1.0, 2.0, 4.0]} if record.get("bounds") and "c" in record["keys"] else record)  # type: ignore[operator]
     assert (whole.calls, whole.cost, whole.possibly_paid, whole.possibly_paid_cost) == (2, 0.75, 3, 7.0)
     assert (whole.most, whole.deaths, whole.rate, whole.sealed) == (7.75, {"c": 1}, 2.0, True)
+
+
+def test_a_stop_in_good_order_is_no_death(tmp_path: Path) -> None:
+    """Calls that were on their way when a run stopped cleanly are possibly paid and blamed on nobody; where the judge
+    could not be reached at all they were not paid.
+    """
+    for stop, paid in (({}, 2), ({"unpaid": True}, 0)):
+        ledger = Ledger()
+        for record in ({"t": "run"}, {"t": "intent", "keys": ["a", "b"]}, {"t": "stop", **stop}, {"t": "resume"}):
+            ledger.take(record)
+        assert (ledger.possibly_paid, ledger.deaths) == (paid, {})
+
+
+@pytest.mark.parametrize(("error", "paid"), [(BackendError, 4), (BackendUnavailable, 0)])
+def test_a_judge_that_gives_up_may_have_been_paid(tmp_path: Path, error: type[BackendError], paid: int) -> None:
+    """Calls that raise are possibly paid, unless the judge could not be reached."""
+
+    async def hold(ask: Ask) -> None:
+        raise error("no")
+
+    path, store = evalset(tmp_path / "e.jsonl"), Store(tmp_path / "home")
+    backend = Server(concurrency=4, hold=hold)
+    backend.id = JudgeId("scripted/longer")
+    with pytest.raises(error):
+        asyncio.run(start_run(plan_of(path), backend, store))
+    rest = longer()
+    asyncio.run(resume_run("r-1", store, lambda _spec: rest))
+    run = store.run("r-1")
+    assert (len(rest.asked), run.possibly_paid, run.calls, run.possibly_paid_cost) == (20, paid, 20, 0.0)
 
 
 def test_pieces_of_the_old_format_are_still_read(tmp_path: Path) -> None:

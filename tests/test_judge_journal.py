@@ -176,3 +176,62 @@ def test_empty_fields_are_not_written() -> None:
         "candidate": {"text": "Paris."},
         "baseline": {"text": "Lyon."},
     }
+
+
+def test_after_a_failed_write_nothing_more_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half a line is cut off again, and every later append raises the same error instead of writing after it."""
+    import os
+
+    real = os.write
+
+    def half(fd: int, data: bytes) -> int:
+        real(fd, data[: len(data) // 2])
+        raise OSError(28, "No space left on device")
+
+    path = written(tmp_path / "r.jsonl")
+    whole = path.read_bytes()
+    opened = Journal(path)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", half)
+        with pytest.raises(OSError, match="No space"):
+            opened.append("reply", {"key": "x"})
+    assert path.read_bytes() == whole
+    with pytest.raises(OSError, match="No space"):
+        opened.append("reply", {"key": "y"})
+    with pytest.raises(OSError, match="No space"):
+        opened.close()
+    assert path.read_bytes() == whole
+    with Journal(path) as again:
+        again.append("reply", {"key": "z"})
+    assert journal.scan(path).records == 7
+
+
+def test_lines_are_synced_by_a_thread_soon_after(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An append does not wait for the disk: another thread syncs it, and many appends share one sync."""
+    import os
+    import threading
+
+    synced = threading.Event()
+    callers: list[str] = []
+
+    def fsync(_fd: int) -> None:
+        callers.append(threading.current_thread().name)
+        synced.set()
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with Journal(tmp_path / "r.jsonl", create=True) as opened:
+        for number in range(100):
+            opened.append("reply", {"key": str(number)})
+        assert synced.wait(30)
+        assert callers == ["journal-fsync"]
+    assert callers[1:] == ["MainThread"]
+
+
+def test_a_record_that_json_cannot_hold_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+    """A lone surrogate raises at once; what was added before it and after it is written."""
+    with Journal(tmp_path / "r.jsonl", create=True) as opened:
+        opened.add("run", {"run_id": "r"})
+        with pytest.raises(TypeError):
+            opened.add("reply", {"text": "\ud800"})
+        opened.add("reply", {"text": "ok"})
+    assert [record["t"] for record in journal.records(tmp_path / "r.jsonl")] == ["run", "reply"]

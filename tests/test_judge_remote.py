@@ -25,7 +25,7 @@ from judge.errors import BackendUnavailable, InputError
 from judge.money import Priced
 from judge.prices import Price, find_price, prices_date, tokens_at_least, tokens_at_most
 from judge.testing import sample_pair, sample_rubric
-from judge.types import Ask, InvalidReason, JudgeId, Labels, Message, Outcome, Reply
+from judge.types import Ask, InvalidReason, JudgeId, Labels, Message, Order, Outcome, Reply
 
 REPO = Path(__file__).resolve().parent.parent
 KEY = "sk-planted-0123456789abcdef"
@@ -36,6 +36,10 @@ assert _spec is not None and _spec.loader is not None
 chat_server: Any = importlib.util.module_from_spec(_spec)
 sys.modules["chat_server"] = chat_server
 _spec.loader.exec_module(chat_server)
+
+
+# litellm's own types warn when pydantic first builds them; not ours to fix.
+litellms = pytest.mark.filterwarnings("ignore:Item .* on TypedDict class:UserWarning")
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +92,7 @@ def test_the_capability_is_probed_once_and_the_id_names_it(
     """Label probabilities where the server gives them, else structured output, else text; another mode is another
     judge, and the probe's calls are in the accounts.
     """
-    name = f"probe-{probes}-{decoding}-{script[:6]}"
+    name = f"probe-{probes}-{decoding}-{len(script)}"
     backend = opened(server.url(name, script), "&price_in=1&price_out=1&repair=0")
     backend.caller.breaker = type(backend.caller.breaker)(after=99)
     replies = answered(backend, prepared=True)
@@ -163,14 +167,22 @@ def test_a_refusal_field_is_no_vote(server: Any) -> None:
 # --- keys -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("script", ["echo401", "each:echo500,ok", "echo-ok", "redirect"])
-@pytest.mark.parametrize("client", ["openai:m", "litellm:openai/m"])
+@pytest.mark.parametrize(
+    ("client", "script"),
+    [
+        ("openai:m", "echo401"),
+        ("openai:m", "each:echo500,ok"),
+        ("openai:m", "echo-ok"),
+        ("openai:m", "redirect"),
+        ("litellm:openai/m", "echo401"),
+    ],
+)
 def test_a_planted_key_is_found_nowhere(server: Any, tmp_path: Path, script: str, client: str) -> None:
     """A whole run against a server that echoes the Authorization header: the key reaches the server and no file, no
     output and no message.
     """
-    if client.startswith("litellm") and script != "echo401":
-        pytest.skip("one run through litellm is enough: it takes seconds to start")
+    if client.startswith("litellm"):
+        pytest.importorskip("litellm")
     evalset = tmp_path / "e.jsonl"
     evalset.write_bytes(
         b"\n".join(orjson.dumps({"prompt": f"q{n}", "candidate": f"a{n}", "baseline": f"b{n}"}) for n in range(4))
@@ -265,7 +277,7 @@ def test_provider_strings_are_judges(tmp_path: Path) -> None:
     names = {
         "anthropic/claude-haiku-4-5": "anthropic/claude-haiku-4-5",
         "litellm:gemini/gemini-2.5-flash": "gemini/gemini-2.5-flash",
-        "bedrock/anthropic.claude-3-haiku-20240307-v1:0": "bedrock/anthropic.claude-3-haiku-20240307-v1:0",
+        "bedrock/anthropic.claude-3-5-haiku-20241022-v1:0": "bedrock/anthropic.claude-3-5-haiku-20241022-v1:0",
         "openai/gpt-4o-mini": "openai/gpt-4o-mini",
     }
     for spec, name in names.items():
@@ -300,8 +312,7 @@ def test_the_quote_bounds_what_a_reply_costs(server: Any) -> None:
         backend = opened(server.url(f"quote-{script[:4]}", script), "&price_in=3&price_out=15")
         ask = asks_of(backend)[0]
         quote = backend.quote(ask)
-        (reply,) = asyncio.run(backend.ask([ask]))
-        asyncio.run(backend.close())
+        (reply, _) = answered(backend)
         assert quote.cost is not None and reply.usage.cost is not None and quote.least is not None
         assert 0 < reply.usage.cost <= quote.cost
         assert quote.least < quote.cost
@@ -345,13 +356,20 @@ def test_the_price_table_has_a_date_and_whole_rows() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["{", "[]", '{"models": {"a/b": {"input": -1, "output": 1}}}', '{"models": {"a/b": 3}}', '{"models": {"a/b": {"input": true, "output": 1}}}']
-)  # fmt: skip
+    "text",
+    [
+        "{",
+        "[]",
+        '{"models": {"a/b": 3}}',
+        '{"models": {"a/b": {"input": -1, "output": 1}}}',
+        '{"models": {"a/b": {"input": true, "output": 1}}}',
+    ],
+)
 def test_a_price_file_that_cannot_be_used_is_refused(tmp_path: Path, text: str) -> None:
     """A file that is no price file is the user's error, not a free model."""
     path = tmp_path / "p.json"
     path.write_text(text)
-    with pytest.raises(InputError, match="p.json"):
+    with pytest.raises(InputError, match=r"p\.json"):
         find_price("a/b", override=path)
 
 
@@ -462,29 +480,51 @@ def llama() -> Iterator[str]:
             child.kill()
 
 
+def tiny_asks() -> list[Ask]:
+    """Asks of a few dozen tokens: a small machine reads a hundred a second."""
+    user = "Which is right for 2 + 2? {} Reply with exactly one of: K, R, TIE."
+    return [
+        Ask(f"key-{order}", "p", order, 0, "You judge.", user.format(texts), Labels("K", "R", "TIE"), "", "", "")
+        for order, texts in zip(Order, ("K says 4. R says 5.", "K says 5. R says 4."), strict=True)
+    ]
+
+
+def told(backend: ChatBackend, *, prepared: bool = False) -> list[Reply]:
+    async def work() -> list[Reply]:
+        try:
+            if prepared:
+                await ready(backend)
+            return await backend.ask(tiny_asks())
+        finally:
+            await backend.close()
+
+    return asyncio.run(work())
+
+
 def test_a_real_model_gives_label_probabilities(llama: str) -> None:
     """Probed as a server with log-probabilities; both orders are answered, with usage, and the mass of the labels is
     a probability.
     """
     backend = opened(llama, "&repair=0", name="openai:smollm2")
-    replies = answered(backend, prepared=True)
+    replies = told(backend, prepared=True)
     assert backend.id.decoding == "t0-n8-logprobs-norepair"
     assert [reply.error for reply in replies] == [None, None]
     for reply in replies:
-        assert reply.usage.prompt_tokens > 100
-        assert reply.usage.prompt_tokens <= backend.quote(asks_of(backend)[0]).prompt_tokens
+        assert reply.usage.prompt_tokens > 20
+        assert reply.usage.prompt_tokens <= backend.quote(tiny_asks()[0]).prompt_tokens
         assert "no_logprobs" not in reply.flags
         assert reply.probs is None or sum(reply.probs) == pytest.approx(1)
 
 
 def test_a_real_model_keeps_to_the_schema(llama: str) -> None:
-    """Structured output is one of the labels in every reply, and the same again with the same seed."""
-    backend = opened(llama, "&mode=schema", name="openai:smollm2")
-    replies, again = answered(backend), answered(backend)
-    assert all(isinstance(found, Outcome) for found in outcomes(backend, replies))
-    assert [reply.text for reply in replies] == [reply.text for reply in again]
+    """Structured output is one of the labels in every reply."""
+    backend = opened(llama, "&mode=schema&max_tokens=24&repair=0", name="openai:smollm2")
+    replies = told(backend)
+    verdicts = [protocol.read(ask, reply) for ask, reply in zip(tiny_asks(), replies, strict=True)]
+    assert [verdict.invalid for verdict in verdicts] == [None, None], replies
 
 
+@litellms
 def test_the_same_server_answers_the_openai_sdk_and_litellm_alike(llama: str) -> None:
     """Our client, the openai SDK and litellm read the same verdict and the same first-token probabilities."""
     openai, _ = pytest.importorskip("openai"), pytest.importorskip("litellm")
@@ -492,7 +532,7 @@ def test_the_same_server_answers_the_openai_sdk_and_litellm_alike(llama: str) ->
 
     ours = opened(llama, "&repair=0", name="openai:smollm2")
     theirs = opened(llama, "&repair=0&key_env=OTHER_API_KEY", name="litellm:openai/smollm2")
-    ask = asks_of(ours)[0]
+    ask = tiny_asks()[0]
     body = ask_body("smollm2", Form(), ask)
 
     async def work() -> tuple[Reply, Reply, Any]:
@@ -513,6 +553,7 @@ def test_the_same_server_answers_the_openai_sdk_and_litellm_alike(llama: str) ->
 # --- litellm ----------------------------------------------------------------------------------------------------------
 
 
+@litellms
 @pytest.mark.parametrize(
     ("script", "error", "attempts"),
     [

@@ -1,9 +1,9 @@
 """Chat completions as values: what is asked for, and what an answer says. Pure: nothing here sends anything.
 
 The wire format is OpenAI's (https://github.com/openai/openai-openapi, ``CreateChatCompletionRequest`` and its
-response), which vLLM, llama.cpp, SGLang, Ollama and most gateways speak. Everything in an answer may be missing or of another
-shape: that is ``Malformed``, never a crash. Answers are checked by hand and not by a model class, because it is done
-for every call.
+response), which vLLM, llama.cpp, SGLang, Ollama and most gateways speak. Everything in an answer may be missing or of
+another shape: that is ``Malformed``, never a crash. Answers are checked by hand and not by a model class, because it is
+done for every call.
 """
 
 from __future__ import annotations

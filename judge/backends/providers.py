@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import sys
 from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from ..environment import calm_litellm
 from ..errors import BackendUnavailable, InputError
@@ -35,6 +36,8 @@ _NO_CONNECTION = {"ClientConnectorError", "ClientConnectorDNSError", "ConnectErr
 class LitellmTransport:
     """Carries bodies through ``litellm.acompletion``; ``timeout`` is in seconds for one attempt."""
 
+    _users: ClassVar[set[int]] = set()
+
     def __init__(self, model: str, access: Access, *, base_url: str, timeout: float) -> None:
         self._model, self._secrets = model, [access.key, *access.secrets]
         self._fixed: dict[str, Any] = {
@@ -52,6 +55,7 @@ class LitellmTransport:
     async def send(self, body: Mapping[str, Any]) -> Completion | Failure:
         """Call once; whatever litellm raises becomes a ``Failure``."""
         litellm = _litellm()
+        self._users.add(id(self))
         try:
             answer = await litellm.acompletion(**{**body, **self._fixed})
             data = answer.model_dump_json().encode("utf-8", "replace")
@@ -60,10 +64,13 @@ class LitellmTransport:
         return understood(redact(data.decode(), self._secrets).encode())
 
     async def close(self) -> None:
-        """Close the clients that litellm keeps."""
-        close = getattr(_litellm(), "close_litellm_async_clients", None) if _loaded() else None
-        if close is not None:
-            await close()
+        """Close the clients that litellm keeps for the whole process, once nobody here uses them any more."""
+        self._users.discard(id(self))
+        if "litellm" in sys.modules and not self._users:
+            litellm = _litellm()
+            await litellm.close_litellm_async_clients()
+            # It closes them and hands them out again all the same.
+            litellm.in_memory_llm_clients_cache.flush_cache()
 
     def _failure(self, error: Exception) -> Failure:
         text = redact(str(error), self._secrets)
@@ -71,9 +78,11 @@ class LitellmTransport:
         causes = {type(cause).__name__ for cause in _chain(error)}
         if causes & _NO_CONNECTION:
             return Failure(Fault.UNREACHABLE, "cannot connect")
-        if kind == "APIConnectionError" or "APIConnectionError" in causes:
-            slow = "APITimeoutError" in causes
-            return Failure(Fault.TIMEOUT if slow else Fault.RESET, " ".join(text.split())[:200])
+        if any(_is_network(cause) for cause in _chain(error)):
+            return Failure(Fault.TIMEOUT if "Timeout" in kind else Fault.RESET, " ".join(text.split())[:200])
+        if kind == "APIConnectionError":
+            # litellm's name for whatever it did not expect, also its own mistakes.
+            return Failure(Fault.BUG, " ".join(text.split())[:200])
         if kind == "ContextWindowExceededError":
             return Failure(Fault.TOO_LONG, " ".join(text.split())[:200], status=400)
         if kind == "ContentPolicyViolationError":
@@ -82,6 +91,11 @@ class LitellmTransport:
         if not isinstance(status, int) or status < 300:
             return Failure(Fault.BUG, f"{kind}: {text}"[:200])
         return classify(status, text, _headers(error, self._secrets))
+
+
+def _is_network(error: BaseException) -> bool:
+    client = type(error).__module__.split(".")[0] in ("aiohttp", "httpx", "httpcore")
+    return (client and "Status" not in type(error).__name__) or type(error) is ConnectionResetError
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
@@ -106,12 +120,6 @@ def _headers(error: Exception, secrets: list[str]) -> dict[str, str]:
             key = {"retry-after": "Retry-After", "date": "Date"}.get(plain, plain)
             found.setdefault(key, redact(str(value), secrets))
     return found
-
-
-def _loaded() -> bool:
-    import sys
-
-    return "litellm" in sys.modules
 
 
 @cache

@@ -39,7 +39,7 @@ _ROUNDS = 400
 @click.argument("run_id", required=False)
 @click.option(
     "--gold", "-g", multiple=True, type=click.Path(dir_okay=False, path_type=Path),
-    help="Human labels: what `judge label` wrote, or labelled pairs. May be repeated.",
+    help="Human labels: what `judge label` wrote, or labelled pairs; may be repeated. Default: the eval set's own.",
 )  # fmt: skip
 @click.option("--mix-sources", is_flag=True, help="Join gold sets of several sources; they may not agree.")
 @click.option("--rubric", "-r", help="Judge the labelled pairs under this rubric, NAME@VERSION or a path.")
@@ -107,15 +107,18 @@ def _calibrate(options: Options) -> int:
     if options.schema:
         click.echo(render.schema())
         return 0
-    if not options.gold:
-        raise click.UsageError("--gold FILE is missing: human labels, for example from `judge label`")
     _writable(options.html, options.save)
-    gold = combine([GoldSet.read(path) for path in options.gold], mix_sources=options.mix_sources)
     env = environment()
     store = Store(Path(options.home) if options.home else env.home)
     for problem in store.catch_up():
         click.echo(f"note: {safe(problem)}", err=True)
-    report = _experiment(options, store, gold) if options.compares else _measured(options, store, gold)
+    if options.gold:
+        gold = combine([GoldSet.read(path) for path in options.gold], mix_sources=options.mix_sources)
+        info = _run(options, store, gold)
+    else:
+        info = store.run(options.run_id or "latest")
+        gold = _own_labels(store, info)
+    report = (_experiment if options.compares else _measured)(options, store, gold, info)
     if options.html is not None:
         options.html.write_text(render.to_html(report), encoding="utf-8")
         click.echo(f"wrote {safe(str(options.html))}", err=True)
@@ -129,11 +132,10 @@ def _calibrate(options: Options) -> int:
     return {"ADOPT": 0, "KEEP": 1, "UNDECIDED": 4}[report.change.verdict] if report.change is not None else 0
 
 
-def _measured(options: Options, store: Store, gold: GoldSet) -> CalibrationReport:
+def _measured(options: Options, store: Store, gold: GoldSet, info: RunInfo | None) -> CalibrationReport:
     """The report of one way to judge: a stored run as it is, or the labelled pairs judged now."""
     from ..evidence import run_evidence
 
-    info = _run(options, store, gold)
     ways = _Ways(options, store, gold, info)
     rubric, spec = ways.rubric(options.rubric), options.judge_spec or ways.spec
     if info is not None and (rubric.digest, spec) == (info.header["rubric_digest"], info.header["judge_spec"]):
@@ -142,14 +144,14 @@ def _measured(options: Options, store: Store, gold: GoldSet) -> CalibrationRepor
     return _report(options, store, gold, ways.evidence(rubric, spec))
 
 
-def _experiment(options: Options, store: Store, gold: GoldSet) -> CalibrationReport:
+def _experiment(options: Options, store: Store, gold: GoldSet, info: RunInfo | None) -> CalibrationReport:
     """The report of the new way to judge, with the comparison against the one in use."""
     from calibration.change import compare_judges
     from calibration.evidence import match
 
     from ..rejudging import side_of
 
-    ways = _Ways(options, store, gold, _run(options, store, gold))
+    ways = _Ways(options, store, gold, info)
     new_rubric = ways.rubric(options.rubric)
     against = options.against
     if against is not None and against.startswith("@"):
@@ -256,6 +258,20 @@ def _run(options: Options, store: Store, gold: GoldSet) -> RunInfo | None:
             "pairs first (`judge run`), or give --judge if the file has their texts"
         )
     return info
+
+
+def _own_labels(store: Store, info: RunInfo) -> GoldSet:
+    """The labels that came with the eval set of a run."""
+    from ..errors import InputError
+    from ..evidence import labels_of
+
+    gold = labels_of(store, info)
+    if not len(gold):
+        raise InputError(
+            f"run {info.run_id}: its eval set carries no labels; give --gold FILE, or make one with "
+            f"`judge label {info.run_id} --to labels.jsonl --as YOU`"
+        )
+    return gold
 
 
 def _with_texts(options: Options) -> Path:

@@ -174,6 +174,11 @@ def comparison_text(result: Comparison) -> str:
         f"  second shown {_odds(second.p_win, second.p_tie, second.p_loss)}",
         f"  consistent   {'yes' if result.consistent else 'no: the verdict depends on the order'}",
         f"  confidence   {result.confidence:.3f}  (the judge's own, not calibrated)",
+        *(
+            [f"  calibrated   {result.calibrated:.3f}  (how often people side with this judgement)"]
+            if result.calibrated is not None
+            else []
+        ),
         f"  rubric       {result.rubric}  judge {safe(str(result.judge))}",
     ]
     if result.flags:
