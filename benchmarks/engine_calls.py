@@ -2,6 +2,7 @@
 
     python benchmarks/engine_calls.py              # all tables, about three minutes
     python benchmarks/engine_calls.py --quick      # smaller
+    python benchmarks/engine_calls.py --only cpu   # one of cpu, wall, memory, durability, cached
 
 A server in a process of its own answers chat completions after a fixed latency and counts what is in flight. Three arms
 run in turn on the same prompts:
@@ -12,6 +13,8 @@ run in turn on the same prompts:
 
 ``cpu`` is the client's CPU milliseconds per call at no latency (median of the turns), ``wall/ideal`` the wall time at
 100 ms latency over calls * latency / concurrency. ``sleep`` is the engine around ``asyncio.sleep``: no sockets at all.
+``durability`` compares the engine with its journal on disk, with a journal that writes nothing, and with none.
+``cached`` runs ``judge run`` twice over the same set: the second must ask nothing.
 """
 
 from __future__ import annotations
@@ -127,11 +130,13 @@ class Raw:
         self.session: Any = None
 
     async def ask(self, asks: Sequence[Ask]) -> list[Reply]:
+        """Post each ask."""
         if self.session is None:
             self.session = session_for(self.concurrency)
         return [Reply(await post(self.session, self.url, body_of(ask)), usage=Usage(600, 1, 0.0)) for ask in asks]
 
     async def close(self) -> None:
+        """Close the connections."""
         await self.session.close()
 
 
@@ -143,6 +148,7 @@ class Sleeping:
         self.latency, self.flying, self.most = latency, 0, 0
 
     async def ask(self, asks: Sequence[Ask]) -> list[Reply]:
+        """Wait, then name the first place."""
         self.flying += 1
         self.most = max(self.most, self.flying)
         await asyncio.sleep(self.latency)
@@ -153,10 +159,21 @@ class Sleeping:
         """Nothing to release."""
 
 
-async def through_engine(count: int, backend: Backend, folder: str) -> None:
+class Nowhere(Journal):
+    """A journal that encodes every record and writes none."""
+
+    def _write(self, data: bytes) -> None:
+        self._syncer.wrote = lambda: None  # type: ignore[method-assign]
+
+
+async def through_engine(count: int, backend: Backend, folder: str, kind: type[Journal] | None = Journal) -> None:
     rubric = sample_rubric()
     path = Path(folder) / f"{time.monotonic_ns()}.jsonl"
-    with Journal(path, create=True) as journal:
+    if kind is None:
+        async for _ in judge_pairs(pairs(count), Job(rubric, backend)):
+            pass
+        return
+    with kind(path, create=True) as journal:
         journal.append("run", {"run_id": path.stem})
         settled = 0
         async for entry in judge_pairs(pairs(count), Job(rubric, backend), journal=journal):
@@ -186,7 +203,9 @@ async def arm(name: str, count: int, url: str, concurrency: int, latency: float,
     elif name == "engine":
         backend = Raw(url, concurrency)
     else:
-        backend = open_backend(f"openai:m?base_url={url}&concurrency={concurrency}", Environment(Path(folder), Path(folder)))
+        backend = open_backend(
+            f"openai:m?base_url={url}&concurrency={concurrency}", Environment(Path(folder), Path(folder))
+        )
     await through_engine(8, backend, folder)  # imports, the rubric and first connections are start-up, not calls
     cpu, wall = time.process_time(), time.monotonic()
     try:
@@ -231,6 +250,7 @@ def measure(name: str, count: int, url: str, concurrency: int, latency: float) -
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--only")
     parser.add_argument("--arm")
     parser.add_argument("--pairs", type=int, default=0)
     parser.add_argument("--url", default="")
@@ -245,38 +265,116 @@ def main() -> None:
     try:
         assert server.stdout is not None
         url = f"http://127.0.0.1:{server.stdout.readline().strip()}/v1"
-        tables(url, turns, count, quick=options.quick)
+        tables = {
+            "cpu": lambda: cpu_table(url, turns, count),
+            "wall": lambda: wall_table(url, turns, count),
+            "memory": lambda: memory_table((500, 5_000) if options.quick else (500, 50_000)),
+            "durability": lambda: asyncio.run(durability_table(url, turns, count)),
+            "cached": lambda: cached_table(5_000 if options.quick else 50_000),
+        }
+        for name, table in tables.items():
+            if options.only in (None, name):
+                table()
     finally:
         server.terminate()
         server.wait()
 
 
-def tables(url: str, turns: int, count: int, *, quick: bool) -> None:
-    arms = ("aiohttp", "engine", "openai", "sleep")
+ARMS = ("aiohttp", "engine", "openai", "sleep")
+
+
+def cpu_table(url: str, turns: int, count: int) -> None:
     print(f"CPU ms per call, no latency, {2 * count} calls, median of {turns}")
     print(f"{'':>10}" + "".join(f"{f'c={level}':>9}" for level in LEVELS) + f"{'512/32':>9}{'/aiohttp at 128':>17}")
     cpu: dict[str, list[float]] = {}
     for _turn in range(turns):
         for level in LEVELS:
-            for name in arms:
+            for name in ARMS:
                 cost = measure(name, count, url, level, 0.0)["cpu"]
                 cpu.setdefault(f"{name} {level}", []).append(1000 * cost / (2 * count))
-    for name in arms:
+    for name in ARMS:
         row = [statistics.median(cpu[f"{name} {level}"]) for level in LEVELS]
         ratio = row[1] / statistics.median(cpu["aiohttp 128"])
         print(f"{name:>10}" + "".join(f"{value:9.3f}" for value in row) + f"{row[2] / row[0]:8.2f}x{ratio:16.2f}x")
-    print(f"\nwall / ideal at 100 ms, {2 * count} calls at c=32, {4 * count} at c=128 and 512, best of {turns}")
-    for name in arms:
+
+
+def wall_table(url: str, turns: int, count: int) -> None:
+    print(f"wall / ideal at 100 ms, {2 * count} calls at c=32, {4 * count} at c=128 and 512, best of {turns}")
+    for name in ARMS:
         row = []
         for level in LEVELS:
             calls = 2 * count if level == 32 else 4 * count
             walls = [measure(name, calls // 2, url, level, 0.1)["wall"] for _ in range(turns)]
             row.append(min(walls) / (calls * 0.1 / level))
         print(f"{name:>10}" + "".join(f"{value:9.2f}" for value in row))
-    sizes = (500, 5_000) if quick else (500, 50_000)
-    small, large = (measure("sleep", size, url, 128, 0.0)["kb"] for size in sizes)
+
+
+def memory_table(sizes: tuple[int, int]) -> None:
+    small, large = (measure("sleep", size, "", 128, 0.0)["kb"] for size in sizes)
     growth = (large - small) / (2 * (sizes[1] - sizes[0]))
-    print(f"\nmemory: {small / 1024:.0f} MB at {2 * sizes[0]} calls, {large / 1024:.0f} MB at {2 * sizes[1]}: {growth:.3f} kB per call")
+    print(
+        f"memory: {small / 1024:.0f} MB at {2 * sizes[0]} calls, {large / 1024:.0f} MB at {2 * sizes[1]}: "
+        f"{growth:.3f} kB per call"
+    )
+
+
+async def durability_table(url: str, turns: int, count: int) -> None:
+    """All three in one process, in turn, so that only the journal differs."""
+    kinds: dict[str, type[Journal] | None] = {"none": None, "nowhere": Nowhere, "disk": Journal}
+    found: dict[str, list[float]] = {name: [] for name in kinds}
+    backend = Raw(url, 128)
+    with tempfile.TemporaryDirectory() as folder:
+        await through_engine(8, backend, folder)
+        for _ in range(3 * turns):
+            for name, kind in kinds.items():
+                cpu = time.process_time()
+                await through_engine(count, backend, folder, kind)
+                found[name].append(1000 * (time.process_time() - cpu) / (2 * count))
+    await backend.close()
+    none, nowhere, disk = (statistics.median(values) for values in found.values())
+    print(
+        f"durability at c=128, CPU ms per call: {none:.3f} without a journal, {nowhere:.3f} encoded, {disk:.3f} on "
+        f"disk; writing and syncing {(disk - nowhere) / disk:.1%}, the whole journal {(disk - none) / disk:.1%}"
+    )
+
+
+def cached_table(count: int) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        rows = [
+            {
+                "id": pair.id,
+                "prompt": pair.item.prompt,
+                "candidate": pair.candidate.text,
+                "baseline": pair.baseline.text,
+            }
+            for pair in pairs(count)
+        ]
+        (folder / "e.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+        command = [
+            sys.executable,
+            "-c",
+            "from judge.cli import main; main()",
+            "run",
+            "e.jsonl",
+            "-j",
+            "scripted:longer",
+        ]
+        env = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
+        for turn in ("first run", "second run"):
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
+            began = time.monotonic()
+            done = subprocess.run([*command, "--json"], cwd=folder, env=env, capture_output=True, text=True, check=True)
+            wall = time.monotonic() - began
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+            rate = 2 * float(done.stderr.split("judged ")[-1].split("/s")[0].split()[-1])
+            report = json.loads(done.stdout)
+            print(
+                f"{turn} of {2 * count} verdicts: {report['cached']} cached, {rate:,.0f} verdicts/s while judging, "
+                f"{wall:.1f} s and {cpu:.1f} CPU-s for the whole command"
+            )
+        assert report["cached"] == 2 * count
 
 
 if __name__ == "__main__":

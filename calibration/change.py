@@ -345,7 +345,8 @@ def _decide(
     saved = ratios.saved
     cheaper = saved is not None and saved >= saving
     if finding in ("equivalent", "not worse"):
-        cost = "its cost is not known" if saved is None else f"it costs {-saved:+.0%}"
+        same = saved is not None and abs(saved) < 0.005
+        cost = "its cost is not known" if saved is None else "it costs the same" if same else f"it costs {-saved:+.0%}"
         reasons.append(f"{cost}; {saving:.0%} less is asked for a change without gain")
     table: dict[Finding, tuple[Verdict, Verdict]] = {
         "better": ("ADOPT", "ADOPT"),

@@ -49,6 +49,8 @@ class Calibration:
     no ties in the gold set). ``n`` counts labels, ``clusters`` prompts. ``quality`` holds out-of-fold figures:
     ``log_loss``, ``brier``, the same ``_raw`` for the judge's own probabilities, and ``log_loss_gain`` (raw minus
     calibrated, paired; above 0 is better). ``considered`` is the held-out log loss of every map that competed.
+    ``certified`` maps a tolerated error rate (``"0.1"``) to the confidence from which on the judge may decide alone
+    (``selective.certify``); a rate without an entry could not be certified.
     ``notes`` say in plain words what is odd.
 
     Example::
@@ -68,6 +70,7 @@ class Calibration:
     quality: Mapping[str, Estimate] = field(default_factory=dict)
     considered: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    certified: Mapping[str, float] = field(default_factory=dict)
 
     def require(self, *, rubric: str, judge: str) -> Calibration:
         """Return this calibration if it was fitted for ``rubric`` and ``judge``; raises ``NotCalibrated`` otherwise."""
@@ -133,6 +136,7 @@ class Calibration:
             raw["coefficients"] = {str(k): tuple(float(x) for x in v) for k, v in raw["coefficients"].items()}
             raw["quality"] = {str(k): Estimate(**v) for k, v in raw["quality"].items()}
             raw["notes"] = tuple(raw["notes"])
+            raw["certified"] = {str(k): float(v) for k, v in raw.get("certified", {}).items()}
             made = cls(**raw)
             evaluate(made.method, made.coefficients, np.array([0.5]))
         except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:

@@ -127,6 +127,11 @@ def calibration_report(
         else drift_card(earlier.evidence, evidence, matched, name=earlier.name, seed=seed, level=level),
         ledger=(),
     )
+    fitted = report.confidence.fitted
+    if not isinstance(fitted, Refused):
+        passed = {f"{made.alpha:g}": made.threshold for made in report.selective.certificates}
+        certified = {alpha: threshold for alpha, threshold in passed.items() if threshold is not None}
+        report = replace(report, confidence=replace(report.confidence, fitted=replace(fitted, certified=certified)))
     report = replace(report, ledger=ledger(report, matched))
     return replace(report, belief=believe(report))
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from .errors import InputError
 
-__all__ = ["POINTS", "armed", "install", "killer", "reached"]
+__all__ = ["BATCH_POINTS", "POINTS", "armed", "install", "killer", "reached"]
 
 _KINDS = ("run", "pair", "intent", "reply", "seal")
 POINTS = (
@@ -31,6 +31,16 @@ POINTS = (
 )
 """Every point in the order of a run. ``before``, ``within`` (half of the bytes are written) and ``after`` stand around
 the write of a record of that kind; the last five are steps of bringing a journal into the database."""
+
+BATCH_POINTS = (
+    "after_upload",
+    "after_submit",
+    "while_polling",
+    "while_reading",
+    *(f"{place}_{kind}" for kind in ("batch_intent", "batch", "batch_end") for place in ("before", "within", "after")),
+)
+"""The same for a run through a batch interface; ``after_submit`` is the moment in which the provider has made a batch
+and nobody has written down its id."""
 
 Hook = Callable[[str], None]
 
@@ -59,7 +69,7 @@ def killer(spec: str) -> Hook:
     name, _, rest = spec.partition(":")
     count, _, sent = rest.partition(":")
     number = getattr(signal, f"SIG{sent or 'KILL'}", None)
-    if name not in POINTS or number is None or not (count or "1").isdigit():
+    if name not in POINTS + BATCH_POINTS or number is None or not (count or "1").isdigit():
         raise InputError(f"JUDGE_CRASH_AT={spec}: write NAME[:N[:SIGNAL]]; the names are {', '.join(POINTS)}")
     left = int(count or 1)
 

@@ -356,9 +356,7 @@ def _filled(value: Any) -> dict[str, Any]:
         if kind is str:
             if (item and item != default) or name == "text":
                 out[name] = item
-        elif not item and (kind is tuple or kind is dict):
-            continue
-        elif item == default:
+        elif (not item and (kind is tuple or kind is dict)) or item == default:
             continue
         elif kind is tuple:
             out[name] = [_filled(part) if dataclasses.is_dataclass(part) else part for part in item]

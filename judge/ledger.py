@@ -3,6 +3,8 @@
 An ``intent`` stands before every call and a ``reply`` after it. An intent without a reply means that the call was on
 its way when the process ended: nobody can know whether it was paid for, so it is counted and its upper bound added to
 what the run may have cost. A key that was on its way each time the process died is what killed it, sooner or later.
+
+A ``batch_intent`` without a ``batch`` is the same for a whole batch, until a resume finds that batch at the provider.
 """
 
 from __future__ import annotations
@@ -46,6 +48,7 @@ class Ledger:
     deaths: Counter[str] = field(default_factory=Counter)
     _open: dict[str, float | None] = field(default_factory=dict)
     _clean: bool = False
+    _batches: dict[str, tuple[int, float | None]] = field(default_factory=dict)
 
     def take(self, record: Mapping[str, Any]) -> None:
         """Read the next record."""
@@ -60,7 +63,12 @@ class Ledger:
             if record.get("unpaid"):
                 self._open.clear()
         elif kind in ("resume", "seal"):
-            self.end()
+            self._died()
+        elif kind == "batch_intent":
+            self._batches[record["tag"]] = len(record["keys"]), record["bound"]
+        elif kind in ("batch", "batch_lost"):
+            self._batches.pop(record["tag"], None)
+            self._lose_batch(record.get("possibly_paid", 0), record.get("bound", 0.0))
         if kind == "seal":
             self.sealed, self.comparisons = True, record.get("comparisons")
             calls, seconds = record.get("calls"), record.get("seconds")
@@ -69,6 +77,13 @@ class Ledger:
             self.max_cost = float(record["max_cost"])
 
     def end(self) -> None:
+        """The journal ends here: what was on its way was possibly paid, batches without an id among it."""
+        self._died()
+        for count, bound in self._batches.values():
+            self._lose_batch(count, bound)
+        self._batches.clear()
+
+    def _died(self) -> None:
         """The process ended here: what was on its way was possibly paid, and if it died, possibly died of that."""
         for bound in self._open.values():
             self._lose(1, bound)
@@ -95,6 +110,10 @@ class Ledger:
         if count:
             known = self.possibly_paid_cost is not None and bound is not None
             self.possibly_paid_cost = (self.possibly_paid_cost or 0.0) + count * (bound or 0.0) if known else None
+
+    def _lose_batch(self, count: int, bound: float | None) -> None:
+        """So many requests, which cost at most ``bound`` together."""
+        self._lose(count, None if bound is None else bound / max(1, count))
 
     @property
     def most(self) -> float | None:

@@ -22,6 +22,7 @@ from rubrics import parse
 
 from . import journal as journals
 from . import protocol
+from .batching import Batching, BatchPlan, batched_pairs, require_batches
 from .engine import Job, judge_pairs
 from .errors import BackendError, BackendUnavailable, InputError, StoreError
 from .formats import EvalSet, Problem, open_evalset
@@ -62,6 +63,8 @@ class RunPlan:
     """US dollars that the run may take, over all its resumes; ``None`` for no limit."""
     allow_unknown_price: bool = False
     """Whether a judge whose price is unknown may run under ``max_cost``; its calls then count nothing."""
+    batch: BatchPlan | None = None
+    """How the run goes through the provider's batch interface; ``None`` for ordinary calls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +109,7 @@ def header_of(plan: RunPlan, judge: JudgeId, notice: str) -> dict[str, Any]:
         "reuse": plan.reuse,
         "max_cost": plan.max_cost,
         "allow_unknown_price": plan.allow_unknown_price,
+        **({"batch": asdict(plan.batch)} if plan.batch is not None else {}),
         "template": protocol.TEMPLATE,
         "evalset": {
             "files": [str(path.resolve()) for path in plan.evalset.sources],
@@ -118,14 +122,22 @@ def header_of(plan: RunPlan, judge: JudgeId, notice: str) -> dict[str, Any]:
     }
 
 
-async def start_run(plan: RunPlan, backend: Backend, store: Store, *, report: Report | None = None) -> str:
-    """Judge an eval set from the beginning; returns the run id once the run is sealed and in the database."""
-    if plan.max_cost is not None and not plan.allow_unknown_price:
-        _require_price(plan, backend)
+async def start_run(
+    plan: RunPlan, backend: Backend, store: Store, *, report: Report | None = None, batching: Batching | None = None
+) -> str:
+    """Judge an eval set from the beginning; returns the run id once the run is sealed and in the database.
+
+    ``batching`` is needed where the plan wants batches; its own plan is then the run's.
+    """
+    header = header_of(plan, backend.id, backend.notice)
+    batching = _batching(header, batching)
+    if batching is not None:
+        require_batches(backend)
+    if plan.max_cost is not None:
+        _require_price(header, plan.evalset, plan.rubric, backend)
     _require_space(store.home)
     if plan.reuse:
         store.catch_up()
-    header = header_of(plan, backend.id, backend.notice)
     job = Job(
         plan.rubric,
         backend,
@@ -137,7 +149,7 @@ async def start_run(plan: RunPlan, backend: Backend, store: Store, *, report: Re
     with Journal(store.journal_path(plan.run_id), create=True) as journal:
         journal.append("run", header)
         journal.sync()
-        await _run(plan.evalset, job, journal, report)
+        await _run(plan.evalset, job, journal, report, batching)
     store.ingest(journal.path)
     return plan.run_id
 
@@ -149,6 +161,7 @@ async def resume_run(
     *,
     report: Report | None = None,
     max_cost: float | None = None,
+    batching: Batching | None = None,
 ) -> str:
     """Finish an interrupted run: what its journal holds is kept, only missing asks are sent.
 
@@ -164,6 +177,7 @@ async def resume_run(
     if journals.scan(path).sealed:
         store.ingest(path)
         return run_id
+    batching = _batching(header, batching)
     evalset = _same_evalset(header)
     rubric = rubric_of(header)
     backend = open_judge(header["judge_spec"])
@@ -179,6 +193,8 @@ async def resume_run(
                 f"run {run_id} was begun with template {header['template']}, this version asks {protocol.TEMPLATE}; "
                 "start a new run"
             )
+        if max_cost is not None:
+            _require_price(header, evalset, rubric, backend)
         _require_space(store.home)
         with Journal(path) as journal:
             job, ledger, wanted = _resumed_job(path, header, rubric, backend)
@@ -190,24 +206,40 @@ async def resume_run(
                 resumed={**job.resumed, **_give_up(ledger, wanted, journal)},
                 budget=None if limit is None else Budget(limit, spent=ledger.most or ledger.cost or 0.0),
             )
-            await _run(evalset, job, journal, report)
+            await _run(evalset, job, journal, report, batching)
     finally:
         await backend.close()
     store.ingest(path)
     return run_id
 
 
-async def _run(evalset: EvalSet, job: Job, journal: Journal, report: Report | None) -> None:
+def _batching(header: Mapping[str, Any], batching: Batching | None) -> Batching | None:
+    """What a run through batches needs, with the plan that its header holds; ``None`` for a run without."""
+    if header.get("batch") is None:
+        return None
+    if batching is None:
+        raise InputError(f"run {header['run_id']} goes through batches; start or resume it with `judge`")
+    return replace(batching, plan=BatchPlan(**header["batch"]))
+
+
+async def _run(
+    evalset: EvalSet, job: Job, journal: Journal, report: Report | None, batching: Batching | None = None
+) -> None:
     started = time.monotonic()
     total = (evalset.rows - len(job.done)) * job.repeats
     settled = cached = invalid = calls = 0
     cost: float | None = 0.0
     try:
-        async with contextlib.aclosing(judge_pairs(evalset.pairs(), job, journal=journal)) as entries:
+        judged = (
+            judge_pairs(evalset.pairs(), job, journal=journal)
+            if batching is None
+            else batched_pairs(evalset.pairs, job, journal, batching)
+        )
+        async with contextlib.aclosing(judged) as entries:
             async for entry in entries:
                 settled += 1
                 cached += entry.cached == len(entry.asks) > 0
-                calls += len(entry.asks) - entry.cached
+                calls += 0 if batching is not None else len(entry.asks) - entry.cached
                 invalid += entry.comparison.invalid is not None
                 paid, _ = entry.paid
                 cost = None if cost is None or paid is None else cost + paid
@@ -321,18 +353,16 @@ def rubric_of(header: Mapping[str, Any]) -> Rubric:
     return rubric.model_copy(update={"released": header.get("rubric_released", True)})
 
 
-def _require_price(plan: RunPlan, backend: Backend) -> None:
+def _require_price(header: Mapping[str, Any], evalset: EvalSet, rubric: Rubric, backend: Backend) -> None:
     """Refuse a budget where the first ask has no price: a limit that cannot be held is none."""
-    if not isinstance(backend, Priced):
+    if header.get("allow_unknown_price") or not isinstance(backend, Priced):
         return
-    asks = (
-        ask for pair in plan.evalset.pairs() for ask in protocol.plan(pair, plan.rubric, backend.id, seed=plan.seed)
-    )
-    first = next(asks, None)
+    plans = (protocol.plan(pair, rubric, backend.id, seed=header["seed"]) for pair in evalset.pairs())
+    first = next((ask for asks in plans for ask in asks), None)
     if first is not None and backend.quote(first).cost is None:
         raise InputError(
-            f"judge {plan.judge_spec}: its price is unknown, so a limit in dollars cannot be held; give its price, or "
-            "pass --allow-unknown-price to count its calls as free"
+            f"judge {header['judge_spec']}: its price is unknown, so a limit in dollars cannot be held; give its "
+            "price, or start the run with --allow-unknown-price to count its calls as free"
         )
 
 

@@ -122,6 +122,11 @@ def settled(path: Path, rubric: Rubric | None = None, *, ledger: Ledger | None =
     A reply that carries an error keeps its pair open until the journal ends, because a resume may have asked again.
     The asks have no rendered prompt.
     """
+    return (entry for entry, _answers in _settled(path, rubric, ledger))
+
+
+def _settled(path: Path, rubric: Rubric | None, ledger: Ledger | None) -> Iterator[tuple[Settled, _Answers]]:
+    """``settled``, with the records that each comparison was made of."""
     from rubrics import parse
 
     stream = journal.records(path)
@@ -137,12 +142,13 @@ def settled(path: Path, rubric: Rubric | None = None, *, ledger: Ledger | None =
             repeats = range(header["repeats"])
             seed = header["seed"]
             plans = [protocol.plan(pair, frozen, judge, seed=seed, repeat=n, rendered=False) for n in repeats]
-            name, answers = pair.id, _Answers(pair, plans)
+            name, answers = pair.id, _Answers(pair, plans, record["pair"])
             waiting[name] = answers
         elif record["t"] == "reply" and record["pair_id"] in waiting:
             name = record["pair_id"]
             answers = waiting[name]
             answers.replies[record["key"]] = (journal.decode_reply(record["reply"]), record.get("reused", False))
+            answers.records[record["key"]] = record["reply"]
         else:
             continue
         if answers.complete and not answers.failed:
@@ -158,10 +164,11 @@ def settled(path: Path, rubric: Rubric | None = None, *, ledger: Ledger | None =
 class _Answers:
     """A pair of a journal while its replies are read."""
 
-    __slots__ = ("keys", "pair", "plans", "replies")
+    __slots__ = ("keys", "pair", "plans", "record", "records", "replies")
 
-    def __init__(self, pair: Pair, plans: list[tuple[Ask, ...]]) -> None:
-        self.pair, self.plans = pair, plans
+    def __init__(self, pair: Pair, plans: list[tuple[Ask, ...]], record: Mapping[str, Any]) -> None:
+        self.pair, self.plans, self.record = pair, plans, record
+        self.records: dict[str, Mapping[str, Any]] = {}
         self.keys = {ask.key for asks in plans for ask in asks}
         self.replies: dict[str, tuple[Reply, bool]] = {}
 
@@ -173,11 +180,12 @@ class _Answers:
     def failed(self) -> bool:
         return any(reply.error is not None for reply, _ in self.replies.values())
 
-    def settle(self, rubric: Rubric, judge: JudgeId) -> Iterator[Settled]:
+    def settle(self, rubric: Rubric, judge: JudgeId) -> Iterator[tuple[Settled, _Answers]]:
         for asks in self.plans:
             replies = tuple(self.replies[ask.key][0] for ask in asks)
             reused = tuple(self.replies[ask.key][1] for ask in asks)
-            yield Settled(self.pair, asks, replies, protocol.settle(self.pair, rubric, judge, asks, replies), reused)
+            comparison = protocol.settle(self.pair, rubric, judge, asks, replies)
+            yield Settled(self.pair, asks, replies, comparison, reused), self
 
 
 class Store:
@@ -239,9 +247,9 @@ class Store:
         header = next(journal.records(path))
         ledger, count, missing, extra, differing, first = Ledger(), 0, 0, 0, 0, ""
         wanted: dict[tuple[str, ...], bytes] = {}
-        for entry in settled(path, ledger=ledger):
+        for entry, answers in _settled(path, None, ledger):
             count += 1
-            for table, row in _rows(header, entry):
+            for table, row in _rows(header, entry, answers):
                 wanted[_identity(table, row)] = _row_digest(row)
         run = _run_row(header, ledger)
         wanted[_identity("run", run)] = _row_digest(run)
@@ -580,8 +588,8 @@ def _write_parquet(path: Path, header: Mapping[str, Any], folder: Path, ledger: 
                     raise
                 batch.clear()
 
-    for entry in settled(path, ledger=ledger):
-        for table, row in _rows(header, entry):
+    for entry, answers in _settled(path, None, ledger):
+        for table, row in _rows(header, entry, answers):
             rows[table].append(row)
         count += 1
         if count % _CHUNK == 0:
@@ -590,14 +598,30 @@ def _write_parquet(path: Path, header: Mapping[str, Any], folder: Path, ledger: 
     return count
 
 
-def _rows(header: Mapping[str, Any], entry: Settled) -> Iterator[tuple[str, dict[str, Any]]]:
-    """What one settled pair is in the database: table and row."""
+def _rows(header: Mapping[str, Any], entry: Settled, answers: _Answers) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What one settled pair is in the database: table and row.
+
+    Replies are worth keeping for another run; a failed or absent one is evidence of this run, not an answer to reuse.
+    """
+    run_id, pair_id = header["run_id"], entry.pair.id
     if entry.comparison.repeat == 0:
-        body = orjson.dumps(journal.encode_pair(entry.pair), default=str).decode()
-        yield "pair", {"run_id": header["run_id"], "pair_id": entry.pair.id, "body": body}
-    yield "comparison", _comparison_row(header["run_id"], entry)
-    for row in _reply_rows(header, entry):
-        yield "reply", row
+        yield "pair", {"run_id": run_id, "pair_id": pair_id, "body": orjson.dumps(answers.record).decode()}
+    yield "comparison", _comparison_row(run_id, entry)
+    judge = str(entry.comparison.judge)
+    for ask, reply in zip(entry.asks, entry.replies, strict=True):
+        yield (
+            "reply",
+            {
+                "key": ask.key if reply.error is None and reply.finish != "missing" else f"failed:{ask.key}",
+                "rubric_digest": header["rubric_digest"],
+                "judge": judge,
+                "run_id": run_id,
+                "pair_id": pair_id,
+                "placement": ask.order.value,
+                "repeat": ask.repeat,
+                "body": orjson.dumps(answers.records[ask.key]).decode(),
+            },
+        )
 
 
 def _identity(table: str, row: Mapping[str, Any]) -> tuple[str, ...]:
@@ -653,20 +677,3 @@ def _comparison_row(run_id: str, entry: Settled) -> dict[str, Any]:
         row[f"{prefix}_invalid"] = verdict.invalid.value if verdict.invalid else None
         row |= {f"{prefix}_win": verdict.p_win, f"{prefix}_tie": verdict.p_tie, f"{prefix}_loss": verdict.p_loss}
     return row
-
-
-def _reply_rows(header: Mapping[str, Any], entry: Settled) -> list[dict[str, Any]]:
-    """Replies worth keeping for another run: a failed or absent one is evidence of this run, not an answer to reuse."""
-    return [
-        {
-            "key": ask.key if reply.error is None and reply.finish != "missing" else f"failed:{ask.key}",
-            "rubric_digest": header["rubric_digest"],
-            "judge": str(entry.comparison.judge),
-            "run_id": header["run_id"],
-            "pair_id": ask.pair_id,
-            "placement": ask.order.value,
-            "repeat": ask.repeat,
-            "body": orjson.dumps(journal.encode_reply(reply)).decode(),
-        }
-        for ask, reply in zip(entry.asks, entry.replies, strict=True)
-    ]

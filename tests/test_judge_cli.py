@@ -15,6 +15,7 @@ import orjson
 import pytest
 
 REPO = Path(__file__).parent.parent
+VERBS = ("demo", "compare", "run", "resume", "recover", "calibrate", "label", "report", "rubric", "doctor")
 
 
 def judge(
@@ -63,12 +64,12 @@ def test_help_lists_every_verb_with_one_line() -> None:
     """--help and -h say what there is and where to begin."""
     shown = judge("--help").stdout
     assert shown == judge("-h").stdout
-    for verb in ("demo", "compare", "run", "resume", "calibrate", "label", "report", "rubric", "doctor"):
+    for verb in VERBS:
         assert re.search(rf"^  {verb} +\S", shown, re.MULTILINE)
     assert "judge demo" in shown
 
 
-@pytest.mark.parametrize("verb", ["demo", "compare", "run", "resume", "calibrate", "label", "report", "rubric", "doctor"])
+@pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_and_option_is_explained(verb: str) -> None:
     """Each verb's help has a sentence, and each option a description."""
     shown = judge(verb, "--help").stdout

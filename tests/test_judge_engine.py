@@ -448,6 +448,12 @@ def test_a_budget_needs_a_price(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="--allow-unknown-price"):
         asyncio.run(start_run(plan_of(path, max_cost=1.0), Paid(bound=None, price=None), store))
     assert not store.home.exists()
+    with pytest.raises(BudgetSpent):
+        asyncio.run(start_run(plan_of(path, "r-2", max_cost=2.0), Paid(), store))
+    with pytest.raises(InputError, match="its price is unknown"):
+        asyncio.run(resume_run("r-2", store, lambda _spec: Paid(bound=None, price=None), max_cost=5.0))
+    store.journal_path("r-2").unlink()
+    store.path.unlink(missing_ok=True)
     asyncio.run(start_run(plan_of(path, max_cost=1.0, allow_unknown_price=True), Paid(bound=None, price=None), store))
     assert store.comparisons("r-1").height == 10
     assert store.comparisons("r-1")["cost"].null_count() == 10

@@ -2,8 +2,9 @@
 
 A backend is opened by a judge string, ``NAME[:MODEL][?OPTION=VALUE&...]``: ``local``, ``hf:models/x``,
 ``recorded:verdicts.jsonl?judge=NAME``, ``openai:MODEL?base_url=http://127.0.0.1:8000/v1``, ``scripted:longer``; or a
-litellm model string, bare (``anthropic/NAME``, ``gemini/NAME``, ``bedrock/NAME``) or after ``litellm:``. Keys come from
-the environment only (``OPENAI_API_KEY``, or ``&key_env=NAME``).
+litellm model string, bare (``anthropic/NAME``, ``gemini/NAME``, ``bedrock/NAME``) or after ``litellm:``;
+``anthropic:NAME`` is our own client of Anthropic's API, which also has batches. Keys come from the environment only
+(``OPENAI_API_KEY``, ``ANTHROPIC_API_KEY``, or ``&key_env=NAME``).
 """
 
 from __future__ import annotations
@@ -64,6 +65,7 @@ _OPENERS = {
     "hf": ("hf", "open_hf"),
     "recorded": ("recorded", "open_recorded"),
     "openai": ("remote", "open_openai"),
+    "anthropic": ("messages", "open_anthropic"),
     "litellm": ("providers", "open_litellm"),
     "scripted": ("scripted", "open_scripted"),
 }
@@ -72,6 +74,8 @@ _PROVIDERS = (
     "fireworks_ai", "gemini", "groq", "huggingface", "mistral", "nvidia_nim", "ollama", "ollama_chat", "openrouter",
     "perplexity", "sagemaker", "together_ai", "vertex_ai", "watsonx", "xai",
 )  # fmt: skip
+_OWN_KEYS = {"anthropic": "ANTHROPIC_API_KEY", "litellm": ""}
+"""Judges to which OPENAI_BASE_URL and OPENAI_API_KEY do not apply, and the variable that holds their key instead."""
 _SHORTEST_SECRET = 8
 
 
@@ -97,7 +101,7 @@ def open_backend(spec: str, env: Environment) -> Backend:
     opener: Callable[..., Backend] = getattr(import_module(f".{module}", __name__), function)
     takes = inspect.signature(opener).parameters
     known_options = _options(takes)
-    given = {"cache": env.cache, "base_url": env.base_url} if name != "litellm" else {}
+    given = {"cache": env.cache, "base_url": env.base_url} if name not in _OWN_KEYS else {}
     values: dict[str, Any] = {key: value for key, value in given.items() if key in known_options}
     for key, value in parse_qsl(query, keep_blank_values=True):
         if key not in known_options or key == "cache":
@@ -108,8 +112,9 @@ def open_backend(spec: str, env: Environment) -> Backend:
         return opener(model, **values)
     from .chat import Options
 
-    # litellm finds its providers' keys itself: the key of one must not be sent to another.
-    access = _access(env, values.get("key_env", ""), head, default="" if name == "litellm" else env.api_key)
+    # The key of one provider must not be sent to another; litellm finds its providers' keys itself.
+    key = env.keys.get(_OWN_KEYS[name], "") if name in _OWN_KEYS else env.api_key
+    access = _access(env, values.get("key_env", ""), head, default=key)
     return opener(model, options=Options(**values), access=access)
 
 

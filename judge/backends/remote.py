@@ -16,10 +16,12 @@ import orjson
 
 from ..errors import InputError
 from . import completions
+from .batches import OpenAIBatches
 from .calling import Caller
 from .chat import Access, ChatBackend, Options
 from .completions import Completion, Malformed, label_probs
 from .faults import Failure, Fault, classify, detail_of, redact
+from .wire import Wire
 
 if TYPE_CHECKING:
     import aiohttp
@@ -161,9 +163,11 @@ def open_openai(model: str, *, options: Options | None = None, access: Access | 
     transport = HttpTransport(url, access, timeout=options.timeout, connections=options.concurrency)
     options.form()
     advice = f"check the URL, the model name and {options.key_env or 'OPENAI_API_KEY'}"
-    return ChatBackend(
-        f"openai/{model}", model, transport, Caller(url, options.limits(), advice=advice), options=options, price=price
-    )
+    caller = Caller(url, options.limits(), advice=advice)
+    backend = ChatBackend(f"openai/{model}", model, transport, caller, options=options, price=price)
+    headers = {"Authorization": f"Bearer {access.key}"} if access.key else {}
+    backend.batches = lambda: OpenAIBatches(Wire(url, headers, access, timeout=options.timeout), caller)
+    return backend
 
 
 def check_url(url: str) -> None:

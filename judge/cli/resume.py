@@ -26,10 +26,18 @@ def command(run_id: str, *, max_cost: float | None, as_json: bool, home: str | N
     from ..backends import open_backend
     from ..runs import resume_run
     from ..store import Store
+    from .batching import batching
 
     env = surroundings(home)
     store = Store(env.home)
-    work = resume_run(run_id, store, lambda spec: open_backend(spec, env), report=progress(), max_cost=max_cost)
+    work = resume_run(
+        run_id,
+        store,
+        lambda spec: open_backend(spec, env),
+        report=progress(),
+        max_cost=max_cost,
+        batching=batching(store.home),
+    )
     drive(work, run_id, home)
     given_up = store.run(run_id).given_up
     if given_up:
