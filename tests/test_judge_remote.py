@@ -188,7 +188,7 @@ def test_a_planted_key_is_found_nowhere(server: Any, tmp_path: Path, script: str
         b"\n".join(orjson.dumps({"prompt": f"q{n}", "candidate": f"a{n}", "baseline": f"b{n}"}) for n in range(4))
     )
     name = f"leak-{client[:4]}-{script[-6:]}"
-    where = f"{client}?base_url={server.url(name, script)}&key_env=PLANTED_API_KEY"
+    where = f"{client}?base_url={server.url(name, script)}&key_env=PLANTED_API_KEY&mode=logprobs"
     home = tmp_path / "home"
     environ = {**os.environ, "PYTHONPATH": str(REPO), "JUDGE_HOME": str(home), "PLANTED_API_KEY": KEY}
     environ |= {"XDG_CACHE_HOME": str(tmp_path / "cache"), "PYTHONDONTWRITEBYTECODE": "1"}
@@ -317,6 +317,9 @@ def test_the_quote_bounds_what_a_reply_costs(server: Any) -> None:
         assert 0 < reply.usage.cost <= quote.cost
         assert quote.least < quote.cost
         assert reply.usage.prompt_tokens <= quote.prompt_tokens
+    once = opened(server.url("quote-once"), "&price_in=3&price_out=15&repair=0").quote(ask)
+    assert quote.prompt_tokens >= 2 * once.prompt_tokens, "a repair sends the prompt a second time"
+    assert quote.completion_tokens > once.completion_tokens
     assert "no_usage" in reply.flags and reply.usage.prompt_tokens >= len(ask.system) + len(ask.user)
 
 
@@ -446,6 +449,23 @@ def test_an_answer_is_generated_with_its_accounts(server: Any) -> None:
     body = server.book("gen")["log"][-1]["body"]
     assert (body["max_tokens"], body["temperature"], body["seed"]) == (32, 0.5, 7)
     assert body.keys() == {"model", "messages", "max_tokens", "temperature", "seed"}
+
+
+def test_turns_with_tool_calls_and_tools_go_over_the_wire_as_they_are(server: Any) -> None:
+    """A conversation may hold tool calls and results, and declare tools."""
+    backend = opened(server.url("tools", "tools"))
+    turns = [Message("user", "hi"), {"role": "tool", "tool_call_id": "1", "content": "42"}]
+    tool = {"type": "function", "function": {"name": "f"}}
+
+    async def work() -> Generation:
+        try:
+            return await backend.generate(turns, max_tokens=8, tools=[tool])
+        finally:
+            await backend.close()
+
+    assert asyncio.run(work()).tool_calls
+    body = server.book("tools")["log"][0]["body"]
+    assert (body["messages"], body["tools"]) == ([{"role": "user", "content": "hi"}, turns[1]], [tool])
 
 
 def test_a_generation_that_fails_is_a_value(server: Any) -> None:

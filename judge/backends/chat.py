@@ -7,10 +7,10 @@ sent and how often is the caller's (``calling``); what is asked and how an answe
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .. import protocol
 from ..errors import BackendError, InputError
@@ -21,6 +21,9 @@ from . import completions
 from .calling import Called, Caller, Limits
 from .completions import Completion, Form, Mode
 from .faults import Failure, Fault
+
+if TYPE_CHECKING:
+    from .batches import BatchApi
 
 __all__ = ["Access", "ChatBackend", "Generation", "Options", "Transport"]
 
@@ -45,7 +48,8 @@ class Options:
       only measure the server's own noise; give ``temperature=0.7`` or so to sample the judge's opinion.
     * ``max_tokens``: the limit of one call, 0 for one that fits the mode. ``repair``: 0 for no repair call.
     * ``price_in``, ``price_out``: US dollars per million tokens, instead of the price table. A server of your own has
-      no price until you say ``price_in=0&price_out=0``.
+      no price until you say ``price_in=0&price_out=0``. ``price_batch``: what its batch interface charges of them (0.5
+      for half).
     """
 
     base_url: str = ""
@@ -60,6 +64,7 @@ class Options:
     repair: bool = True
     price_in: float | None = None
     price_out: float | None = None
+    price_batch: float = 1.0
 
     def form(self) -> Form:
         """How the model is asked; raises ``InputError`` for an option out of its range."""
@@ -75,6 +80,7 @@ class Options:
             ("max_tokens", 0, 1_000_000),
             ("price_in", 0, 1e6),
             ("price_out", 0, 1e6),
+            ("price_batch", 0, 1),
         ):
             value = getattr(self, name)
             if value is not None and not low <= value <= high:
@@ -86,7 +92,7 @@ class Options:
     def price(self, model: str | None, prices: Path | None) -> Price | None:
         """The price by these options, else by the tables under ``PROVIDER/MODEL``, else ``None``."""
         if self.price_in is not None and self.price_out is not None:
-            return Price(self.price_in, self.price_out)
+            return Price(self.price_in, self.price_out, self.price_batch)
         return find_price(model, override=prices) if model else None
 
     def limits(self) -> Limits:
@@ -148,16 +154,17 @@ class ChatBackend:
         self.model, self.caller, self.price = model, caller, price
         self.batch, self.concurrency, self.notice = 1, options.concurrency, ""
         self._name, self._transport = name, transport
-        self._form = options.form()
+        self._use(options.form())
         self._open_mode = options.mode == "auto"
         self._failures = 0
         self._first: dict[str, str] = {}
         self._probe = Reply(attempts=0, usage=Usage(cost=0.0))
+        self.batches: Callable[[], BatchApi] | None = None
+        """Opens the provider's batch interface, where it has one that is spoken here."""
 
-    @property
-    def id(self) -> JudgeId:
-        """Which judge: model and form, for example ``openai/m[t0-n8-logprobs]``."""
-        return JudgeId(self._name, "", self._form.decoding)
+    def _use(self, form: Form) -> None:
+        """Ask in this form from now on; the id, for example ``openai/m[t0-n8-logprobs]``, follows it."""
+        self._form, self.id = form, JudgeId(self._name, "", form.decoding)
 
     async def ask(self, asks: Sequence[Ask]) -> list[Reply]:
         """Send the asks; one that failed for good gives a reply with ``error``, ten in a row a ``BackendError``."""
@@ -180,6 +187,43 @@ class ChatBackend:
         least = self.price.cost(tokens_at_least(ask.system, ask.user), 1)
         return Quote(most_in, most_out, self.price.cost(most_in, most_out), least)
 
+    def body(self, ask: Ask, *, repair: tuple[str, InvalidReason] | None = None) -> dict[str, Any]:
+        """The request body of an ask; with ``repair``, of the one that repairs a text unreadable for that reason."""
+        body = completions.ask_body(self.model, self._form, ask)
+        if repair is None:
+            return body
+        return completions.repair_of(body, self._form, ask, text=repair[0], reason=repair[1])
+
+    def read(self, ask: Ask, said: Completion) -> Reply:
+        """The reply to an ask whose completion came some other way than by ``ask``."""
+        return self._with_probe(self._reply(ask, Called(said, None, 1, 0, 0.0), self._form.tokens))
+
+    def repairable(self, ask: Ask, reply: Reply) -> bool:
+        """Whether one more call may read a verdict out of this model."""
+        return self._form.repair and reply.probs is None and protocol.read(ask, reply).invalid in _REPAIRABLE
+
+    async def repair(self, ask: Ask, reply: Reply) -> Reply:
+        """The reply to the one repair call, with what the first one took."""
+        reason = protocol.read(ask, reply).invalid
+        assert reason is not None
+        booked = (len(ask.system) + len(ask.user)) // _BYTES_A_TOKEN + self._form.tokens
+        return await self._repaired(ask, reply, reason, booked)
+
+    @staticmethod
+    def repaired(again: Reply | None, first: Reply) -> Reply:
+        """A repair's reply with what the first one took; the first, where the repair failed (``None``)."""
+        if again is None:
+            return replace(first, flags=(*first.flags, "repair_failed"))
+        return _with(replace(again, flags=(*again.flags, "repaired")), first)
+
+    def learn(self, failure: Failure) -> bool:
+        """Leave out from now on what a refused request was refused for; whether it is worth asking again."""
+        refused = _refused(failure)
+        if refused not in ("seed", "max_tokens"):
+            return False
+        self._use(completions.without(self._form, refused))
+        return True
+
     async def prepare(self, recorded: JudgeId | None = None) -> None:
         """Find out, once, where this model's verdicts can come from; ``recorded`` is the id of the run that is resumed,
         whose mode is then taken over without a call.
@@ -198,34 +242,46 @@ class ChatBackend:
                     if tried.decoding == recorded.decoding:
                         form, self._open_mode = tried, False
             if not self._open_mode:
-                self._form = form
+                self._use(form)
                 return
-        self._form, self._open_mode = await self._find_form(form), False
+        self._use(await self._find_form(form))
+        self._open_mode = False
 
     async def generate(
-        self, messages: Sequence[Message], *, max_tokens: int, temperature: float = 0.0, seed: int = 0
+        self,
+        messages: Sequence[Message | Mapping[str, Any]],
+        *,
+        max_tokens: int,
+        temperature: float = 0.0,
+        seed: int = 0,
+        tools: Sequence[Mapping[str, Any]] = (),
     ) -> Generation:
         """Generate one answer to a conversation, through the same limits, retries and accounts.
 
-        ``latency_ms`` is that of the attempt that answered. Raises ``BackendError`` as ``ask`` does.
+        A message may also be a turn as it goes over the wire (with tool calls, say); ``tools`` are declarations in
+        OpenAI's form. ``latency_ms`` is that of the attempt that answered. Raises ``BackendError`` as ``ask`` does.
         """
-        turns = [{"role": message.role, "content": message.content} for message in messages]
-        booked = sum(len(message.content) for message in messages) // _BYTES_A_TOKEN + max_tokens
-        called = await self._send(
-            lambda form: completions.body_of(
-                self.model, replace(form, temperature=temperature), turns, seed=seed, tokens=max_tokens
-            ),
-            booked,
-        )
+        turns = [
+            message if isinstance(message, Mapping) else {"role": message.role, "content": message.content}
+            for message in messages
+        ]
+        most_in = tokens_at_most(*(str(part) for part in (*turns, *tools)))
+
+        def body(form: Form) -> dict[str, Any]:
+            heated = replace(form, temperature=temperature)
+            made = completions.body_of(self.model, heated, turns, seed=seed, tokens=max_tokens)
+            return {**made, "tools": list(tools)} if tools else made
+
+        called = await self._send(body, most_in // _BYTES_A_TOKEN + max_tokens)
         spent: dict[str, Any] = {"attempts": called.attempts, "possibly_paid": called.possibly_paid}
-        if called.value is None:
+        said = called.value
+        if said is None:
             zero = Usage(cost=None if self.price is None else 0.0)
             return Generation(error=str(called.failure), finish="error", usage=zero, **spent)
-        said, bound = called.value, tokens_at_most(*(message.content for message in messages))
         return Generation(
             said.text,
             said.tool_calls,
-            self._usage(said, bound, max_tokens),
+            self._usage(said, most_in, max_tokens),
             round(called.latency_ms, 3),
             said.finish,
             said.model,
@@ -243,6 +299,10 @@ class ChatBackend:
             reason = protocol.read(ask, reply).invalid
             if reason in _REPAIRABLE:
                 reply = await self._repaired(ask, reply, reason, booked)
+        return self._with_probe(reply)
+
+    def _with_probe(self, reply: Reply) -> Reply:
+        """The reply with what ``prepare`` took, once."""
         if self._probe.attempts:
             probe, self._probe = self._probe, Reply(attempts=0, usage=Usage(cost=0.0))
             reply = _with(reply, probe)
@@ -270,19 +330,19 @@ class ChatBackend:
         """Call with the body that ``body`` makes for the form; a parameter that does not change the judgement and that
         the model refuses is left out for good.
         """
-        form = self._form
-        made = body(form)
-        called = await self.caller.call(lambda: self._transport.send(made), tokens=tokens)
-        failure = called.failure
-        if failure is not None and failure.fault is Fault.BAD_REQUEST:
-            refused = completions.refused_parameter(failure.detail)
-            if refused == "seed" or (refused == "max_tokens" and form.limit == "max_tokens"):
-                self._form = completions.without(self._form, refused)
-                again = await self.caller.call(lambda: self._transport.send(body(self._form)), tokens=tokens)
-                return replace(again, attempts=again.attempts + called.attempts)
+        attempts = paid = 0
+        while True:
+            form = self._form
+            made = body(form)
+            called = await self.caller.call(lambda made=made: self._transport.send(made), tokens=tokens)  # type: ignore[misc]
+            attempts, paid = attempts + called.attempts, paid + called.possibly_paid
+            refused = _refused(called.failure)
+            if refused not in ("seed", "max_tokens") or completions.without(form, refused) == form:
+                break
+            self._use(completions.without(self._form, refused))
         if called.value is not None and called.value.usage is not None:
             self.caller.spent(booked=tokens, used=sum(called.value.usage))
-        return called
+        return called if attempts == called.attempts else replace(called, attempts=attempts, possibly_paid=paid)
 
     def _failed(self, called: Called[Completion]) -> Reply:
         failure = called.failure
@@ -293,7 +353,8 @@ class ChatBackend:
             return Reply(finish="content_filter", usage=zero, **spent)
         if failure.fault not in _ABOUT_THE_ASK:
             self._failures += 1
-            if self._failures >= _FAILURES:
+            # Raising would lose how many attempts were possibly paid; then the breaker ends it instead.
+            if self._failures >= _FAILURES and called.possibly_paid <= 1:
                 raise BackendError(
                     f"{self.caller.endpoint}: {self._failures} calls failed in a row, the last with {failure}"
                 )
@@ -343,7 +404,7 @@ class ChatBackend:
                 self._probe = _with(self._probe, spent)
                 failure = called.failure
                 assert failure is not None
-                refused = completions.refused_parameter(failure.detail) if failure.fault is Fault.BAD_REQUEST else None
+                refused = _refused(failure)
                 if refused is None or completions.without(form, refused) == form:
                     raise BackendError(f"{self.caller.endpoint}: {failure}; name the mode, for example &mode=text")
                 form = completions.without(form, refused)
@@ -357,6 +418,13 @@ class ChatBackend:
             else:
                 return form
         raise BackendError(f"{self.caller.endpoint}: refuses one parameter after another; name the mode: &mode=text")
+
+
+def _refused(failure: Failure | None) -> str | None:
+    """The parameter that a refused request was refused for, where it says so."""
+    if failure is None or failure.fault is not Fault.BAD_REQUEST:
+        return None
+    return completions.refused_parameter(failure.detail)
 
 
 def _is_verdict(text: str, labels: Labels) -> bool:

@@ -84,7 +84,7 @@ class Completion:
     tool_calls: tuple[Mapping[str, Any], ...] = ()
 
 
-def body_of(model: str, form: Form, messages: Sequence[Mapping[str, str]], *, seed: int, tokens: int) -> dict[str, Any]:
+def body_of(model: str, form: Form, messages: Sequence[Mapping[str, Any]], *, seed: int, tokens: int) -> dict[str, Any]:
     """A request body without anything that says how the verdict is given."""
     body: dict[str, Any] = {"model": model, "messages": messages, form.limit: tokens}
     if "temperature" not in form.without:
