@@ -17,7 +17,7 @@ import hashlib
 import inspect
 import re
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -116,6 +116,67 @@ class HuggingFaceModel:
                 filled = [requests[index] for index in part] + [requests[part[-1]]] * (rows - len(part))
                 results |= dict(zip(part, self._forward(filled, shared, width), strict=False))
         return [results[index] for index in range(len(requests))]
+
+    @property
+    def dtype(self) -> str:
+        """The type of the weights, for example ``float32``."""
+        return str(self._model.dtype).removeprefix("torch.")
+
+    @property
+    def context(self) -> int:
+        """How many tokens prompt and answer may have together."""
+        return int(getattr(self._model.config, "max_position_embeddings", _CONTEXT) or _CONTEXT)
+
+    def conversation(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
+        """Token ids of a whole conversation (``role`` and ``content`` a turn) and the opening of the assistant's turn.
+
+        Texts are encoded as plain characters, whatever special tokens they spell. Raises ``InputError`` where the
+        model's chat template takes no such conversation.
+        """
+        return _conversation(self._tokenizer, self._template, messages, self.encode)
+
+    def complete(
+        self,
+        prompt: Sequence[int],
+        *,
+        max_tokens: int,
+        temperature: float = 0.0,
+        seed: int = 0,
+        stop: Callable[[], bool] = bool,
+    ) -> tuple[str, int, str]:
+        """Continue one prompt, alone: its text, its number of tokens and how it ended (``stop``, ``length``,
+        ``cancelled``).
+
+        Greedy at temperature 0, otherwise sampled from the 50 likeliest tokens with ``seed``; what the model's own
+        generation settings say is not used. Where ``stop`` returns true generation ends early.
+        """
+        import torch
+        import transformers
+
+        ends = sorted({self.end, *([self._tokenizer.eos_token_id] if self._tokenizer.eos_token_id is not None else [])})
+        settings: dict[str, Any] = {"max_new_tokens": max_tokens, "eos_token_id": ends, "pad_token_id": self.end}
+        if temperature > 0:
+            settings |= {"do_sample": True, "temperature": temperature, "top_k": 50}
+        stopped = False
+
+        def halt(_ids: Any, _scores: Any, **_rest: Any) -> Any:
+            nonlocal stopped
+            stopped = stopped or stop()
+            return torch.full((1,), stopped, dtype=torch.bool, device=self._model.device)
+
+        ids = torch.tensor([list(prompt)], device=self._model.device)
+        devices = [self._model.device] if self._model.device.type == "cuda" else []
+        with torch.inference_mode(), torch.random.fork_rng(devices=devices):
+            torch.manual_seed(seed)
+            made = self._model.generate(
+                ids,
+                attention_mask=torch.ones_like(ids),
+                generation_config=transformers.GenerationConfig(**settings),
+                stopping_criteria=transformers.StoppingCriteriaList([halt]),
+            )[0, len(prompt) :].tolist()
+        ended = bool(made) and made[-1] in ends
+        text: str = self._tokenizer.decode(made[:-1] if ended else made, skip_special_tokens=True)
+        return text, len(made), "stop" if ended else "cancelled" if stopped else "length"
 
     def _padded(self, request: Request) -> int:
         """Tokens computed for a request after the shared prefix: exact at batch 1, otherwise a multiple of 64."""
@@ -278,6 +339,42 @@ def _template(tokenizer: Any) -> Template:
     end = closing[0] if closing else tokenizer.eos_token_id
     first, second, third = (ids(text) for text in re.split(f"{_SYSTEM}|{_USER}", dialogue))
     return Template((chat[0], chat[1]), (first, second, third), end, plain=False)
+
+
+def _conversation(
+    tokenizer: Any, template: Template, messages: Sequence[Mapping[str, Any]], encode: Callable[[str], list[int]]
+) -> list[int]:
+    """The tokens of a conversation: the chat template is rendered around marks, texts are encoded apart and put in."""
+    import jinja2
+
+    marks = [f"\ue004{number}\ue004" for number in range(len(messages))]
+    if template.plain:
+        start, after = template.chat
+        text = "\n\n".join(str(turn["content"]) for turn in messages)
+        return [*start, *encode(text), *after]
+    turns = [{"role": turn["role"], "content": mark} for turn, mark in zip(messages, marks, strict=True)]
+    options = {"tokenize": False, "add_generation_prompt": True, "enable_thinking": False}
+    try:
+        try:
+            rendered: str = tokenizer.apply_chat_template(turns, **options)
+        except jinja2.TemplateError:
+            if len(turns) < 2 or turns[0]["role"] != "system" or turns[1]["role"] != "user":
+                raise
+            # A template without a system turn: its text leads the first user turn, as in ``_with_system``.
+            folded = {"role": "user", "content": f"{marks[0]}\n\n{marks[1]}"}
+            rendered = tokenizer.apply_chat_template([folded, *turns[2:]], **options)
+    except jinja2.TemplateError as error:
+        raise InputError(f"the model's chat template does not take this conversation: {error}") from None
+    parts = re.split("\ue004(\\d+)\ue004", rendered)
+    if [int(number) for number in parts[1::2]] != list(range(len(messages))):
+        raise InputError("the model's chat template leaves out or repeats a turn of this conversation")
+    ids: list[int] = []
+    for number, part in enumerate(parts):
+        if number % 2:
+            ids += encode(str(messages[int(part)]["content"]))
+        elif part:
+            ids += tokenizer(part, add_special_tokens=False)["input_ids"]
+    return ids
 
 
 def _with_system(render: Any) -> str:

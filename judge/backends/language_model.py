@@ -10,10 +10,13 @@ CTranslate2: https://github.com/OpenNMT/CTranslate2 (MIT).
 
 from __future__ import annotations
 
+import atexit
 import os
 import re
+import time
+import weakref
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -24,7 +27,7 @@ from .measures import Budget, Request, middle_cut
 from .smollm2 import Compute, converted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from ..types import Message
 
@@ -45,17 +48,26 @@ to 600 tokens), the pairwise prompt under 3,000, of which the system part is sha
 _SEEDED = Lock()
 """Held while sampling: the seed is one for the whole process."""
 
+_TOGETHER = 8
+_TOP_K = 50
 _STATIC_PROMPTS = 4
 _STATIC_TOKENS = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """One generated text; ``tokens`` counts the generated tokens, ``finish`` is ``stop`` or ``length``."""
+    """One generated text; ``tokens`` counts its tokens, ``finish`` is ``stop``, ``length`` or ``cancelled``."""
 
     text: str
     tokens: int
     finish: str
+
+
+def _close(model: weakref.ref[LanguageModel]) -> None:
+    """At exit: a thread of CTranslate2 that drops its last callback while Python ends would abort the process."""
+    alive = model()
+    if alive is not None:
+        alive.close()
 
 
 def available_threads() -> int:
@@ -80,10 +92,15 @@ class LanguageModel:
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         vocabulary: dict[str, int] = self._tokenizer.get_vocab()
         self._token = sorted(vocabulary, key=vocabulary.__getitem__)
-        self._generator = ctranslate2.Generator(
+        self._generator: Any = ctranslate2.Generator(
             str(folder), device="cpu", compute_type=compute, inter_threads=threads, intra_threads=1
         )
         self._static: set[tuple[int, ...]] = set()
+        self._called_back = False
+
+    def close(self) -> None:
+        """Release the weights and end the engine's threads; nothing can be computed afterwards."""
+        self._generator = None
 
     def encode(self, text: str) -> list[int]:
         """Token ids of plain text. Special tokens written out in the text stay plain characters; a lone surrogate
@@ -205,6 +222,80 @@ class LanguageModel:
                 for k, one in zip(group, batch_, strict=True)
             }
         return [self._generation(made[k].sequences_ids[0], max_tokens) for k in range(len(prompts))]
+
+    def conversation(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
+        """Token ids of a whole conversation (``role`` and ``content`` a turn) and the opening of the assistant's turn;
+        nothing is cut.
+        """
+        led = bool(messages) and messages[0]["role"] in ("system", "developer")
+        ids = [] if led else self.system_turn(self.encode(DEFAULT_SYSTEM))
+        newline = self.encode("\n")
+        for turn in messages:
+            role = "system" if turn["role"] == "developer" else turn["role"]
+            ids += [START, *self.encode(f"{role}\n"), *self.encode(turn["content"]), END, *newline]
+        return [*ids, START, *self.encode("assistant\n")]
+
+    @property
+    def together(self) -> int:
+        """How many prompts of one length ``complete`` computes at once without a bit of difference to one alone.
+
+        With int8 each row of a matrix product is quantised and summed in whole numbers for itself, so rows that need no
+        padding do not meet (tested); float32 kernels choose the order of their sums by the number of rows.
+        """
+        return _TOGETHER if self.compute == "int8" else 1
+
+    def complete(
+        self,
+        prompts: Sequence[Sequence[int]],
+        *,
+        max_tokens: int,
+        temperature: float = 0.0,
+        seed: int = 0,
+        stop: Callable[[], bool] = bool,
+    ) -> list[tuple[Generation, float]]:
+        """Continue prompts of one length, at most ``together`` of them (one where ``temperature`` is not 0), with the
+        milliseconds that each took until its last token.
+
+        Greedy at temperature 0, otherwise sampled from the 50 likeliest tokens with ``seed``: the text depends on the
+        prompt, the settings and the seed alone. Where ``stop`` returns true generation ends early (``cancelled``).
+        """
+        options: dict[str, Any] = {"max_length": max_tokens, "include_prompt_in_result": False}
+        options["end_token"] = self._token[END]
+        generator = self._generator
+        if temperature > 0:
+            options |= {"sampling_topk": _TOP_K, "sampling_temperature": temperature}
+            generator = self._alone(seed)
+        ends = [0.0] * len(prompts)
+        stopped = False
+
+        def step(result: Any) -> bool:
+            nonlocal stopped
+            ends[result.batch_id] = time.perf_counter()
+            stopped = stopped or stop()
+            return stopped
+
+        if not self._called_back:
+            self._called_back = True
+            atexit.register(_close, weakref.ref(self))
+        begun = time.perf_counter()
+        names = [[self._token[number] for number in prompt] for prompt in prompts]
+        made = generator.generate_batch(names, callback=step, **options)
+        found = [self._generation(one.sequences_ids[0], max_tokens) for one in made]
+        if stopped:
+            found = [replace(one, finish="cancelled") for one in found]
+        return [(one, 1000 * max(0.0, end - begun)) for one, end in zip(found, ends, strict=True)]
+
+    def _alone(self, seed: int) -> Any:
+        """A generator of one worker, seeded: its first draw is made here, while no other thread can set the seed."""
+        import ctranslate2
+
+        with _SEEDED:
+            ctranslate2.set_random_seed(seed)
+            generator = ctranslate2.Generator(
+                str(self._folder), device="cpu", compute_type=self.compute, inter_threads=1, intra_threads=1
+            )
+            generator.generate_batch([[self._token[START]]], max_length=1, sampling_topk=_TOP_K)
+        return generator
 
     def _generation(self, ids: list[int], max_tokens: int) -> Generation:
         return Generation(self.decode(ids), len(ids), "length" if len(ids) >= max_tokens else "stop")

@@ -17,6 +17,7 @@ from .. import __version__
 
 _COMMANDS = {
     "demo": "Judge the sample eval set offline, in under a minute.",
+    "generate": "Let a model answer an eval set, to be judged then.",
     "compare": "Judge one pair of answers, in both orders.",
     "run": "Judge an eval set; journaled, resumable, stored.",
     "resume": "Finish an interrupted run.",

@@ -1,0 +1,658 @@
+"""Batch interfaces: two real HTTP shapes on loopback, rows that go wrong in every way, and processes that really die.
+
+What must hold: the table is that of a live run, nothing is paid for twice, nothing is lost, the key appears nowhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import itertools
+import json
+import os
+import re
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import orjson
+import polars
+import pytest
+
+from judge import failpoints, journal
+from judge.backends import open_backend
+from judge.backends.batches import AnthropicBatches, OpenAIBatches, Shape
+from judge.backends.calling import Clock
+from judge.backends.completions import Malformed
+from judge.backends.messages import params_of, read_message
+from judge.batching import ROUNDS, Batching, BatchPlan, BatchProgress
+from judge.environment import Environment
+from judge.errors import BackendError, InputError
+from judge.formats import open_evalset
+from judge.ledger import Ledger
+from judge.money import BudgetSpent
+from judge.runs import RunPlan, resume_run, start_run
+from judge.store import Store
+from judge.testing import sample_rubric
+
+REPO = Path(__file__).parent.parent
+
+_spec = importlib.util.spec_from_file_location("batch_server", REPO / "tests" / "servers" / "batch.py")
+assert _spec is not None and _spec.loader is not None
+batch_server: Any = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(batch_server)
+KEY, BatchServer = batch_server.KEY, batch_server.BatchServer
+
+SHAPES = ("openai", "anthropic")
+PAIRS = 12
+ASKS = 2 * PAIRS
+COST = (1000 * 1 + 10 * 5) / 1e6
+each_shape = pytest.mark.parametrize("shape", SHAPES)
+
+
+@pytest.fixture
+def server() -> Iterator[BatchServer]:
+    with BatchServer() as served:
+        yield served
+
+
+class Scene:
+    """One eval set, one home and one server; runs and resumes without waiting."""
+
+    def __init__(self, folder: Path, server: BatchServer, shape: str) -> None:
+        self.folder, self.server, self.shape = folder, server, shape
+        self.home, self.path = folder / "home", folder / "e.jsonl"
+        self.store = Store(self.home)
+        self.progress: list[BatchProgress] = []
+        rows = [
+            {"id": f"p{n:02}", "prompt": f"Question {n}?", "candidate": "c" * (n % 7 + 1), "baseline": f"bbb{n}"}
+            for n in range(PAIRS)
+        ]
+        self.path.write_bytes(b"\n".join(map(orjson.dumps, rows)))
+
+    @property
+    def spec(self) -> str:
+        mode = "logprobs" if self.shape == "openai" else "text"
+        return f"{self.shape}:m?mode={mode}&base_url={self.server.url}&price_in=1&price_out=5&price_batch=0.5"
+
+    @property
+    def env(self) -> Environment:
+        keys = {"OPENAI_API_KEY": KEY, "ANTHROPIC_API_KEY": KEY}
+        return Environment(home=self.home, cache=self.folder, api_key=KEY, keys=keys)
+
+    def batching(self) -> Batching:
+        async def no_sleep(_seconds: float) -> None:
+            await asyncio.sleep(0)
+
+        tags = (f"tag-{os.urandom(4).hex()}" for _ in itertools.count())
+        return Batching(
+            self.home / "batches", lambda: "2096-10-02T07:06:00+00:00", tags.__next__, self.progress.append,
+            clock=Clock(sleep=no_sleep), wait=0.0,
+        )  # fmt: skip
+
+    def run(self, name: str = "r-1", *, live: bool = False, spec: str = "", **changes: Any) -> polars.DataFrame:
+        options: dict[str, Any] = {"batch": None if live else BatchPlan()} | changes
+        plan = RunPlan(name, "2026-01-01", open_evalset(self.path), {}, sample_rubric(), spec or self.spec, **options)
+
+        async def work() -> None:
+            backend = open_backend(spec or self.spec, self.env)
+            try:
+                await start_run(plan, backend, self.store, batching=self.batching())
+            finally:
+                await backend.close()
+
+        asyncio.run(work())
+        return self.store.comparisons(name)
+
+    def resume(self, name: str = "r-1", **options: Any) -> polars.DataFrame:
+        asyncio.run(
+            resume_run(name, self.store, lambda spec: open_backend(spec, self.env), batching=self.batching(), **options)
+        )
+        return self.store.comparisons(name)
+
+    def records(self, kind: str, name: str = "r-1") -> list[dict[str, Any]]:
+        return [record for record in journal.records(self.store.journal_path(name)) if record["t"] == kind]
+
+    def texts(self) -> bytes:
+        """Everything that was written anywhere."""
+        return b"".join(path.read_bytes() for path in self.folder.rglob("*") if path.is_file())
+
+    def twice(self) -> list[str]:
+        return [key for key, count in self.server.paid.items() if count > 1]
+
+
+def facts(frame: polars.DataFrame) -> list[tuple[object, ...]]:
+    return sorted(frame.drop("run_id", "cached", "cost").rows(), key=str)
+
+
+@pytest.fixture(params=SHAPES)
+def scene(request: pytest.FixtureRequest, tmp_path: Path, server: BatchServer) -> Scene:
+    return Scene(tmp_path, server, request.param)
+
+
+def test_a_batch_run_gives_the_table_of_a_live_run_at_half_the_price(scene: Scene, tmp_path: Path) -> None:
+    """Same judge, same verdicts, half the cost; the results come in another order and among foreign rows."""
+    batched = scene.run()
+    live = Scene(tmp_path / "live", scene.server, scene.shape) if (tmp_path / "live").mkdir() is None else scene
+    plain = live.run(live=True)
+    assert facts(batched) == facts(plain)
+    assert set(batched["outcome"]) == {"win", "tie", "loss"}
+    assert (batched["cost"].sum(), plain["cost"].sum()) == pytest.approx((ASKS * COST / 2, ASKS * COST))
+    assert scene.server.counts == [ASKS]
+    assert scene.server.live == ASKS
+    assert scene.records("batch_end")[0]["unknown"] == 1
+
+
+def test_live_and_batch_share_one_cache(scene: Scene) -> None:
+    """What a batch answered is free for a live run and the other way round: the judge is the same."""
+    first = scene.run("r-1")
+    second = scene.run("r-2", live=True)
+    assert scene.server.live == 0
+    scene.run("r-3")
+    assert scene.server.counts == [ASKS]
+    assert facts(first) == facts(second)
+    assert scene.records("batch", "r-3") == []
+
+
+def test_the_id_stands_in_the_journal_before_the_first_look(scene: Scene) -> None:
+    """The journal holds intent, id, provider, count and digest, and the custom ids are the keys of the asks."""
+    looked: list[list[str]] = []
+
+    def note(name: str) -> None:
+        if name == "while_polling":
+            looked.append([record["t"] for record in journal.records(scene.store.journal_path("r-1"))])
+
+    failpoints.install(note)
+    try:
+        scene.run()
+    finally:
+        failpoints.install(None)
+    assert looked[0][-2:] == ["batch_intent", "batch"]
+    (batch,), (intent,) = scene.records("batch"), scene.records("batch_intent")
+    assert (batch["provider"], batch["count"], batch["tag"]) == (scene.shape, ASKS, intent["tag"])
+    assert set(intent["keys"]) == set(scene.server.paid) == {record["key"] for record in scene.records("reply")}
+    assert batch["id"] in scene.server.batches
+
+
+def test_label_probabilities_come_through_a_batch(tmp_path: Path, server: BatchServer) -> None:
+    """OpenAI's batches carry log-probabilities like its calls; Anthropic's give none and every reply says so."""
+    soft = Scene(tmp_path, server, "openai").run()
+    assert soft["cf_win"].max() == pytest.approx(0.9 / (0.9 + 0.0), abs=0.02) or soft["cf_win"].max() > 0.9
+    (tmp_path / "a").mkdir()
+    other = Scene(tmp_path / "a", server, "anthropic")
+    hard = other.run()
+    assert set(hard["cf_win"]) <= {0.0, 1.0}
+    assert all(record["reply"]["flags"] == ["no_logprobs"] for record in other.records("reply"))
+    assert all("logprobs" in body for body in server.bodies[:ASKS])
+
+
+def test_progress_says_submitted_done_and_elapsed(scene: Scene) -> None:
+    """While a batch runs somebody is told how many requests of how many are done."""
+    scene.run()
+    first, last = scene.progress[0], scene.progress[-1]
+    assert (first.batches, first.ended, first.done, first.total) == (1, 0, 0, ASKS)
+    assert (last.batches, last.ended, last.done, last.total) == (1, 1, ASKS, ASKS)
+    assert last.seconds >= first.seconds >= 0
+
+
+@pytest.mark.parametrize("fate", ["500", "expired", "missing"])
+def test_rows_without_an_answer_go_into_a_further_batch(scene: Scene, fate: str) -> None:
+    """A failed, expired or missing row is asked again, and only such a row."""
+    victims: list[str] = []
+
+    def some(key: str, number: int) -> str:
+        if number == 0 and len(victims) < 3:
+            victims.append(key)
+            return fate
+        return "ok"
+
+    scene.server.fate = some
+    frame = scene.run()
+    assert frame["outcome"].null_count() == 0
+    assert scene.server.counts == [ASKS, 3]
+    assert {key for key, _, _ in list(scene.server.batches.values())[1]["rows"]} == set(victims)
+    ledger = ledger_of(scene)
+    assert ledger.possibly_paid == (3 if fate == "missing" else 0)
+    assert ledger.calls == ASKS
+
+
+def test_rows_that_never_answer_are_given_up_and_counted_invalid(scene: Scene) -> None:
+    """After three batches an ask is an error with its reason; the run is sealed with the others' results."""
+    scene.server.fate = lambda key, _number: "500" if key[0] in "0123" else "ok"
+    frame = scene.run()
+    assert len(scene.server.counts) == ROUNDS
+    bad = {record["key"]: record["reply"] for record in scene.records("reply") if record["reply"].get("error")}
+    assert bad and all(key[0] in "0123" and reply["attempts"] == ROUNDS for key, reply in bad.items())
+    assert all("HTTP 500" in reply["error"] or "api_error" in reply["error"] for reply in bad.values())
+    assert 0 < frame["invalid"].drop_nulls().len() <= len(bad)
+    assert scene.records("seal")
+
+
+def test_what_cannot_succeed_is_not_asked_again(scene: Scene) -> None:
+    """A refused request is an error at once, a filtered one is that, an unreadable one was paid for."""
+    fates = dict(enumerate(["400", "filtered", "malformed"]))
+    order: list[str] = []
+
+    def some(key: str, _number: int) -> str:
+        order.append(key)
+        return fates.get(len(order) - 1, "ok")
+
+    scene.server.fate = some
+    scene.run()
+    replies = {record["key"]: record["reply"] for record in scene.records("reply")}
+    refused, filtered, malformed = (replies[key] for key in order[:3])
+    assert scene.server.counts == [ASKS]
+    assert refused["error"].startswith("bad_request: ")
+    assert filtered["finish"] == "content_filter"
+    assert malformed["error"].startswith("malformed: ") and malformed["possibly_paid"] == 1
+    assert ledger_of(scene).possibly_paid == 1
+
+
+def test_unreadable_answers_are_repaired_in_a_further_batch(scene: Scene) -> None:
+    """One repair request each, with the first answer shown; its cost is the sum of both."""
+    scene.server.fate = lambda key, number: "prose" if number == 0 and key[0] in "01234" else "ok"
+    frame = scene.run()
+    repaired = [record["reply"] for record in scene.records("reply") if "repaired" in record["reply"].get("flags", [])]
+    assert repaired and len(repaired) == scene.server.counts[1] == len(scene.records("draft"))
+    assert frame["outcome"].null_count() == 0
+    assert {reply["usage"]["cost"] for reply in repaired} == {pytest.approx(COST)}
+    assert [turn["role"] for turn in scene.server.bodies[-1]["messages"]][-2:] == ["assistant", "user"]
+
+
+def test_a_repair_that_fails_leaves_the_first_answer(scene: Scene) -> None:
+    """What was paid for is kept: invalid as unparsed, flagged, never lost."""
+    scene.server.fate = lambda key, number: ("prose" if number == 0 else "400") if key[0] in "01234" else "ok"
+    scene.run()
+    kept = [record["reply"] for record in scene.records("reply") if "repair_failed" in record["reply"].get("flags", [])]
+    assert len(kept) == len(scene.records("draft")) > 0
+    assert all(reply["text"] == "Well, that depends." for reply in kept)
+
+
+def test_the_rest_can_be_asked_live(scene: Scene) -> None:
+    """With rest=live what a batch left over is asked and repaired by ordinary calls at their own price."""
+    fates = iter(["expired", "expired", "prose"])
+    scene.server.fate = lambda _key, _number: next(fates, "ok")
+    frame = scene.run(batch=BatchPlan(rest="live"))
+    assert (scene.server.counts, scene.server.live) == ([ASKS], 3)
+    assert frame["outcome"].null_count() == 0
+    whole = (ASKS - 3) * COST / 2 + 2 * COST + (COST / 2 + COST)
+    assert frame["cost"].sum() == pytest.approx(whole, rel=1e-3)
+
+
+def test_a_parameter_that_a_model_refuses_is_left_out(tmp_path: Path, server: BatchServer) -> None:
+    """Rows refused for their seed are sent again without one."""
+    server.fate = lambda _key, _number: "seed"
+    frame = Scene(tmp_path, server, "openai").run()
+    assert (server.counts, frame["outcome"].null_count()) == ([ASKS, ASKS], 0)
+    assert "seed" not in server.bodies[-1]
+
+
+def test_duplicate_rows_count_once(scene: Scene) -> None:
+    """A custom_id that comes twice is taken once."""
+    scene.server.fate = lambda _key, _number: "twice"
+    frame = scene.run()
+    assert (len(scene.records("reply")), frame.height) == (ASKS, PAIRS)
+    assert scene.records("batch_end")[0]["duplicate"] == ASKS
+
+
+def test_large_runs_are_split_by_the_limits(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No file has more requests or bytes than the provider takes, and the parts give the table of one."""
+    whole = scene.run()
+    by_count = scene.run("r-2", reuse=False, batch=BatchPlan(size=7))
+    assert scene.server.counts[1:] == [7, 7, 7, 3]
+    for kind in (OpenAIBatches, AnthropicBatches):
+        monkeypatch.setattr(kind, "shape", replace(kind.shape, size=40_000))
+    uploads = scene.server.counts.copy()
+    by_size = scene.run("r-3", reuse=False)
+    parts = scene.server.counts[len(uploads) :]
+    assert sum(parts) == ASKS and len(parts) > 1
+    assert all(len(data) <= 40_000 for data in list(scene.server.files.values())[-len(parts) :])
+    assert facts(whole) == facts(by_count) == facts(by_size)
+
+
+def test_the_limits_are_the_documented_ones() -> None:
+    """50,000 requests and 200 MB for OpenAI, 100,000 and 256 MB for Anthropic."""
+    assert (OpenAIBatches.shape.requests, OpenAIBatches.shape.size) == (50_000, 200_000_000)
+    assert (AnthropicBatches.shape.requests, AnthropicBatches.shape.size) == (100_000, 256_000_000)
+    assert Shape(1, 1).between == b"\n"
+
+
+def test_faults_while_looking_and_reading_are_waited_out(scene: Scene) -> None:
+    """5xx on a look, and results that break in the middle, cost time and nothing else."""
+    scene.server.polls = 3
+    scene.server.looks = [500, 200, 503, 502, 429]
+    scene.server.cuts = 2
+    assert scene.run()["outcome"].null_count() == 0
+    assert scene.server.counts == [ASKS]
+    assert len(scene.records("reply")) == ASKS
+
+
+def test_a_refused_look_stops_the_run_and_a_resume_goes_on(scene: Scene) -> None:
+    """401 is not waited out; the batch goes on at the provider and its id in the journal."""
+    scene.server.looks = [401]
+    with pytest.raises(BackendError, match="auth"):
+        scene.run()
+    assert scene.resume()["outcome"].null_count() == 0
+    assert scene.server.counts == [ASKS]
+
+
+@pytest.mark.parametrize("first", ["500-made", "500-lost", "429", "503-lost"])
+def test_a_submission_that_fails_is_never_repeated_blindly(scene: Scene, first: str) -> None:
+    """After an answer that says nothing the batch is searched for; one that was made is taken, not made again."""
+    scene.server.submissions = [first]
+    scene.run()
+    assert scene.server.counts == [ASKS]
+    assert scene.twice() == []
+    assert bool(scene.records("batch")[0].get("found")) == (first == "500-made")
+    assert ledger_of(scene).possibly_paid == (ASKS if first == "500-lost" else 0)
+
+
+def test_a_refused_submission_stops_the_run(scene: Scene) -> None:
+    """400 is an error with the provider's words; nothing is paid and nothing counted as possibly paid."""
+    scene.server.submissions = ["400"]
+    with pytest.raises(BackendError, match="the batch could not be made: bad_request"):
+        scene.run()
+    assert (scene.server.counts, ledger_of(scene).possibly_paid) == ([], 0)
+    assert scene.resume().height == PAIRS
+
+
+def test_a_cancelled_batch_keeps_what_it_answered_and_stops(scene: Scene) -> None:
+    """Who cancels a batch is not sent another unasked: the run stops, and a resume sends the rest."""
+    scene.server.state = lambda number: "cancelled" if number == 0 else "completed"
+    with pytest.raises(BackendError, match="was cancelled"):
+        scene.run()
+    kept = len(scene.records("reply"))
+    assert kept == ASKS // 2
+    assert scene.resume()["outcome"].null_count() == 0
+    assert scene.server.counts == [ASKS, ASKS - kept]
+
+
+def test_a_batch_that_fails_validation_stops_with_the_reason(tmp_path: Path, server: BatchServer) -> None:
+    """A batch that never ran says why and was not paid for; where another one worked, its rows are sent again."""
+    scene = Scene(tmp_path, server, "openai")
+    server.state = lambda _number: "failed"
+    with pytest.raises(BackendError, match="Enqueued token limit reached"):
+        scene.run()
+    server.state = lambda number: "failed" if number == 1 else "completed"
+    frame = scene.run("r-2", batch=BatchPlan(size=ASKS // 2))
+    assert frame["outcome"].null_count() == 0
+
+
+def test_a_budget_is_held_against_the_whole_round_before_anything_is_submitted(scene: Scene) -> None:
+    """Where the upper bound of all requests passes the limit nothing is uploaded; with enough money it runs."""
+    with pytest.raises(BudgetSpent, match="nothing was submitted") as refused:
+        scene.run(max_cost=0.01)
+    assert scene.server.seen == []
+    most = float(re.findall(r"up to \$([\d.]+)", str(refused.value))[0])
+    assert scene.resume(max_cost=most + 0.001)["cost"].sum() == pytest.approx(ASKS * COST / 2)
+
+
+def test_money_on_its_way_counts_against_the_budget_of_a_resume(scene: Scene) -> None:
+    """What a batch that is still running may cost is reserved when the run is taken up again."""
+    scene.server.looks = [401]
+    with pytest.raises(BackendError):
+        scene.run(max_cost=1.0)
+    scene.server.fate = lambda _key, _number: "ok"
+    for batch in scene.server.batches.values():
+        batch["rows"] = [(key, body, "expired") for key, body, _ in batch["rows"]]
+    with pytest.raises(BudgetSpent):
+        scene.resume(max_cost=0.001)
+    assert scene.server.counts == [ASKS]
+
+
+def test_resuming_a_sealed_run_does_nothing(scene: Scene) -> None:
+    """The same command on a finished run asks, looks and submits nothing."""
+    scene.run()
+    seen = len(scene.server.seen)
+    assert scene.resume().height == PAIRS
+    assert len(scene.server.seen) == seen
+
+
+def test_rows_with_the_same_texts_are_sent_once(scene: Scene) -> None:
+    """A custom_id appears once in a batch; every row has its result, and one of them its price."""
+    rows = [orjson.loads(line) for line in scene.path.read_bytes().splitlines()]
+    scene.path.write_bytes(b"\n".join(orjson.dumps(row | {"id": f"{row['id']}-{n}"}) for row in rows for n in (0, 1)))
+    frame = scene.run()
+    assert (scene.server.counts, frame.height) == ([ASKS], 2 * PAIRS)
+    assert frame["cost"].sum() == pytest.approx(2 * ASKS * COST / 2)
+    assert ledger_of(scene).cost == pytest.approx(ASKS * COST / 2)
+
+
+def test_repeats_are_asked_each(scene: Scene) -> None:
+    """Every repeat is a request of its own."""
+    assert scene.run(repeats=2).height == 2 * PAIRS
+    assert scene.server.counts == [2 * ASKS]
+
+
+def test_a_judge_without_batches_is_refused_before_a_run_begins(tmp_path: Path, server: BatchServer) -> None:
+    """No journal is left behind for a judge that has no batch interface here."""
+    scene = Scene(tmp_path, server, "openai")
+    with pytest.raises(InputError, match="no batch interface"):
+        scene.run(spec="scripted:longer")
+    assert not scene.store.journal_path("r-1").exists()
+
+
+def test_the_key_goes_to_the_server_and_nowhere_else(scene: Scene) -> None:
+    """Under faults that repeat the key, it stands in no journal, database, request file or message."""
+    scene.server.looks = [500, 500]
+    scene.server.submissions = ["500-made"]
+    scene.run()
+    scene.server.submissions = ["400"]
+    with pytest.raises(BackendError) as refused:
+        scene.run("r-2", reuse=False)
+    assert scene.server.keys == {f"Bearer {KEY}" if scene.shape == "openai" else KEY}
+    assert KEY.encode() not in scene.texts()
+    assert KEY not in str(refused.value)
+    assert list((scene.home / "batches").iterdir()) == []
+
+
+def test_a_batch_can_be_cancelled(scene: Scene) -> None:
+    """The client asks for it and the provider ends the batch."""
+    scene.server.polls = 10**6
+    batch = scene.server.make([("k", {"model": "m", "messages": []})], scene.shape, None)
+
+    async def work() -> str:
+        backend = open_backend(scene.spec, scene.env)
+        assert backend.batches is not None  # type: ignore[attr-defined]
+        api = backend.batches()  # type: ignore[attr-defined]
+        try:
+            return str((await api.cancel(batch["id"])).state)
+        finally:
+            await api.close()
+            await backend.close()
+
+    assert asyncio.run(work()) in ("ended", "cancelled")
+
+
+def test_a_lost_batch_is_found_on_a_later_page(scene: Scene) -> None:
+    """The search goes on through the provider's list until it finds our batch among many."""
+    scene.server.submissions = ["500-made"]
+    scene.server.page = 2
+    made = scene.server.make
+
+    def crowded(requests: Any, shape: str, metadata: Any) -> dict[str, Any]:
+        batch = made(requests, shape, metadata)
+        for number in range(5):
+            others = [(f"other-{number}-{n}", body) for n, (_, body) in enumerate(requests)]
+            made(others, shape, {"touchstone_tag": "x"})
+        return batch
+
+    scene.server.make = crowded  # type: ignore[method-assign]
+    assert scene.run()["outcome"].null_count() == 0
+    assert len(scene.server.counts) == 6
+
+
+@pytest.mark.parametrize(
+    "payload", [None, [], {"content": 3}, {"content": [3]}, {"content": [{"type": "text", "text": 3}]},
+                {"content": [], "usage": {"input_tokens": -1}}]
+)  # fmt: skip
+def test_a_message_of_another_shape_is_malformed(payload: Any) -> None:
+    """Nothing in an answer is trusted to have its shape."""
+    with pytest.raises(Malformed):
+        read_message(payload)
+
+
+def test_a_chat_body_becomes_message_parameters() -> None:
+    """The system text stands apart, the limit has one name, a seed is left out."""
+    turns = [{"role": "system", "content": "S"}, {"role": "user", "content": "U"}]
+    params = params_of({"model": "m", "messages": turns, "max_completion_tokens": 9, "seed": 1, "temperature": 0.0})
+    assert params == {"model": "m", "system": "S", "messages": turns[1:], "max_tokens": 9, "temperature": 0.0}
+    said = read_message({"content": [{"type": "text", "text": "K"}], "stop_reason": "max_tokens"})
+    assert (said.text, said.finish, said.usage) == ("K", "length", None)
+
+
+def ledger_of(scene: Scene, name: str = "r-1") -> Ledger:
+    ledger = Ledger()
+    for record in journal.records(scene.store.journal_path(name)):
+        ledger.take(record)
+    ledger.end()
+    return ledger
+
+
+# Processes that die -----------------------------------------------------------------------------------------------
+
+NURSERY = r"""
+import json, os, sys
+import asyncio, duckdb, polars, aiohttp
+sys.path[:0] = ["tests"]
+from pathlib import Path
+from judge import failpoints
+import judge.backends.remote, judge.backends.messages
+from test_judge_batches import Scene
+
+class There:
+    url = ""
+
+def run(job):
+    failpoints.install(failpoints.killer(job["crash_at"]))
+    There.url = job["url"]
+    try:
+        Scene(Path(job["folder"]), There, job["shape"]).run()
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+for line in sys.stdin:
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            code = run(json.loads(line))
+        except BaseException as error:
+            print(repr(error), file=sys.stderr, flush=True)
+        finally:
+            os._exit(code)
+    _, status = os.waitpid(child, 0)
+    print(os.waitstatus_to_exitcode(status), flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def nursery() -> Iterator[Any]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", NURSERY], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=REPO,
+        env={**os.environ, "PYTHONPATH": str(REPO), "POLARS_MAX_THREADS": "1"},
+    )  # fmt: skip
+
+    def run(scene: Scene, crash_at: str) -> int:
+        job = {"folder": str(scene.folder), "url": scene.server.url, "shape": scene.shape, "crash_at": crash_at}
+        assert process.stdin is not None and process.stdout is not None
+        process.stdin.write(json.dumps(job) + "\n")
+        process.stdin.flush()
+        return int(process.stdout.readline())
+
+    yield run
+    process.kill()
+    process.communicate()
+
+
+@pytest.mark.parametrize("point", failpoints.BATCH_POINTS)
+def test_killed_anywhere_a_resume_pays_nothing_twice_and_loses_nothing(
+    scene: Scene, nursery: Any, point: str, tmp_path: Path
+) -> None:
+    """kill -9 at every step of a batch: the resume completes, no ask is in two paid batches, the table is whole."""
+    assert nursery(scene, point) == -9
+    kept = {record["key"] for record in scene.records("reply")}
+    frame = scene.resume()
+    assert scene.twice() == []
+    assert scene.server.counts == [ASKS]
+    assert kept <= {record["key"] for record in scene.records("reply")}
+    assert (tmp_path / "other").mkdir() is None
+    assert facts(frame) == facts(Scene(tmp_path / "other", scene.server, scene.shape).run(live=True))
+    replies = Counter((record["key"], record["pair_id"]) for record in scene.records("reply"))
+    assert max(replies.values()) == 1
+    assert scene.resume().height == PAIRS
+    unknown = {"before_batch", "within_batch", "after_submit", "after_batch_intent"}
+    found = bool(scene.records("batch")[0].get("found"))
+    assert found == (point in unknown - {"after_batch_intent"})
+    assert ledger_of(scene).possibly_paid == (ASKS if point == "after_batch_intent" else 0)
+    assert KEY.encode() not in scene.texts()
+
+
+@pytest.mark.parametrize("point", ["while_polling", "while_reading", "after_submit"])
+def test_interrupted_a_resume_takes_the_batch_up_again(scene: Scene, nursery: Any, point: str) -> None:
+    """Ctrl-C leaves the batch running at the provider; the resume finds it by its id or its tag."""
+    assert nursery(scene, f"{point}:1:INT") == 130
+    assert scene.resume()["outcome"].null_count() == 0
+    assert scene.server.counts == [ASKS]
+    assert scene.twice() == []
+
+
+def test_a_kill_in_every_round_of_a_repair_keeps_drafts(scene: Scene, nursery: Any) -> None:
+    """Killed after the second batch was made, the repairs are read on resume and not asked again."""
+    scene.server.fate = lambda key, number: "prose" if number == 0 and key[0] in "01234" else "ok"
+    assert nursery(scene, "after_batch:2") == -9
+    frame = scene.resume()
+    assert frame["outcome"].null_count() == 0
+    assert len(scene.server.counts) == 2
+    assert any("repaired" in record["reply"].get("flags", []) for record in scene.records("reply"))
+
+
+def test_a_batch_that_cannot_be_found_is_reported_as_possibly_paid(scene: Scene, nursery: Any) -> None:
+    """Made, its id lost, and no longer in the provider's list: the run goes on and the report says what it may cost."""
+    assert nursery(scene, "after_submit") == -9
+    before = ledger_of(scene)
+    assert (before.possibly_paid, before.calls) == (ASKS, 0)
+    scene.server.batches.clear()
+    scene.resume()
+    after, info = ledger_of(scene), scene.store.run("r-1")
+    assert after.possibly_paid == info.possibly_paid == ASKS
+    assert after.possibly_paid_cost is not None and after.possibly_paid_cost > ASKS * COST / 2
+    assert scene.server.counts == [ASKS, ASKS]
+
+
+# The command line -------------------------------------------------------------------------------------------------
+
+
+def judge(scene: Scene, *arguments: str, crash_at: str = "") -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "OPENAI_API_KEY": KEY, "ANTHROPIC_API_KEY": KEY, "JUDGE_CRASH_AT": crash_at}
+    return subprocess.run(
+        [sys.executable, "-m", "judge.cli", *arguments, "--home", str(scene.home)],
+        capture_output=True, text=True, cwd=REPO, env=environment, check=False,
+    )  # fmt: skip
+
+
+@each_shape
+def test_the_command_line_runs_dies_and_resumes_a_batch(tmp_path: Path, server: BatchServer, shape: str) -> None:
+    """--dry-run shows half the price, a killed --batch run is resumed by its id, progress stands on stderr."""
+    scene = Scene(tmp_path, server, shape)
+    asked = ("run", str(scene.path), "-j", scene.spec)
+    full, half = (
+        json.loads(judge(scene, *asked, "--dry-run", "--json", *more).stdout)["high"] for more in ((), ("--batch",))
+    )
+    assert half == pytest.approx(full / 2)
+    assert server.seen == []
+    died = judge(scene, *asked, "--batch", crash_at="while_polling")
+    assert died.returncode == -9
+    (path,) = (scene.home / "runs").glob("*.jsonl") if (scene.home / "runs").is_dir() else scene.home.rglob("r-*.jsonl")
+    done = judge(scene, "resume", path.stem, "--json")
+    assert done.returncode == 0, done.stderr
+    assert f"1 batches submitted, 1 ended  {ASKS}/{ASKS} requests  elapsed 0:00:" in done.stderr
+    assert server.counts == [ASKS]
+    assert KEY not in died.stdout + died.stderr + done.stdout + done.stderr
+    again = judge(scene, "resume", path.stem)
+    assert (again.returncode, server.counts) == (0, [ASKS])
