@@ -57,41 +57,58 @@ def ledger(report: CalibrationReport, matched: Matched) -> tuple[Assumption, ...
 def believe(report: CalibrationReport) -> Belief:
     """The verdict.
 
-    UNKNOWN       fewer than 30 labelled pairs with a verdict, or no decisive label
-    DO NOT        the judge is not shown to beat chance on decisive pairs (interval of the accuracy reaches 1/2), or
-                  its preference does not rise with the human one
-    WITH CARE     an assumption fails, the judge may lie under 90% of the human ceiling, its confidence is beyond the
-                  null band, or a bias has q below .05
-    BELIEVE       none of these
+    UNKNOWN         fewer than 30 labelled pairs with a verdict and a majority, or no decisive one
+    DO NOT BELIEVE  on decisive pairs it is not shown to beat a coin (interval of the accuracy reaches 1/2); or to agree
+                    more than habits do (interval of Cohen's kappa reaches 0, or kappa does not exist); or what it says
+                    adds nothing to the base rate (held-out log loss); or its preference falls where people's rises
+    WITH CARE       an assumption fails; or too few labels, decisive ones, or decisions; or the human ceiling is
+                    unknown, or may lie more than a tenth above it; or its confidence is beyond the null band; or it
+                    leans to a place; or a style moves it beyond what people do (q below .05)
+    BELIEVE         none of these
     """
     agreement = report.agreement
     if agreement.compared < FEW or agreement.decisive is None:
         have = f"{agreement.compared} labelled pairs have a verdict and a majority"
+        if agreement.no_majority:
+            have += f" (on {agreement.no_majority} more people were split)"
         text = f"{have}; below {FEW} nothing can be said about this judge. Label {max(FEW - agreement.compared, 1)} "
-        return Belief(
-            "UNKNOWN", (text + f"more at the least, better {max(ENOUGH - agreement.compared, 1)}.", *_rate(report))
-        )
+        more = f"more at the least, better {max(ENOUGH - agreement.compared, 1)}."
+        return Belief("UNKNOWN", (text + more, *_rate(report)))
     sentences = (*_agreement(report), *_rate(report))
-    chance = agreement.decisive.low <= 0.5
-    fitted = report.confidence.fitted
-    inverted = not isinstance(fitted, Refused) and any("inverted" in note for note in fitted.notes)
-    if chance or inverted:
-        why = (
-            f"On decisive pairs it is right in {_pct(agreement.decisive)}: not shown to be better than a coin."
-            if chance
-            else "Its preference does not rise with the human one."
-        )
-        return Belief("DO NOT BELIEVE", (why, *sentences[1:]))
+    faults = tuple(_faults(report))
+    if faults:
+        return Belief("DO NOT BELIEVE", (*faults, *sentences))
     doubts = tuple(_doubts(report))
-    if doubts:
+    if doubts or any(assumption.holds is False for assumption in report.ledger):
         return Belief("WITH CARE", (*sentences, *doubts))
     return Belief("BELIEVE", sentences)
+
+
+def _faults(report: CalibrationReport) -> Iterator[str]:
+    """Why the judge knows nothing, as far as these labels tell."""
+    agreement = report.agreement
+    if agreement.decisive is not None and agreement.decisive.low <= 0.5:
+        yield f"On decisive pairs it is right in {_pct(agreement.decisive)}: not shown to be better than a coin."
+    elif agreement.kappa is None:
+        yield "It, or people, gave one answer throughout: nothing shows that it tells better from worse."
+    elif agreement.kappa.low <= 0:
+        kappa = agreement.kappa
+        yield (
+            f"Its agreement is what habit alone would give: Cohen's kappa {kappa.value:.2f} [{kappa.low:.2f}, "
+            f"{kappa.high:.2f}] (n = {kappa.n}) does not exclude 0."
+        )
+    fitted = report.confidence.fitted
+    if not isinstance(fitted, Refused):
+        for note in fitted.notes:
+            if "inverted" in note or "adds nothing" in note:
+                yield _sentence(note)
 
 
 def _agreement(report: CalibrationReport) -> Iterator[str]:
     agreement = report.agreement
     assert agreement.decisive is not None
-    text = f"Where both decide, the judge sides with people in {_pct(agreement.decisive)} (n = {agreement.decisive.n})"
+    n = agreement.decisive.n
+    text = f"Where people agree and both decide, the judge sides with them in {_pct(agreement.decisive)} (n = {n})"
     ceiling = agreement.ceiling
     if ceiling is not None and ceiling.share is not None and ceiling.human is not None:
         people = _pct(ceiling.human)
@@ -117,9 +134,16 @@ def _rate(report: CalibrationReport) -> Iterator[str]:
 
 
 def _doubts(report: CalibrationReport) -> Iterator[str]:
-    if report.agreement.compared < ENOUGH:
-        yield f"Only {report.agreement.compared} labelled pairs stand behind this; {ENOUGH} carry a decision."
-    ceiling = report.agreement.ceiling
+    agreement, ceiling = report.agreement, report.agreement.ceiling
+    if agreement.compared < ENOUGH:
+        split = f" (on {agreement.no_majority} more people were split)" if agreement.no_majority else ""
+        yield f"Only {agreement.compared} labelled pairs stand behind this{split}; {ENOUGH} carry a decision."
+    elif agreement.decisive is not None and agreement.decisive.n < ENOUGH:
+        yield f"Only {agreement.decisive.n} pairs are decided by both; {ENOUGH} carry a decision."
+    if agreement.decided is not None and agreement.decided.value < 0.5:
+        yield f"It decides only {_pct(agreement.decided)} of the pairs that people decide (n = {agreement.decided.n})."
+    if ceiling is None and agreement.decisive is not None and agreement.decisive.low < _NEAR_CEILING:
+        yield "No pair was labelled by two people, so how much better a judge could be is unknown."
     if ceiling is not None and ceiling.share is not None and ceiling.share.low < _NEAR_CEILING:
         yield f"It may reach only {ceiling.share.low:.0%} of the human ceiling."
     raw = report.confidence.raw

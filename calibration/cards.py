@@ -21,6 +21,7 @@ from .bias import (
 from .confidence import Calibration, NotCalibrated, cross_fit, fit
 from .drift import AnchorDrift, Cusum, Shift, anchors, cusum, population_stability
 from .evidence import Evidence, Matched
+from .gold import outcome_value
 from .length import length_feature
 from .provenance import Refused
 from .reliability import Reliability, assess
@@ -47,6 +48,7 @@ DELTA = 0.1
 _SLICE = 30
 _POINTS = 40
 _RUN_LENGTH = 1000.0
+_GROUP = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +75,14 @@ class ConfidenceCard:
 
 
 def confidence_card(evidence: Evidence, matched: Matched, *, level: float, rounds: int, seed: int) -> ConfidenceCard:
-    """Fit and measure the probability calibration on every annotator's label of a pair with a verdict."""
+    """Fit and measure the probability calibration on every annotator's label of a pair with a verdict.
+
+    A repeated judgement is fitted repeat by repeat: a calibration serves one judgement of two calls, not a mean.
+    """
     votes = [
-        (evidence.preferences[k], value, item.prompt_id, item.category or evidence.run.rows[k].category, k)
+        (p, value, item.prompt_id, item.category or evidence.run.rows[k].category, k)
         for item, k in zip(matched.gold.items, matched.rows, strict=True)
-        if evidence.run.valid[k]
+        for p in evidence.singles(int(k))
         for value in _values(item.shares, len(item.labels))
     ]
     if not votes:
@@ -91,7 +96,7 @@ def confidence_card(evidence: Evidence, matched: Matched, *, level: float, round
     held: Array | None = None
     try:
         fitted = fit(
-            p, y, rubric=evidence.rubric, judge=evidence.judge, gold=matched.gold.digest, clusters=prompts, seed=seed
+            p, y, rubric=evidence.rubric, judge=evidence.judge, gold=matched.digest, clusters=prompts, seed=seed
         )
         held = cross_fit(p, y, fitted.method, clusters=prompts, seed=seed)
     except NotCalibrated as error:
@@ -305,7 +310,7 @@ class DriftCard:
 
     ``anchors`` are pairs whose texts are equal in both runs. ``confidence`` and ``length`` compare the two runs whole
     (population stability with a threshold that unchanged samples pass in 99%), ``cusum`` runs over the anchors' changes
-    of preference in pair order.
+    of preference in the order in which they were judged, in groups of ten.
     """
 
     previous: str
@@ -317,26 +322,32 @@ class DriftCard:
 
 
 def drift_card(before: Evidence, after: Evidence, matched: Matched, *, name: str, seed: int, level: float) -> DriftCard:
-    """Compare two judgings; pairs are anchors where prompt and answer lengths are the same in both."""
+    """Compare two judgings; anchors are pairs with the same prompt and the same answers in both.
+
+    Where the earlier run judged pairs twice, first repeats are compared with each other, and the noise is between its
+    first and its second.
+    """
+    place = {row.pair_id: k for k, row in enumerate(after.run.rows)}
+    ids = after.sequence or tuple(place)
     shared = [
-        (before.place[row.pair_id], k)
-        for k, row in enumerate(after.run.rows)
-        if row.pair_id in before.place and _same(before, before.place[row.pair_id], after, k)
+        (before.place[pair], place[pair])
+        for pair in ids
+        if pair in before.place and pair in place and _same(before, before.place[pair], after, place[pair])
     ]
-    old = np.array([before.preferences[i] for i, _ in shared])
-    new = np.array([after.preferences[k] for _, k in shared])
-    human = dict(zip((int(k) for k in matched.rows), matched.human, strict=True))
-    truth = np.array([human.get(k, np.nan) for _, k in shared])
-    moved = (new - old)[np.isfinite(new - old)]
-    steady = moved.size >= _SLICE and float(np.std(moved)) > 0
-    noise = np.array([_second_repeat(before, i) for i, _ in shared])
+    noise = np.array([_repeat(before, i, 1) for i, _ in shared])
+    repeated = bool(np.isfinite(noise).any())
+    old = np.array([_repeat(before, i, 0) if repeated else before.preferences[i] for i, _ in shared])
+    new = np.array([_repeat(after, k, 0) if repeated else after.preferences[k] for _, k in shared])
+    human = {int(k): item.majority for item, k in zip(matched.gold.items, matched.rows, strict=True)}
+    truth = np.array([np.nan if (said := human.get(k)) is None else outcome_value(said) for _, k in shared])
+    steps = _grouped(new - old)
     return DriftCard(
         previous=name,
         judge_changed=before.judge != after.judge or before.rubric != after.rubric,
         anchors=anchors(
             old,
             new,
-            repeat=noise if np.isfinite(noise).any() else None,
+            repeat=noise if repeated else None,
             gold=truth if np.isfinite(truth).any() else None,
             clusters=[after.run.prompts[k] for _, k in shared],
             level=level,
@@ -345,22 +356,31 @@ def drift_card(before: Evidence, after: Evidence, matched: Matched, *, name: str
         else None,
         confidence=population_stability(_confidences(before), _confidences(after), seed=seed),
         length=population_stability(_lengths(before), _lengths(after), seed=seed),
-        cusum=cusum(moved, centre=0.0, sd=float(np.std(moved)), run_length=_RUN_LENGTH, seed=seed) if steady else None,
+        cusum=cusum(steps, centre=0.0, sd=float(np.std(steps)), run_length=_RUN_LENGTH, seed=seed)
+        if steps.size >= _GROUP and float(np.std(steps)) > 0
+        else None,
     )
 
 
 def _same(before: Evidence, i: int, after: Evidence, k: int) -> bool:
     a, b = before.run.rows[i], after.run.rows[k]
+    told = (before.said[i].texts, after.said[k].texts)
+    if all(told) and told[0] != told[1]:
+        return False
     return (a.prompt_id, a.candidate_length, a.baseline_length) == (b.prompt_id, b.candidate_length, b.baseline_length)
 
 
-def _second_repeat(evidence: Evidence, k: int) -> float:
-    """The preference that the second repeat's outcomes give, NaN without one."""
-    said = evidence.said[k]
-    if len(said.first) < 2 or said.first[1] is None or said.second[1] is None:
-        return float("nan")
-    value = {"win": 1.0, "tie": 0.5, "loss": 0.0}
-    return (value[str(said.first[1])] + value[str(said.second[1])]) / 2
+def _repeat(evidence: Evidence, k: int, number: int) -> float:
+    """The preference of one repeat, NaN where there is none or it is invalid."""
+    each = evidence.said[k].each or ((float(evidence.preferences[k]),) if evidence.run.valid[k] else ())
+    value = each[number] if number < len(each) else None
+    return float("nan") if value is None else value
+
+
+def _grouped(moved: Array) -> Array:
+    """Means of ten changes in a row: the chart's limits are for roughly normal values, single changes are not."""
+    known = moved[np.isfinite(moved)]
+    return np.asarray(known[: known.size // _GROUP * _GROUP].reshape(-1, _GROUP).mean(axis=1))
 
 
 def _confidences(evidence: Evidence) -> Array:

@@ -27,8 +27,9 @@ class Said:
     """The judge on one pair, from the candidate's side: settled ``outcome``, and what each call said.
 
     ``first`` and ``second`` are the outcomes of every repeat with the candidate shown first and shown second, ``soft``
-    the preference P(win) + P(tie)/2 of the two places (mean over repeats); ``None`` is invalid. ``candidate`` and
-    ``baseline`` name the models where the answers carry one.
+    the preference P(win) + P(tie)/2 of the two places (mean over repeats), ``each`` the preference of every repeat
+    (mean of its two places; empty: one repeat); ``None`` is invalid. ``candidate`` and ``baseline`` name the models
+    where the answers carry one, ``texts`` is a digest of both answers.
     """
 
     outcome: Outcome | None
@@ -37,6 +38,8 @@ class Said:
     soft: tuple[float | None, float | None]
     candidate: str | None = None
     baseline: str | None = None
+    each: tuple[float | None, ...] = ()
+    texts: str = ""
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,8 @@ class Evidence:
     ``rubric`` and ``judge`` are what a ``Calibration`` is tied to, ``identity`` every digest and version worth
     printing. ``styles`` holds by feature the difference candidate minus baseline by pair id, for the pairs whose texts
     were read. ``cost`` (US dollars, ``None``: a price is unknown) and ``tokens`` are what judging all of it anew takes,
-    ``seconds`` is the mean time of a call.
+    ``seconds`` is the mean time of a call. ``sequence`` holds the pair ids in the order in which they were judged
+    (empty: the order of the rows).
     """
 
     run: JudgedRun
@@ -58,6 +62,7 @@ class Evidence:
     cost: float | None = None
     tokens: int = 0
     seconds: float | None = None
+    sequence: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.said) != len(self.run.rows):
@@ -73,6 +78,13 @@ class Evidence:
         """The soft preference of each row, NaN where invalid."""
         soft = self.run.probabilities[:, 0] + self.run.probabilities[:, 1] / 2
         return np.where(self.run.valid, soft, np.nan)
+
+    def singles(self, row: int) -> tuple[float, ...]:
+        """The preferences of one row, one for each repeat that has a verdict."""
+        said = self.said[row]
+        if not said.each:
+            return (float(self.preferences[row]),) if self.run.valid[row] else ()
+        return tuple(value for value in said.each if value is not None)
 
     @property
     def outcomes(self) -> Mapping[str, Outcome | None]:
@@ -90,6 +102,8 @@ class Matched:
     gold: GoldSet
     rows: npt.NDArray[np.int64]
     left_out: Mapping[str, int]
+    digest: str
+    """Of the whole gold set, as it was read."""
 
     @cached_property
     def human(self) -> Array:
@@ -119,7 +133,8 @@ def match(evidence: Evidence, gold: GoldSet) -> Matched:
             continue
         kept.append(replace(item, prompt_id=evidence.run.rows[k].prompt_id))
         rows.append(k)
-    return Matched(GoldSet(tuple(kept), gold.notes), np.array(rows, dtype=np.int64), dict(sorted(left.items())))
+    own = GoldSet(tuple(kept), gold.notes)
+    return Matched(own, np.array(rows, dtype=np.int64), dict(sorted(left.items())), gold.digest)
 
 
 def _unlike(evidence: Evidence, k: int, item: GoldItem) -> str | None:

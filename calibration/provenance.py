@@ -54,6 +54,8 @@ class JudgedRun:
     candidate: str | None = None
     baseline: str | None = None
     rubric: str | None = None
+    part_of: int | None = None
+    """How many pairs the run has of which only these were judged (``None``: the run is whole)."""
 
     def __post_init__(self) -> None:
         twice = [pair for pair, count in Counter(row.pair_id for row in self.rows).items() if count > 1]
@@ -84,7 +86,7 @@ class JudgedRun:
         return tuple(row.prompt_id for row in self.rows)
 
 
-Kind = Literal["no_labels", "too_few", "stale", "not_random", "unknown_pairs", "rubric", "chance"]
+Kind = Literal["no_labels", "too_few", "stale", "not_random", "unknown_pairs", "rubric", "chance", "part"]
 _KINDS: dict[str, Kind] = {
     "unknown_pairs": "unknown_pairs",
     "stale": "stale",
@@ -122,6 +124,11 @@ def join(run: JudgedRun, gold: GoldSet) -> Joined | Refused:
     Labels of another candidate, baseline or rubric name, of unknown pairs, and labels without a random draw are left
     out and counted; what is left must still be the random draw it says it is.
     """
+    if run.part_of is not None and run.part_of > len(run.rows):
+        reason = (
+            f"only {len(run.rows)} of the {run.part_of} pairs of the run were judged this way, the labelled ones first"
+        )
+        return Refused("part", reason, "judge the whole eval set this way (`judge run`), then calibrate that run")
     place = {row.pair_id: k for k, row in enumerate(run.rows)}
     left, reasons = list(gold.items), Counter[str]()
     for kind, passes in _tests(run, place):
@@ -168,6 +175,12 @@ _FIX = {
 }
 
 
+_UNNAMED = (
+    "give them the names of the models, label with `judge label`, or run the labelled file and calibrate that run "
+    "without --gold"
+)
+
+
 def _refusal(run: JudgedRun, gold: GoldSet, reasons: Mapping[str, int]) -> Refused:
     """The refusal for the reason that took the most labels."""
     if not gold.items:
@@ -175,6 +188,9 @@ def _refusal(run: JudgedRun, gold: GoldSet, reasons: Mapping[str, int]) -> Refus
     kind = max(_WHY, key=lambda name: reasons.get(name, 0))
     reason = f"none of {len(gold)} labels can speak for this run: {reasons[kind]} of them do not, because {_WHY[kind]}"
     if kind == "stale":
+        if all(item.candidate is None and item.baseline is None for item in gold.items):
+            reason = "the labels do not say which candidate and baseline they are about"
+            return Refused("stale", reason, _UNNAMED)
         others = sorted({f"{item.candidate} against {item.baseline}" for item in gold.items})
         more = f" and {len(others) - 1} more" if len(others) > 1 else ""
         reason = f"the labels are about {others[0]}{more}, this run compares {run.candidate} with {run.baseline}"

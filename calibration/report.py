@@ -110,7 +110,7 @@ def calibration_report(
     rate = win_rate(evidence.run, gold, estimand=estimand, level=level, seed=seed)
     report = CalibrationReport(
         belief=Belief("UNKNOWN", ()),
-        identity={**evidence.identity, "gold": matched.gold.digest},
+        identity={**evidence.identity, "gold": matched.digest},
         labels=len(matched.gold),
         left_out=matched.left_out,
         warnings=matched.gold.warnings,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from calibration.evidence import Evidence, Said
@@ -12,9 +13,12 @@ from calibration.provenance import Judged, JudgedRun
 from rubrics.words import pinned
 
 from .errors import InputError
+from .runs import rubric_of
 from .types import JudgeId, Outcome
 
 if TYPE_CHECKING:
+    from rubrics import TieRule
+
     from .store import RunInfo, Store
 
 __all__ = ["compared_names", "labels_of", "run_evidence", "styles"]
@@ -34,14 +38,14 @@ _STYLES: Mapping[str, re.Pattern[str]] = {
 
 
 def run_evidence(
-    store: Store, info: RunInfo, *, read_texts_of: Iterable[str] = (), names: tuple[str, str] | None = None
+    store: Store, info: RunInfo, *, read_texts_of: Iterable[str] = (), part_of: RunInfo | None = None
 ) -> Evidence:
     """Everything the calibration report needs of one stored run.
 
     ``read_texts_of`` are the pair ids whose answers are read for style (the labelled ones; the texts of a large run
-    stay on disk). ``names`` say what is compared where the run judges pairs of another
-    run again. Repeats of a pair are averaged over those with a verdict. Raises ``InputError`` for a run without a
-    comparison.
+    stay on disk). ``part_of`` is the run of which this one judges some pairs again: it lends its names, and the rate is
+    then withheld unless all its pairs are there. Probabilities of repeats are averaged over those with a verdict, and
+    the rubric's tie rule makes the outcome of that mean. Raises ``InputError`` for a run without a comparison.
     """
     frame = store.comparisons(info.run_id)
     if frame.is_empty():
@@ -50,14 +54,31 @@ def run_evidence(
     groups: dict[str, list[dict[str, Any]]] = {}
     for row in frame.iter_rows(named=True):
         groups.setdefault(row["pair_id"], []).append(row)
-    candidate, baseline = names or compared_names(models.values(), info.header["evalset"]["digest"])
+    whole = part_of or info
+    named = models if part_of is None else store.models(whole.run_id)
+    candidate, baseline = compared_names(named.values(), whole.header["evalset"]["digest"])
+    tie_rule, texts = rubric_of(info.header).tie_rule, store.digests(info.run_id)
     head = info.header
     rubric = pinned(str(head["rubric"]), str(head["rubric_digest"]), released=head.get("rubric_released", True))
-    run = JudgedRun(tuple(_judged(rows) for rows in groups.values()), candidate, baseline, rubric)
+    run = JudgedRun(
+        tuple(_judged(rows) for rows in groups.values()),
+        candidate,
+        baseline,
+        rubric,
+        None if part_of is None else len(named),
+    )
     cost, tokens, seconds = store.usage(info.run_id)
     return Evidence(
         run=run,
-        said=tuple(_said(rows, models.get(pair, (None, None))) for pair, rows in groups.items()),
+        said=tuple(
+            replace(
+                _said(rows, row, tie_rule),
+                candidate=models[row.pair_id][0] or None,
+                baseline=models[row.pair_id][1] or None,
+                texts=texts.get(row.pair_id, ""),
+            )
+            for rows, row in zip(groups.values(), run.rows, strict=True)
+        ),
         rubric=rubric,
         judge=str(JudgeId(**info.header["judge"])),
         identity=_identity(info),
@@ -70,6 +91,7 @@ def run_evidence(
         cost=cost,
         tokens=tokens,
         seconds=seconds,
+        sequence=tuple(pair for pair in texts if pair in groups),
     )
 
 
@@ -149,25 +171,18 @@ def _judged(rows: list[dict[str, Any]]) -> Judged:
     )
 
 
-def _said(rows: list[dict[str, Any]], models: tuple[str | None, str | None]) -> Said:
-    outcomes = [Outcome(row["outcome"]) for row in rows if row["outcome"]]
+def _said(rows: list[dict[str, Any]], judged: Judged, tie_rule: TieRule) -> Said:
+    outcome = None
+    if judged.p_win is not None and judged.p_tie is not None and judged.p_loss is not None:
+        single = rows[0]["outcome"] if len(rows) == 1 else None
+        outcome = Outcome(single or tie_rule.outcome(judged.p_win, judged.p_tie, judged.p_loss))
     return Said(
-        outcome=_majority(outcomes),
+        outcome=outcome,
         first=tuple(Outcome(row["cf_outcome"]) if row["cf_outcome"] else None for row in rows),
         second=tuple(Outcome(row["bf_outcome"]) if row["bf_outcome"] else None for row in rows),
         soft=(_soft(rows, "cf"), _soft(rows, "bf")),
-        candidate=models[0] or None,
-        baseline=models[1] or None,
+        each=tuple(row["preference"] for row in rows),
     )
-
-
-def _majority(outcomes: list[Outcome]) -> Outcome | None:
-    """The outcome most repeats named; where two are level, a tie: nothing else is fair to both sides."""
-    if not outcomes:
-        return None
-    counts = {outcome: outcomes.count(outcome) for outcome in set(outcomes)}
-    best = [outcome for outcome, count in counts.items() if count == max(counts.values())]
-    return best[0] if len(best) == 1 else Outcome.TIE
 
 
 def _soft(rows: list[dict[str, Any]], prefix: str) -> float | None:

@@ -15,6 +15,7 @@ import numpy as np
 import orjson
 
 from .errors import InputError
+from .evidence import compared_names
 from .formats import EvalSet, open_evalset, write_evalset
 from .journal import encode_pair
 from .types import JudgeId
@@ -34,15 +35,26 @@ _FOLDER = "evalsets"
 
 
 def run_with_labels(store: Store, gold: GoldSet, run_id: str | None) -> RunInfo | None:
-    """The run that the labels are about: the one named, else the newest sealed run that holds any labelled pair."""
+    """The run that the labels are about: the one named, else the newest sealed run with labelled pairs.
+
+    A run of the models that the labels name goes before one that only has the same pair ids.
+    """
     if run_id is not None:
         return store.run(run_id)
     wanted = {item.pair_id for item in gold.items}
+    named = {(item.candidate, item.baseline) for item in gold.items}
+    second = None
     for info in store.runs():
         again = Path(info.header["evalset"]["files"][0]).parent == (store.home / _FOLDER).resolve()
-        if info.sealed and not again and wanted & store.models(info.run_id).keys():
+        if again or not info.sealed:
+            continue
+        models = store.models(info.run_id)
+        if not wanted & models.keys():
+            continue
+        if named & {compared_names(models.values(), info.header["evalset"]["digest"]), *models.values()}:
             return info
-    return None
+        second = second or info
+    return second
 
 
 def labelled_evalset(store: Store, info: RunInfo, gold: GoldSet, *, anchors: int = 0, seed: int = 0) -> EvalSet:
@@ -86,7 +98,7 @@ def side_of(evidence: Evidence, matched: Matched) -> Side:
         cost=evidence.cost,
         tokens=evidence.tokens or None,
         seconds=evidence.seconds,
-        anchors={pair: value for pair, value in preferences.items() if pair not in labelled} or preferences,
+        anchors={pair: value for pair, value in preferences.items() if pair not in labelled},
         prompts={row.pair_id: row.prompt_id for row in evidence.run.rows},
     )
 
@@ -95,6 +107,6 @@ def stored(store: Store, evalset: EvalSet, rubric: Rubric, judge: JudgeId) -> Ru
     """The newest sealed run of exactly this eval set, rubric text and judge."""
     for info in store.runs():
         same = info.header["evalset"]["digest"] == evalset.digest and info.header["rubric_digest"] == rubric.digest
-        if info.sealed and same and info.judge == str(judge):
+        if info.sealed and same and info.judge == str(judge) and info.header["repeats"] == 1:
             return info
     return None

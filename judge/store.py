@@ -390,6 +390,16 @@ class Store:
             ).fetchall()
         return {pair: (candidate, baseline) for pair, candidate, baseline in rows}
 
+    def digests(self, run_id: str) -> dict[str, str]:
+        """By pair id, in the order in which pairs were judged, a digest of both answers' texts."""
+        with self._reading() as con:
+            rows = con.execute(
+                "SELECT pair_id, md5(json_extract_string(body, '$.candidate.text') || chr(31) || "
+                "json_extract_string(body, '$.baseline.text')) FROM pair WHERE run_id = ? ORDER BY rowid",
+                [run_id],
+            ).fetchall()
+        return dict(rows)
+
     def usage(self, run_id: str) -> tuple[float | None, int, float | None]:
         """What the run's judgements take when each is asked for: US dollars (``None``: a price is unknown), tokens,
         and mean seconds of a call (``None`` where none was timed). Replies that were reused count like the others.

@@ -258,3 +258,144 @@ def test_certified_thresholds_say_how_many_pairs_go_to_people() -> None:
         assert count == (900 if made.threshold is None else int((confidence < made.threshold).sum()))
     assert any(made.threshold is not None for made in card.certificates)
     assert all(point.bound >= point.risk for point in card.curve)
+
+
+def ignorant(kind: str, rng: np.random.Generator) -> tuple[Evidence, GoldSet]:
+    """Judges that know nothing of the pair and still look right most of the time, on 300 pairs."""
+    people = rng.random(300) < (0.7 if kind == "constant" else 0.75)
+    if kind == "constant":
+        preferences = [0.7] * 300
+    else:
+        preferences = [float(p) for p in np.clip(0.75 + rng.normal(0, 0.12, 300), 0.02, 0.98)]
+    return evidence_of(preferences), gold_of({k: [OUTCOMES[0 if people[k] else 2]] for k in range(300)}, drawn="all")
+
+
+@pytest.mark.parametrize("kind", ["constant", "independent"])
+def test_a_base_rate_is_no_skill(kind: str) -> None:
+    """A judge that says what is usual is right on 70% of decisive pairs and not believed (but by chance, with care)."""
+    words = [quick(*ignorant(kind, np.random.default_rng(seed))).belief.word for seed in range(8)]
+    assert words.count("DO NOT BELIEVE") >= 7 and "BELIEVE" not in words
+
+
+def test_a_judge_that_hardly_ever_decides_is_not_simply_believed() -> None:
+    """Fifteen right decisions beside 285 ties are no reason to believe a judge."""
+    rng = np.random.default_rng(0)
+    people = rng.random(300) < 0.5
+    preferences: list[float | None] = [0.5] * 300
+    for k in range(15):
+        preferences[k] = 0.8 if people[k] else 0.2
+    gold = gold_of({k: [OUTCOMES[0 if people[k] else 2]] for k in range(300)}, drawn="all")
+    report = quick(evidence_of(preferences), gold)
+    assert report.belief.word != "BELIEVE"
+    assert any("decides only" in sentence for sentence in report.belief.sentences)
+
+
+def test_a_judge_as_good_as_people_is_believed() -> None:
+    """Two annotators a pair, a thousand pairs, a judge that errs no more than they do: BELIEVE, without a doubt."""
+    rng = np.random.default_rng(1)
+    truth = rng.normal(0, 1, 1000)
+    sure = 1 / (1 + np.exp(-4 * truth))
+    voices = [[OUTCOMES[0 if rng.random() < sure[k] else 2] for _ in range(2)] for k in range(1000)]
+    report = quick(evidence_of([float(p) for p in sure]), gold_of(dict(enumerate(voices)), drawn="all"))
+    assert report.belief.word == "BELIEVE", report.belief
+
+
+def test_a_part_of_a_run_judged_again_gives_no_rate() -> None:
+    """The labelled pairs alone are no random part of anything: agreement is measured, the rate is withheld."""
+    evidence, gold = world(labels=150)
+    ids = {item.pair_id for item in gold.items}
+    kept = [k for k, row in enumerate(evidence.run.rows) if row.pair_id in ids]
+    run = replace(evidence.run, rows=tuple(evidence.run.rows[k] for k in kept), part_of=400)
+    report = quick(replace(evidence, run=run, said=tuple(evidence.said[k] for k in kept)), gold)
+    assert isinstance(report.win_rate.corrected, Refused) and report.win_rate.corrected.kind == "part"
+    assert isinstance(report.segments, Refused)
+    assert report.agreement.compared > 100
+
+
+def test_a_calibration_is_fitted_on_single_judgements() -> None:
+    """Five noisy repeats give the calibration of one judgement, not that of their mean, which is surer."""
+    rng = np.random.default_rng(2)
+    truth = rng.normal(0, 1.5, 400)
+    each = 1 / (1 + np.exp(-(truth[:, None] + rng.normal(0, 3.0, (400, 5)))))
+    people = rng.random(400) < 1 / (1 + np.exp(-2 * truth))
+    gold = gold_of({k: [OUTCOMES[0 if people[k] else 2]] for k in range(400)}, drawn="all")
+    base = evidence_of([float(p) for p in each.mean(axis=1)])
+    repeated = replace(
+        base, said=tuple(replace(said, each=tuple(map(float, row))) for said, row in zip(base.said, each, strict=True))
+    )
+    once = quick(evidence_of([float(p) for p in each[:, 0]]), gold).confidence
+    five = quick(repeated, gold).confidence
+    assert isinstance(once.fitted, Calibration) and isinstance(five.fitted, Calibration)
+    assert five.n == 2000
+    assert five.fitted.apply(0.9) == pytest.approx(once.fitted.apply(0.9), abs=0.06)
+    assert quick(base, gold).confidence.fitted.apply(0.9) > once.fitted.apply(0.9) + 0.05  # type: ignore[union-attr]
+
+
+def test_the_noise_floor_is_between_repeats_of_the_same_kind() -> None:
+    """Identical repeats have no noise, whatever the position bias; noisy ones flip as often as an unchanged judge."""
+    evidence, gold = world()
+    same = tuple(
+        replace(said, each=(float(p), float(p))) for said, p in zip(evidence.said, evidence.preferences, strict=True)
+    )
+    still = replace(evidence, said=same)
+    quiet = quick(still, gold, earlier=Earlier("r-1", still)).drift
+    assert quiet is not None and quiet.anchors is not None and quiet.anchors.noise_flips is not None
+    assert quiet.anchors.noise_flips.value == quiet.anchors.flips.value == 0.0
+    rng = np.random.default_rng(0)
+
+    def noisy() -> Evidence:
+        draws = np.clip(evidence.preferences[:, None] + rng.normal(0, 0.2, (400, 2)), 0, 1)
+        rows = zip(evidence.said, draws, strict=True)
+        return replace(evidence, said=tuple(replace(said, each=tuple(map(float, row))) for said, row in rows))
+
+    drift = quick(noisy(), gold, earlier=Earlier("r-1", noisy())).drift
+    assert drift is not None and drift.anchors is not None and drift.anchors.excess is not None
+    assert drift.anchors.excess.low < 0 < drift.anchors.excess.high
+
+
+def test_split_annotators_count_as_their_majority_on_anchors() -> None:
+    """Anchors voted two to one that all turn from wrong to right are a gain, not a mean of .667 that nothing equals."""
+    people = [Outcome.WIN, Outcome.WIN, Outcome.LOSS]
+    gold = gold_of(dict.fromkeys(range(60), people))
+    drift = quick(evidence_of([0.9] * 60), gold, earlier=Earlier("r-1", evidence_of([0.1] * 60))).drift
+    assert drift is not None and drift.anchors is not None
+    assert (drift.anchors.gained, drift.anchors.lost) == (60, 0)
+    assert drift.anchors.mcnemar is not None and drift.anchors.mcnemar < 0.001
+
+
+def test_a_step_in_the_middle_of_a_run_alarms_after_it() -> None:
+    """The chart follows the order of judging: a judge changed half way alarms in the second half, in groups of ten."""
+    rng = np.random.default_rng(4)
+    base = 0.5 + 0.1 * rng.normal(size=300)
+    after = np.clip(base + 0.02 * rng.normal(size=300) + np.where(np.arange(300) >= 150, 0.08, 0.0), 0, 1)
+    before, now = (evidence_of([float(p) for p in values]) for values in (np.clip(base, 0, 1), after))
+    scattered = [f"p{k}" for k in range(300)]
+    drift = quick(replace(now, sequence=tuple(scattered)), GoldSet(()), earlier=Earlier("r-1", before)).drift
+    assert drift is not None and drift.cusum is not None and drift.cusum.alarm_at is not None
+    assert drift.cusum.alarm_at > 15
+
+
+def test_other_texts_of_the_same_length_are_no_anchors() -> None:
+    """An answer that was replaced by one of equal length is seen by its digest."""
+    evidence, gold = world(n=60, labels=40)
+    told = replace(evidence, said=tuple(replace(said, texts="a") for said in evidence.said))
+    other = replace(evidence, said=tuple(replace(said, texts="b") for said in evidence.said))
+    drift = quick(told, gold, earlier=Earlier("r-1", other)).drift
+    assert drift is not None and drift.anchors is None
+
+
+def test_labels_without_names_are_refused_in_words_that_help() -> None:
+    """Labels that name no candidate say so, not that they are about None."""
+    evidence, gold = world()
+    unnamed = GoldSet(tuple(replace(item, candidate=None, baseline=None) for item in gold.items))
+    refused = quick(evidence, unnamed).win_rate.corrected
+    assert isinstance(refused, Refused) and "None" not in refused.reason + refused.fix
+    assert "do not say which candidate" in refused.reason
+
+
+def test_the_gold_digest_is_that_of_the_file() -> None:
+    """What the report and the calibration name can be recomputed from the gold set as it is read."""
+    evidence, gold = world()
+    report = quick(evidence, gold)
+    assert isinstance(report.confidence.fitted, Calibration)
+    assert report.identity["gold"] == report.confidence.fitted.gold == gold.digest

@@ -83,17 +83,34 @@ def test_answers_without_a_model_are_named_by_their_eval_set(tmp_path: Path) -> 
 
 
 def test_repeats_are_averaged_and_kept_apart(tmp_path: Path) -> None:
-    """A pair judged twice is one row with the mean of its repeats, and its calls stay to be compared."""
+    """A pair judged twice is one row with the mean of its repeats, settled by the tie rule; every repeat stays."""
 
     def fickle(ask: Ask) -> Reply:
-        return Reply(probs=(0.9, 0.0, 0.1) if ask.repeat == 0 else (0.5, 0.0, 0.5))
+        sure = 0.9 if (ask.repeat == 0) == (ask.order == "candidate_first") else 0.7
+        return Reply(probs=(sure, 0.0, 1 - sure) if ask.order == "candidate_first" else (1 - sure, 0.0, sure))
 
     store = Store(tmp_path / "home")
     judged(store, evalset_of(tmp_path, rows=2), ScriptedBackend(fickle), repeats=2)
     evidence = run_evidence(store, store.run())
     assert len(evidence.run.rows) == 2
-    assert evidence.run.rows[0].p_win == pytest.approx(0.5)
+    assert evidence.run.rows[0].p_win == pytest.approx(0.8)
+    assert evidence.said[0].outcome is Outcome.WIN
+    assert evidence.singles(0) == pytest.approx((0.8, 0.8))
     assert [len(said.first) for said in evidence.said] == [2, 2]
+
+
+def test_two_repeats_that_disagree_are_settled_by_their_mean(tmp_path: Path) -> None:
+    """One sure win and one weak loss are a win; counting heads would call it a tie."""
+
+    def fickle(ask: Ask) -> Reply:
+        candidate = 0.95 if ask.repeat == 0 else 0.4
+        first = candidate if ask.order == "candidate_first" else 1 - candidate
+        return Reply(probs=(first, 0.0, 1 - first))
+
+    store = Store(tmp_path / "home")
+    judged(store, evalset_of(tmp_path, rows=1), ScriptedBackend(fickle), repeats=2)
+    said = run_evidence(store, store.run()).said[0]
+    assert (said.outcome, said.each) == (Outcome.WIN, pytest.approx((0.95, 0.4)))
 
 
 def test_what_has_no_verdict_stays_without_numbers(tmp_path: Path) -> None:
@@ -156,6 +173,41 @@ def test_runs_of_labelled_pairs_are_not_taken_for_the_run_that_was_labelled(tmp_
     judged(store, next((store.home / "evalsets").iterdir()), ScriptedBackend(prefer_longer, name="other"), run_id="r-2")
     found = run_with_labels(store, gold, None)
     assert found is not None and found.run_id == "r-1"
+
+
+def test_the_run_of_the_labels_names_goes_before_one_with_the_same_ids(tmp_path: Path) -> None:
+    """A newer run of another candidate on the same prompts is not what the labels are about."""
+    store = Store(tmp_path / "home")
+    judged(store, evalset_of(tmp_path, candidate="new-1", baseline="old-1"))
+    judged(store, evalset_of(tmp_path, candidate="new-2", baseline="old-1"), run_id="r-2")
+    gold = labels_of(tmp_path, ["p1", "p3"], candidate="new-1", baseline="old-1")
+    found = run_with_labels(store, gold, None)
+    assert found is not None and found.run_id == "r-1"
+    unnamed = run_with_labels(store, labels_of(tmp_path, ["p1"]), None)
+    assert unnamed is not None and unnamed.run_id == "r-2"
+
+
+def test_a_judging_of_some_pairs_keeps_the_names_of_their_run(tmp_path: Path) -> None:
+    """Pairs of a run that are judged again are a part of it: its names, and its size so that the rate is withheld."""
+    store = Store(tmp_path / "home")
+    judged(store, evalset_of(tmp_path))
+    whole = store.run("r-1")
+    labelled_evalset(store, whole, labels_of(tmp_path, ["p1", "p3"]))
+    judged(store, next((store.home / "evalsets").iterdir()), ScriptedBackend(prefer_longer, name="other"), run_id="r-2")
+    part = run_evidence(store, store.run("r-2"), part_of=whole)
+    assert (part.run.part_of, len(part.run.rows)) == (6, 2)
+    assert part.run.candidate == run_evidence(store, whole).run.candidate
+
+
+def test_answers_are_told_apart_by_their_texts(tmp_path: Path) -> None:
+    """Each pair carries a digest of both answers: equal for equal texts, other for other texts of the same length."""
+    store = Store(tmp_path / "home")
+    judged(store, evalset_of(tmp_path, rows=3))
+    path = evalset_of(tmp_path, rows=3)
+    path.write_text(path.read_text(encoding="utf-8").replace("short", "shirt", 1), encoding="utf-8")
+    judged(store, path, run_id="r-2")
+    first, second = (run_evidence(store, store.run(name)).said for name in ("r-1", "r-2"))
+    assert [a.texts == b.texts for a, b in zip(first, second, strict=True)] == [False, True, True]
 
 
 def test_written_pairs_are_read_back_equal(tmp_path: Path) -> None:

@@ -184,15 +184,6 @@ class _Ways:
             return open_evalset(_with_texts(self.options), skip_bad=True)
         return labelled_evalset(self.store, self.info, self.gold, anchors=self.options.anchors, seed=self.options.seed)
 
-    @cached_property
-    def names(self) -> tuple[str, str] | None:
-        """What the labels call candidate and baseline: the names of the run they are of."""
-        from ..evidence import compared_names
-
-        if self.info is None:
-            return None
-        return compared_names(self.store.models(self.info.run_id).values(), self.info.header["evalset"]["digest"])
-
     def rubric(self, name: str | None) -> Rubric:
         """A rubric by name or path; without one, that of the run."""
         from rubrics import load
@@ -216,7 +207,7 @@ class _Ways:
         else:
             asyncio.run(backend.close())
             click.echo(f"{info.run_id}: rubric {rubric.ref}, judge {safe(info.judge)}, judged before", err=True)
-        return run_evidence(self.store, info, read_texts_of=_ids(self.gold), names=self.names)
+        return run_evidence(self.store, info, read_texts_of=_ids(self.gold), part_of=self.info)
 
     def _judge(self, rubric: Rubric, spec: str, backend: Backend) -> RunInfo:
         from ..runs import RunPlan, start_run
