@@ -67,7 +67,12 @@ def believe(report: CalibrationReport) -> Belief:
     BELIEVE         none of these
     """
     agreement = report.agreement
-    if agreement.compared < FEW or agreement.decisive is None:
+    if agreement.compared >= FEW and agreement.decisive is None:
+        why = (
+            f"On none of {agreement.compared} labelled pairs do people and judge both decide: ties cannot tell a good "
+        )
+        return Belief("UNKNOWN", (why + "judge from a bad one. Label pairs that are not ties.", *_rate(report)))
+    if agreement.compared < FEW:
         have = f"{agreement.compared} labelled pairs have a verdict and a majority"
         if agreement.no_majority:
             have += f" (on {agreement.no_majority} more people were split)"
@@ -137,9 +142,9 @@ def _doubts(report: CalibrationReport) -> Iterator[str]:
     agreement, ceiling = report.agreement, report.agreement.ceiling
     if agreement.compared < ENOUGH:
         split = f" (on {agreement.no_majority} more people were split)" if agreement.no_majority else ""
-        yield f"Only {agreement.compared} labelled pairs stand behind this{split}; {ENOUGH} carry a decision."
+        yield f"Only {agreement.compared} labelled pairs stand behind this{split}; label {ENOUGH} to decide by it."
     elif agreement.decisive is not None and agreement.decisive.n < ENOUGH:
-        yield f"Only {agreement.decisive.n} pairs are decided by both; {ENOUGH} carry a decision."
+        yield f"Only {agreement.decisive.n} pairs are decided by both; {ENOUGH} are asked for before deciding by it."
     if agreement.decided is not None and agreement.decided.value < 0.5:
         yield f"It decides only {_pct(agreement.decided)} of the pairs that people decide (n = {agreement.decided.n})."
     if ceiling is None and agreement.decisive is not None and agreement.decisive.low < _NEAR_CEILING:
@@ -158,10 +163,11 @@ def _doubts(report: CalibrationReport) -> Iterator[str]:
         yield f"It leans to the answer shown {place} ({position.net_first.value:+.2f}); only the swap evens that out."
     for style in report.bias.styles:
         if report.bias.q.get(style.feature, 1.0) < _BIAS_Q:
-            way = "favours" if style.bias.value > 0 else "disfavours"
+            way = "more" if style.bias.value > 0 else "less"
             yield (
-                f"Beyond what people do it {way} {style.feature} ({style.bias.value:+.3f} [{style.bias.low:+.3f}, "
-                f"{style.bias.high:+.3f}] per unit, q = {report.bias.q[style.feature]:.3f})."
+                f"Per unit of {style.feature} its preference moves {style.judge.value:+.3f}, people's "
+                f"{style.human.value:+.3f}: {way} than theirs by {abs(style.bias.value):.3f} ([{style.bias.low:+.3f}, "
+                f"{style.bias.high:+.3f}], {_q(report.bias.q[style.feature])})."
             )
     for assumption in report.ledger:
         if assumption.holds is False and assumption.costs != _RATE:  # the rate's own sentence says it already
@@ -180,12 +186,12 @@ def _labels(report: CalibrationReport, matched: Matched) -> Iterator[Assumption]
         return Assumption(name, False if fails else holds, said, _RATE if fails else "")
 
     out = sum(report.left_out.values())
-    why = "; ".join(f"{count} are about {reason}" for reason, count in report.left_out.items())
+    why = "; ".join(f"{count} about {reason}" for reason, count in report.left_out.items())
     yield made(
-        "fresh labels",
+        "labels of these answers",
         ("stale", "rubric"),
         holds=False if out else (True if report.labels else None),
-        text=f"{out} labels were left out: {why}."
+        text=f"{out} {_plural(out, 'label was', 'labels were')} left out: {why}."
         if out
         else ("Every label is about the answers of this run." if report.labels else _NONE),
     )
@@ -194,9 +200,9 @@ def _labels(report: CalibrationReport, matched: Matched) -> Iterator[Assumption]
         "random draw",
         ("not_random", "chance"),
         holds=None if not report.labels else not unknown,
-        text=f"{unknown} labels do not say how they were drawn."
+        text=f"{unknown} {_plural(unknown, 'label does', 'labels do')} not say how the pair was drawn."
         if unknown
-        else ("The labelled pairs were drawn at random, with known chances." if report.labels else _NONE),
+        else (_drawn(matched) if report.labels else _NONE),
     )
     yield made(
         "enough labels",
@@ -207,6 +213,12 @@ def _labels(report: CalibrationReport, matched: Matched) -> Iterator[Assumption]
     for note in rate.notes:
         if "hardly were drawn" in note:
             yield Assumption("labels look like the run", False, _sentence(note))
+
+
+def _drawn(matched: Matched) -> str:
+    if all(item.drawn == "all" for item in matched.gold.items):
+        return "Every pair of the run is labelled."
+    return "The labelled pairs were drawn at random, with known chances."
 
 
 def _people(report: CalibrationReport) -> Iterator[Assumption]:
@@ -238,8 +250,16 @@ def _judging(report: CalibrationReport) -> Iterator[Assumption]:
         yield Assumption("the judge stands still", anchors.p_value >= 0.05, text)
 
 
+def _plural(count: int, one: str, many: str) -> str:
+    return one if count == 1 else many
+
+
 def _sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:]}."
+
+
+def _q(value: float) -> str:
+    return f"q = {value:.3f}" if value >= 0.001 else "q < 0.001"
 
 
 def _pct(estimate: Estimate) -> str:

@@ -252,14 +252,14 @@ def family_bias(
 
     ``families`` is (candidate's, baseline's) by pair. For a family, pairs with it on exactly one side: mean of (judge -
     human) seen from that side (after Wataoka et al. 2024, arXiv 2410.21819, who compare rates at equal human label).
-    ``own`` marks the judge's family.
+    ``own`` marks the judge's family; an empty name is no family.
     """
     f, y = np.asarray(judge, dtype=float), np.asarray(human, dtype=float)
     if not len(f) == len(y) == len(families):
         raise InputError("judge, human and families need one entry for each pair")
     codes = cluster_codes(clusters, len(y))
     found: list[tuple[str, Estimate, float | None]] = []
-    for name in sorted({name for pair in families for name in pair}):
+    for name in sorted({name for pair in families for name in pair} - {""}):
         rows = [k for k, (ours, theirs) in enumerate(families) if (ours == name) != (theirs == name)]
         sign = np.array([1.0 if families[k][0] == name else -1.0 for k in rows])
         if not rows:

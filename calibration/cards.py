@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -23,10 +23,11 @@ from .drift import AnchorDrift, Cusum, Shift, anchors, cusum, population_stabili
 from .evidence import Evidence, Matched
 from .gold import outcome_value
 from .length import length_feature
-from .provenance import Refused
+from .makers import maker
+from .provenance import Refused, join
 from .reliability import Reliability, assess
 from .segments import benjamini_hochberg
-from .selective import Certificate, certify, cheapest_threshold, errors, risk_bound
+from .selective import Certificate, certify, cheapest_threshold, equal_chance, errors, risk_bound
 
 __all__ = [
     "BiasCard",
@@ -168,26 +169,39 @@ class CurvePoint:
 class SelectiveCard:
     """Where the judge may decide alone.
 
-    ``certificates`` for each tolerated error rate, strict first; ``curve`` the risk-coverage curve; ``cheapest`` the
-    threshold with the least cost per pair (``None``: label everything) where a human label costs 1 and a wrong verdict
-    ``error_cost``; ``abstained`` how many pairs of the run each certificate sends to people.
+    ``certificates`` for each tolerated error rate, strict first, or why none can be given: labels that nobody drew at
+    random promise nothing about other pairs. ``curve`` is the risk-coverage curve; ``cheapest`` the threshold with the
+    least cost per pair (``None``: label everything) where a human label costs 1 and a wrong verdict ``error_cost``;
+    ``abstained`` how many pairs of the run each certificate sends to people. All of it rests on ``n`` labelled pairs
+    that were drawn with one chance; ``thinned`` counts those left out of an unequal draw to make it so.
     """
 
-    certificates: tuple[Certificate, ...]
+    certificates: tuple[Certificate, ...] | Refused
     abstained: tuple[int, ...]
     curve: tuple[CurvePoint, ...]
     cheapest: float | None
     cost: float
     error_cost: float
     n: int
+    thinned: int = 0
 
 
 def selective_card(evidence: Evidence, matched: Matched, *, error_cost: float, seed: int) -> SelectiveCard:
-    """Certify abstention thresholds on the judge's own confidence; one row a labelled pair."""
-    valid = evidence.run.valid[matched.rows] if len(matched.rows) else np.zeros(0, dtype=bool)
-    p = evidence.preferences[matched.rows[valid]] if len(matched.rows) else np.zeros(0)
-    confidence, wrong = np.maximum(p, 1 - p), errors(p, matched.human[valid] if len(matched.rows) else p)
-    prompts = [name for name, kept in zip(matched.prompts, valid, strict=True) if kept]
+    """Certify abstention thresholds on the judge's own confidence; one row a labelled pair that was drawn at random.
+
+    Labels without a random draw are refused (kind ``not_random``), as ``join`` refuses them for the win rate. A draw
+    with unequal chances is thinned to equal ones.
+    """
+    drawn = _drawn(evidence, matched)
+    if isinstance(drawn, Refused):
+        return SelectiveCard(drawn, (), (), None, 1.0, error_cost, 0)
+    rows, human, chances = drawn
+    kept = equal_chance(chances, seed=seed)
+    rows, human = rows[kept], human[kept]
+    valid = evidence.run.valid[rows]
+    p = evidence.preferences[rows[valid]]
+    confidence, wrong = np.maximum(p, 1 - p), errors(p, human[valid])
+    prompts = [evidence.run.prompts[k] for k in rows[valid]]
     certificates = tuple(
         certify(confidence, wrong, alpha=alpha, delta=DELTA, clusters=prompts, seed=seed) for alpha in ALPHAS
     )
@@ -198,8 +212,28 @@ def selective_card(evidence: Evidence, matched: Matched, *, error_cost: float, s
     )
     cheapest, cost = cheapest_threshold(confidence, wrong, human_cost=1.0, error_cost=error_cost, delta=DELTA)
     return SelectiveCard(
-        certificates, abstained, _curve(confidence, wrong), cheapest, cost, error_cost, int(valid.sum())
+        certificates=certificates,
+        abstained=abstained,
+        curve=_curve(confidence, wrong),
+        cheapest=cheapest,
+        cost=cost,
+        error_cost=error_cost,
+        n=int(valid.sum()),
+        thinned=int((~kept).sum()),
     )
+
+
+def _drawn(evidence: Evidence, matched: Matched) -> tuple[npt.NDArray[np.int64], Array, Array] | Refused:
+    """Rows, human outcomes and chances of the labels that were drawn at random from this run, or why there are none."""
+    if not len(matched.gold):
+        return np.zeros(0, dtype=np.int64), np.zeros(0), np.zeros(0)
+    run = evidence.run
+    if run.part_of is not None and all(item.drawn == "random" for item in matched.gold.items):
+        run = replace(run, part_of=None)  # drawn alike from the whole run, so alike within any part that holds them all
+    joined = join(run, matched.gold)
+    if isinstance(joined, Refused):
+        return replace(joined, kind="not_random") if joined.kind == "chance" else joined
+    return joined.sample.rows, joined.value, joined.sample.chances
 
 
 def _curve(confidence: Array, wrong: Array) -> tuple[CurvePoint, ...]:
@@ -220,8 +254,9 @@ class BiasCard:
     """What moves the judge beside quality.
 
     ``position`` needs no labels and uses every pair, as do ``flips`` where repeats exist. ``styles`` and ``families``
-    are judge minus human on the labelled pairs; ``q`` holds the Benjamini-Hochberg value of the position test and of
-    each style slope, by name, over all of them.
+    are judge minus human on the labelled pairs: length by itself, every other style beside length, so at equal length.
+    ``q`` holds the Benjamini-Hochberg value of the position test, of each style slope (by name) and of each family (its
+    name after ``family``), over all of them; ``families`` carry the same.
     """
 
     position: PositionBias
@@ -252,56 +287,59 @@ def bias_card(evidence: Evidence, matched: Matched, *, level: float) -> BiasCard
     if len({name for pair in named for name in pair} - {""}) > 2:
         human = matched.human[evidence.run.valid[matched.rows]]
         own = [evidence.run.prompts[k] for k in rows]
-        pairs = [(_family(a), _family(b)) for a, b in named]
+        pairs = [(maker(a), maker(b)) for a, b in named]
         families = family_bias(
             list(evidence.preferences[rows]), list(human), pairs,
-            judge_family=_family(evidence.judge), clusters=own, level=level,
+            judge_family=maker(evidence.judge) or None, clusters=own, level=level,
         )  # fmt: skip
     tests = {style.feature: style.p_two_sided for style in styles}
     if position.p is not None:
         tests["position"] = position.p
+    tests |= {f"family {row.family}": row.p for row in families if row.p is not None}
     q = dict(zip(tests, (float(value) for value in benjamini_hochberg(list(tests.values()))), strict=True))
+    families = tuple(replace(row, q=q.get(f"family {row.family}")) for row in families)
     return BiasCard(position, flips, styles, families, q)
 
 
 def _styles(evidence: Evidence, matched: Matched, *, level: float) -> tuple[StyleSlope, ...]:
-    """Judge minus human slopes on length and on every style that was measured and varies; length alone if need be."""
-    if not len(matched.rows):
-        return ()
-    kept = [
-        place
-        for place, k in enumerate(matched.rows)
-        if evidence.run.valid[k]
-        and None not in (evidence.run.rows[k].candidate_length, evidence.run.rows[k].baseline_length)
-        and all(matched.gold.items[place].pair_id in values for values in evidence.styles.values())
-    ]
-    if not kept:
-        return ()
+    """Judge minus human slope on length by itself, and on every style that was measured and varies, beside length.
+
+    Length goes with lists, headers and bold type: given those it would be the length of plain prose, not what a longer
+    answer gains. A style is asked the other way round: what it gains among answers of equal length.
+    """
+    found: list[StyleSlope] = []
+    for name in ("length", *evidence.styles):
+        values = evidence.styles.get(name)
+        kept = [
+            place
+            for place, k in enumerate(matched.rows)
+            if evidence.run.valid[k]
+            and None not in (evidence.run.rows[k].candidate_length, evidence.run.rows[k].baseline_length)
+            and (values is None or matched.gold.items[place].pair_id in values)
+        ]
+        features = _features(evidence, matched, kept, None if values is None else (name, values))
+        if name not in features:
+            continue
+        slopes = style_bias(
+            list(evidence.preferences[matched.rows[kept]]), list(matched.human[kept]), features,
+            clusters=[evidence.run.prompts[k] for k in matched.rows[kept]], level=level,
+        )  # fmt: skip
+        found += [slope for slope in slopes or () if slope.feature == name]
+    return tuple(found)
+
+
+def _features(
+    evidence: Evidence, matched: Matched, kept: Sequence[int], style: tuple[str, Mapping[str, float]] | None
+) -> dict[str, list[float]]:
+    """The columns of one fit: length where it varies, and the style in units of its sd where enough pairs differ."""
     rows = [evidence.run.rows[matched.rows[place]] for place in kept]
-    ids = [row.pair_id for row in rows]
-    features: dict[str, list[float]] = {
-        "length": list(
-            length_feature([row.candidate_length or 0 for row in rows], [row.baseline_length or 0 for row in rows])
-        )
-    }
-    for name, values in evidence.styles.items():
-        given = np.array([values[pair] for pair in ids])
+    length = length_feature([row.candidate_length or 0 for row in rows], [row.baseline_length or 0 for row in rows])
+    features = {"length": list(length)} if length.size and float(np.ptp(length)) > 0 else {}
+    if style is not None:
+        given = np.array([style[1][row.pair_id] for row in rows])
         if np.count_nonzero(given) >= _SLICE // 3 and float(np.std(given)) > 0:
-            features[name] = list(given / float(np.std(given)))
-    judge = list(evidence.preferences[matched.rows[kept]])
-    human = list(matched.human[kept])
-    prompts = [row.prompt_id for row in rows]
-    for chosen in (features, {"length": features["length"]}):
-        found = style_bias(judge, human, chosen, clusters=prompts, level=level)
-        if found is not None:
-            return found
-    return ()
-
-
-def _family(model: str) -> str:
-    """The maker's part of a model name: ``openai/gpt-4o`` is openai, ``gpt-4o-mini`` is gpt."""
-    head = model.partition("[")[0].rpartition("/")[0].rpartition("/")[2] or model.partition("@")[0].partition("-")[0]
-    return head.lower()
+            features[style[0]] = list(given / float(np.std(given)))
+    return features
 
 
 @dataclass(frozen=True, slots=True)

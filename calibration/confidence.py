@@ -142,7 +142,7 @@ class Calibration:
         except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
             if isinstance(error, InputError):
                 raise
-            message = f"not a calibration file ({type(error).__name__}: {error}); write one with `judge calibrate`"
+            message = "not a calibration file, or not a whole one; write one with `judge calibrate`"
             raise InputError(message) from error
         return made
 

@@ -59,9 +59,11 @@ class GoldSet:
         """
         file = Path(path)
         try:
-            text = file.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{file}: the gold set cannot be read: {error}") from error
+            text = file.read_text(encoding="utf-8-sig")
+        except OSError as error:
+            raise InputError(f"{file}: the gold set cannot be read: {error.strerror or error}") from error
+        except UnicodeDecodeError as error:
+            raise InputError(f"{file}: not UTF-8 at byte {error.start}; convert it first") from error
         return cls.from_lines(text.splitlines(), where=str(file), source=source if source is not None else file.stem)
 
     @classmethod
@@ -153,7 +155,9 @@ def combine(sets: Sequence[GoldSet], *, mix_sources: bool = False) -> GoldSet:
     names = sorted({name for gold in sets for name in gold.sources})
     if len(names) > 1 and not mix_sources:
         raise InputError(
-            f"these gold sets come from {len(names)} sources ({', '.join(names)}); pass mix_sources=True to join them"
+            f"these gold sets come from {len(names)} sources ({', '.join(names)}), which may not agree: say that it is "
+            "meant (--mix-sources, in Python mix_sources=True); several files of one draw are one source, join them "
+            "with cat"
         )
     return GoldSet(
         tuple(item for gold in sets for item in gold.items),

@@ -105,9 +105,7 @@ def parse(lines: Iterable[str], *, where: str, source: str) -> tuple[tuple[GoldI
         if not line.strip():
             continue
         try:
-            raw = json.loads(line)
-            if not isinstance(raw, dict):
-                raise InputError("a row must be a JSON object")
+            raw = _object(line)
             shapes.add("pair" if "response_a" in raw else "label")
             if len(shapes) > 1:
                 raise InputError("pair rows and label rows stand in one file; keep them apart")
@@ -123,7 +121,7 @@ def parse(lines: Iterable[str], *, where: str, source: str) -> tuple[tuple[GoldI
             if item.labels and item.stated not in (None, item.majority):
                 derived.append(item.pair_id)
             items[item.pair_id] = item
-        except (InputError, json.JSONDecodeError) as error:
+        except (InputError, ValueError) as error:
             raise InputError(f"{where}:{number}: {error}") from error
     notes = []
     if unlabelled:
@@ -131,6 +129,20 @@ def parse(lines: Iterable[str], *, where: str, source: str) -> tuple[tuple[GoldI
     if derived:
         notes.append(f"the source's own label differs from the majority of the annotators on {len(derived)} pairs")
     return tuple(item for item in items.values() if item.labels or item.stated is not None), tuple(notes)
+
+
+def _object(line: str) -> dict[str, Any]:
+    """One line as a JSON object."""
+    try:
+        raw = json.loads(line)
+    except json.JSONDecodeError as error:
+        torn = "; a torn last line is cut by `judge label --to FILE`" if not line.rstrip().endswith("}") else ""
+        raise InputError(f"not JSON ({error.msg} at column {error.colno}){torn}") from error
+    except RecursionError:
+        raise InputError("nested too deeply for a label; delete the line") from None
+    if not isinstance(raw, dict):
+        raise InputError("a row must be a JSON object")
+    return raw
 
 
 def row(item: GoldItem, label: GoldLabel) -> dict[str, Any]:

@@ -159,8 +159,9 @@ def human_controlled(
     elsewhere. Each figure is
     theta_human(labelled) + lam (theta_judge(unlabelled) - theta_judge(labelled)) with lam = cov / (var + var) from the
     bootstrap, held in [0, 1]; labelled and unlabelled prompts are drawn apart. ``None`` below 30 labelled prompts or
-    without unlabelled rows. Labels of another candidate or chosen by hand make it wrong; that is checked where
-    provenance is known.
+    without unlabelled rows (then ``controlled(human, features)`` is the answer). A row without a preference is left
+    out with its label: give it 0.5 where the judge's silence may go with the outcome. Labels of another candidate or
+    chosen by hand make it wrong; that is checked where provenance is known.
     """
     frame = _frame(preferences, features, difficulty, clusters)
     label = np.asarray(human, dtype=np.float64)

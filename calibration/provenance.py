@@ -169,7 +169,7 @@ _WHY = {
 }
 _FIX = {
     "unknown_pairs": "label pairs of this run: `judge label` draws them",
-    "stale": "label about 100 fresh pairs of this run; the old labels still measure the judge, not the rate",
+    "stale": "label about 100 fresh pairs of this run; old labels measure the judge only on the run they are of",
     "rubric": "label under the rubric of this run, or judge under the rubric of the labels",
     "not_random": "draw the pairs with `judge label` (random, stratified or active), which stores the chances",
 }

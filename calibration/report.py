@@ -26,10 +26,10 @@ from .cards import (
 )
 from .evidence import Evidence, Matched, match
 from .gold import GoldSet
-from .length import LengthControlled, controlled, human_controlled, length_feature
+from .length import LABEL_FLOOR, LengthControlled, controlled, human_controlled, length_feature
 from .ppi import Estimand
 from .provenance import Joined, Refused, join
-from .winrate import SegmentRate, WinRate, segment_win_rates, win_rate
+from .winrate import Frame, SegmentRate, WinRate, segment_win_rates, win_rate
 
 if TYPE_CHECKING:
     from .change import Change
@@ -129,7 +129,8 @@ def calibration_report(
     )
     fitted = report.confidence.fitted
     if not isinstance(fitted, Refused):
-        passed = {f"{made.alpha:g}": made.threshold for made in report.selective.certificates}
+        made_out = report.selective.certificates
+        passed = {} if isinstance(made_out, Refused) else {f"{made.alpha:g}": made.threshold for made in made_out}
         certified = {alpha: threshold for alpha, threshold in passed.items() if threshold is not None}
         report = replace(report, confidence=replace(report.confidence, fitted=replace(fitted, certified=certified)))
     report = replace(report, ledger=ledger(report, matched))
@@ -167,5 +168,18 @@ def _length(
         return LengthCard(plain, Refused("not_random", why, "draw at random to have it"))
     human = np.full(len(rows), np.nan)
     human[joined.sample.rows] = joined.value
-    people = human_controlled(preferences, feature, human, clusters=prompts, level=level, rounds=rounds, seed=seed)
+    human[~known] = np.nan
+    labelled = np.isfinite(human)
+    count = len({prompts[k] for k in np.flatnonzero(labelled)})
+    if count < LABEL_FLOOR:
+        why = f"{labelled.sum()} labels of pairs with known answer lengths lie on {count} prompts, below {LABEL_FLOOR}"
+        return LengthCard(plain, Refused("too_few", why, f"label pairs of {LABEL_FLOOR - count} more prompts"))
+    if labelled[known].all():
+        people = controlled(human, feature, clusters=prompts, level=level, rounds=rounds, seed=seed)
+        assert people is not None  # there are labels
+        return LengthCard(plain, replace(people, method=f"every pair is labelled, no judge needed; {people.method}"))
+    # A pair without a verdict stays in with a neutral preference, as in the win rate: leaving it out would select by
+    # verdict, and the labels of pairs on which the judge falls silent need not be like the others.
+    neutral = np.where(known, Frame.of(evidence.run).soft, np.nan)
+    people = human_controlled(neutral, feature, human, clusters=prompts, level=level, rounds=rounds, seed=seed)
     return LengthCard(plain, people)

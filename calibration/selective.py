@@ -10,8 +10,10 @@ with the exact binomial bound R+ = BetaInv(1 - delta; k + 1, n - k); the last on
 Where even the first fails, nothing is certified and every pair is abstained on. A cascade of m judges spends delta / m
 on each.
 
-Assumptions: gold drawn at random from what will be judged, one row per prompt (more are thinned to one, drawn by
-seed), the same judge and rubric. Ties are harmless: an error is a decisive verdict against a decisive human.
+Assumptions: gold drawn at random from what will be judged, every row with the same chance (``equal_chance`` thins a
+draw with unequal ones until that holds: the binomial bound knows no weights), one row per prompt (more are thinned to
+one, drawn by seed), the same judge and rubric. Ties are harmless: an error is a decisive verdict against a decisive
+human.
 """
 
 from __future__ import annotations
@@ -27,7 +29,17 @@ from rubrics.errors import InputError
 
 from .estimates import Estimate, share
 
-__all__ = ["Certificate", "Step", "cascade", "certify", "cheapest_threshold", "errors", "risk_bound", "zero_error_need"]
+__all__ = [
+    "Certificate",
+    "Step",
+    "cascade",
+    "certify",
+    "cheapest_threshold",
+    "equal_chance",
+    "errors",
+    "risk_bound",
+    "zero_error_need",
+]
 
 Array = npt.NDArray[np.float64]
 MOST_THRESHOLDS = 10
@@ -101,6 +113,20 @@ def errors(preferences: Sequence[float] | Array, outcomes: Sequence[float] | Arr
     """1 where the judge leans one way and the human the other, else 0: ties of either side are harmless."""
     p, y = np.asarray(preferences, dtype=np.float64), np.asarray(outcomes, dtype=np.float64)
     return np.asarray((p - 0.5) * (y - 0.5) < 0.0, dtype=np.float64)
+
+
+def equal_chance(chances: Sequence[float] | Array, *, seed: int = 0) -> npt.NDArray[np.bool_]:
+    """Which rows to keep so that each had the same chance to be here: all of them where the draw was equal already.
+
+    A row drawn with chance pi is kept with chance min(pi) / pi (rejection, seeded), whatever its label, so what is left
+    is a random draw with chance min(pi) for every pair. Raises ``InputError`` for a chance outside (0, 1].
+    """
+    pi = np.asarray(chances, dtype=np.float64)
+    if not ((pi > 0.0) & (pi <= 1.0 + 1e-12)).all():
+        raise InputError("every row needs the chance with which it was drawn, above 0 and up to 1")
+    if pi.size == 0 or np.allclose(pi, pi[0], rtol=1e-9, atol=0.0):
+        return np.ones(pi.size, dtype=bool)
+    return np.asarray(np.random.default_rng(seed).random(pi.size) < pi.min() / pi)
 
 
 def risk_bound(mistakes: int, n: int, delta: float) -> float:

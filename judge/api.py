@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .backends import Backend, open_backend
+from .backends import Backend, open_backend, ready
 from .engine import Job, judge_pairs
 from .environment import environment
 from .errors import InputError
@@ -88,6 +88,7 @@ def compare_many(
         raise InputError("compare_many: pair ids must be unique; two pairs share one")
     settings = _rubric(rubric)
     backend = _backend(judge) if isinstance(judge, str) else judge
+    _wait(ready(backend))
     fitted = None if calibration is None else _calibration(calibration, settings, backend)
     made = _wait(_judge(todo, Job(settings, backend, seed=seed)))
     return made if fitted is None else [_on_human_scale(comparison, fitted) for comparison in made]
@@ -106,7 +107,7 @@ def _calibration(given: Calibration | str | Path, rubric: Rubric, backend: Backe
         path = Path(given)
         try:
             given = Calibration.from_json(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
+        except (OSError, InputError, UnicodeDecodeError) as error:
             raise InputError(f"{path}: the calibration cannot be read: {error}") from None
     return given.require(rubric=rubric.pinned, judge=str(backend.id))
 

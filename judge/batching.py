@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import failpoints, protocol
 from . import journal as journals
-from .backends.batches import BatchApi, BatchStatus, Row
+from .backends.batches import BatchApi, BatchStatus, Refused, Row
 from .backends.chat import ChatBackend
 from .backends.faults import POLICIES, Failure, Fault
 from .backends.wire import WireError
@@ -50,7 +50,7 @@ ROUNDS = 3
 """Batches in which one ask is tried before it is given up."""
 _WINDOW = 1_000
 _READINGS, _FAILED_LOOKS = 4, 10
-_FLUSH_ROWS = 64
+_FLUSH_ROWS = 16
 
 
 async def batched_pairs(
@@ -241,7 +241,7 @@ class _Work:
                     status = await self.api.status(parcel.id)
                 except BackendError as error:
                     fails += 1
-                    if fails >= _FAILED_LOOKS or not _passes(error):
+                    if fails >= _FAILED_LOOKS or isinstance(error, Refused):
                         raise
                     continue
                 fails = 0
@@ -406,10 +406,3 @@ class _Work:
 
     def _nothing(self) -> Usage:
         return Usage(cost=None if self.backend.price is None else 0.0)
-
-
-def _passes(error: BackendError) -> bool:
-    """Whether a look that failed is worth another: not where the key, the account or the batch is refused."""
-    return not any(
-        f": {fault}: " in str(error) for fault in (Fault.AUTH, Fault.QUOTA, Fault.NOT_FOUND, Fault.BAD_REQUEST)
-    )

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-__all__ = ["Environment", "calm_litellm", "environment"]
+__all__ = ["Environment", "calm_litellm", "calm_ray", "environment"]
 
 _SECRET = re.compile(r"_(KEY|TOKEN|SECRET|PASSWORD)$", re.IGNORECASE)
 
@@ -55,3 +55,18 @@ def calm_litellm() -> None:
     """Keep litellm from fetching a price map over the network; it reads these variables when it is imported."""
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
     os.environ.setdefault("DO_NOT_TRACK", "1")
+
+
+def calm_ray(token: str = "") -> None:
+    """Keep Ray from sending usage statistics and from uploading the working folder under ``uv run``; it reads these
+    variables when it is imported.
+
+    With ``token`` for a cluster that this process starts: on loopback only, and closed to other users of the machine by
+    this token, which is written nowhere (Ray would otherwise leave one in the home folder). What the user set stays.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+    if token:
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+        if "RAY_AUTH_MODE" not in os.environ:
+            os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=token)

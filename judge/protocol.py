@@ -306,6 +306,7 @@ def _unusable(reply: Reply) -> InvalidReason | None:
         "missing": InvalidReason.MISSING,
         "unparsed": InvalidReason.UNPARSED,
         "content_filter": InvalidReason.CONTENT_FILTER,
+        "refusal": InvalidReason.REFUSAL,
     }
     if reply.finish in named:
         return named[reply.finish]

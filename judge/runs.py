@@ -13,7 +13,7 @@ import platform
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ from rubrics import parse
 
 from . import journal as journals
 from . import protocol
+from .backends import ready
 from .batching import Batching, BatchPlan, batched_pairs, require_batches
 from .engine import Job, judge_pairs
 from .errors import BackendError, BackendUnavailable, InputError, StoreError
@@ -37,7 +38,16 @@ if TYPE_CHECKING:
 
     from .backends import Backend
 
-__all__ = ["Progress", "RunPlan", "header_of", "resume_run", "rubric_of", "start_run"]
+__all__ = [
+    "Progress",
+    "RunPlan",
+    "evalset_of",
+    "header_of",
+    "require_price",
+    "resume_run",
+    "rubric_of",
+    "start_run",
+]
 
 _MIN_FREE_BYTES = 20_000_000
 
@@ -65,6 +75,8 @@ class RunPlan:
     """Whether a judge whose price is unknown may run under ``max_cost``; its calls then count nothing."""
     batch: BatchPlan | None = None
     """How the run goes through the provider's batch interface; ``None`` for ordinary calls."""
+    group: Mapping[str, Any] = field(default_factory=dict)
+    """What makes the run part of a panel or cascade, as its header keeps it (``panels.Group``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +122,7 @@ def header_of(plan: RunPlan, judge: JudgeId, notice: str) -> dict[str, Any]:
         "max_cost": plan.max_cost,
         "allow_unknown_price": plan.allow_unknown_price,
         **({"batch": asdict(plan.batch)} if plan.batch is not None else {}),
+        **plan.group,
         "template": protocol.TEMPLATE,
         "evalset": {
             "files": [str(path.resolve()) for path in plan.evalset.sources],
@@ -129,12 +142,13 @@ async def start_run(
 
     ``batching`` is needed where the plan wants batches; its own plan is then the run's.
     """
+    await ready(backend)
     header = header_of(plan, backend.id, backend.notice)
     batching = _batching(header, batching)
     if batching is not None:
         require_batches(backend)
     if plan.max_cost is not None:
-        _require_price(header, plan.evalset, plan.rubric, backend)
+        require_price(header, plan.evalset, plan.rubric, backend)
     _require_space(store.home)
     if plan.reuse:
         store.catch_up()
@@ -178,10 +192,11 @@ async def resume_run(
         store.ingest(path)
         return run_id
     batching = _batching(header, batching)
-    evalset = _same_evalset(header)
+    evalset = evalset_of(header)
     rubric = rubric_of(header)
     backend = open_judge(header["judge_spec"])
     try:
+        await ready(backend, JudgeId(**header["judge"]))
         if asdict(backend.id) != header["judge"]:
             raise StoreError(
                 f"run {run_id} was begun with judge {JudgeId(**header['judge'])}, now {header['judge_spec']!r} is "
@@ -194,7 +209,7 @@ async def resume_run(
                 "start a new run"
             )
         if max_cost is not None:
-            _require_price(header, evalset, rubric, backend)
+            require_price(header, evalset, rubric, backend)
         _require_space(store.home)
         with Journal(path) as journal:
             job, ledger, wanted = _resumed_job(path, header, rubric, backend)
@@ -319,7 +334,8 @@ def _give_up(ledger: Ledger, wanted: Mapping[str, set[str]], journal: Journal) -
     return dict.fromkeys(deadly, reply)
 
 
-def _same_evalset(header: Mapping[str, Any]) -> EvalSet:
+def evalset_of(header: Mapping[str, Any]) -> EvalSet:
+    """The eval set that a run judged, opened anew; raises ``StoreError`` where it is gone or another now."""
     files, options = header["evalset"]["files"], header["evalset"]["options"]
     answers = {side: Path(options[side]) if options.get(side) else None for side in ("candidate", "baseline")}
     try:
@@ -353,7 +369,7 @@ def rubric_of(header: Mapping[str, Any]) -> Rubric:
     return rubric.model_copy(update={"released": header.get("rubric_released", True)})
 
 
-def _require_price(header: Mapping[str, Any], evalset: EvalSet, rubric: Rubric, backend: Backend) -> None:
+def require_price(header: Mapping[str, Any], evalset: EvalSet, rubric: Rubric, backend: Backend) -> None:
     """Refuse a budget where the first ask has no price: a limit that cannot be held is none."""
     if header.get("allow_unknown_price") or not isinstance(backend, Priced):
         return

@@ -326,7 +326,9 @@ class Store:
         found = runs[:1] if run_id == "latest" else [run for run in runs if run.run_id == run_id]
         found = found or [run for run in runs if run.run_id.startswith(run_id)]
         if len(found) != 1:
-            names = ", ".join(run.run_id for run in (found or runs)[:5])
+            listed = found or runs
+            names = ", ".join(run.run_id for run in listed[:5])
+            names += f" and {len(listed) - 5} more (`judge report --list`)" if len(listed) > 5 else ""
             raise StoreError(f"{run_id!r} {'is ambiguous: ' if found else 'is not a run here; there are: '}{names}")
         return found[0]
 

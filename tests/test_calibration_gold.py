@@ -105,13 +105,13 @@ def test_bad_rows_are_named_with_line_and_field(rows: list[dict], message: str):
 
 def test_broken_files_are_input_errors(tmp_path: Path):
     """No JSON, no object, no file: all named."""
-    for text in ("{", "[1]", '"x"'):
+    for text in ("{", "[1]", '"x"', "[" * 100_000, '{"pair_id": ' + "9" * 6000 + "}"):
         with pytest.raises(InputError, match=":1:"):
             GoldSet.from_lines([text])
     with pytest.raises(InputError, match="cannot be read"):
         GoldSet.read(tmp_path / "absent.jsonl")
     (tmp_path / "g.jsonl").write_bytes(b"\xff\xfe")
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="not UTF-8 at byte 0"):
         GoldSet.read(tmp_path / "g.jsonl")
 
 

@@ -141,7 +141,7 @@ def test_labels_about_other_answers_are_left_out_and_counted() -> None:
     }
     report = quick(evidence, GoldSet((*odd, *gold.items[4:])))
     assert sum(report.left_out.values()) == 4
-    assert next(a for a in report.ledger if a.name == "fresh labels").holds is False
+    assert next(a for a in report.ledger if a.name == "labels of these answers").holds is False
 
 
 def test_stale_labels_withhold_the_rate() -> None:
@@ -149,7 +149,7 @@ def test_stale_labels_withhold_the_rate() -> None:
     evidence, gold = world()
     report = quick(evidence, GoldSet(tuple(replace(item, candidate="older") for item in gold.items)))
     assert isinstance(report.win_rate.corrected, Refused) and report.win_rate.corrected.kind == "stale"
-    stale = next(assumption for assumption in report.ledger if assumption.name == "fresh labels")
+    stale = next(assumption for assumption in report.ledger if assumption.name == "labels of these answers")
     assert stale.holds is False and stale.costs == "corrected win rate"
 
 
@@ -183,7 +183,7 @@ def test_a_taste_for_length_beyond_the_human_one_is_found() -> None:
     report = quick(evidence_of([float(p) for p in preference], lengths=lengths), gold)
     length = next(style for style in report.bias.styles if style.feature == "length")
     assert length.bias.low > 0 and report.bias.q["length"] < 0.05
-    assert any("favours length" in sentence for sentence in report.belief.sentences)
+    assert any("Per unit of length" in sentence for sentence in report.belief.sentences)
 
 
 @pytest.mark.parametrize("value", [0.0, 0.5, 1.0])

@@ -113,7 +113,7 @@ def test_markdown_and_html_are_written(place: Path) -> None:
     assert judge("calibrate", "--gold", "labels.jsonl", "--md", home=place / "home").stdout.startswith("#")
     done = judge("calibrate", "--gold", "labels.jsonl", "--html", "c.html", home=place / "home")
     page = (place / "c.html").read_text(encoding="utf-8")
-    assert done.stdout == "" and "wrote c.html" in done.stderr
+    assert done.stdout == "" and "; wrote c.html" in done.stderr
     assert "<svg" in page and "<script" not in page and "http://" not in page.replace("http://www.w3.org", "")
 
 
@@ -185,7 +185,11 @@ def test_labels_of_the_eval_set_need_no_gold_file(place: Path) -> None:
         (("--gold", "labels.jsonl", "--against", "@1", "--rubric", "helpfulness@1"), "both sides are the same"),
         (("--gold", "labels.jsonl", "--against", "@99", "--rubric", "helpfulness@1"), "helpfulness"),
         (("--gold", "labels.jsonl", "--gold", "gold.jsonl"), "2 sources"),
-        (("--gold", "torn.jsonl"), "torn.jsonl:2"),
+        (("--gold", "torn.jsonl"), "torn.jsonl:2: not JSON"),
+        (("--gold", "labels.jsonl", "--md", "--json"), "both want stdout"),
+        (("--gold", "labels.jsonl", "--anchors", "5"), "give --against"),
+        (("--gold", "labels.jsonl", "--margin", "nan", "--against-judge", "scripted:hash"), "nan is no number"),
+        (("--gold", "labels.jsonl", "-r", "concision-voice@1", "--against", "helpfulness@1"), "say nothing about"),
         (("--gold", "foreign.jsonl"), "no run in"),
     ],
 )

@@ -25,10 +25,10 @@ from ..errors import BackendError
 from . import completions
 from .calling import Caller
 from .completions import Completion, Malformed
-from .faults import Failure, Fault, classify
+from .faults import POLICIES, Failure, Fault, classify
 from .wire import Wire, WireError
 
-__all__ = ["AnthropicBatches", "BatchApi", "BatchStatus", "OpenAIBatches", "Row", "Shape", "Sought"]
+__all__ = ["AnthropicBatches", "BatchApi", "BatchStatus", "OpenAIBatches", "Refused", "Row", "Shape", "Sought"]
 
 State = Literal["running", "ended", "failed", "expired", "cancelled"]
 
@@ -85,6 +85,15 @@ class Sought:
     others: Collection[str] = ()
 
 
+class Refused(BackendError):
+    """A call about a batch that no waiting helps: the key, the account or the batch is refused."""
+
+
+def _error(failure: Failure | None, told: str) -> BackendError:
+    refused = failure is not None and not POLICIES[failure.fault].retries
+    return Refused(told) if refused else BackendError(told)
+
+
 class BatchApi(Protocol):
     """One provider's batch interface. Failures of a look, a search or a cancellation raise ``BackendError``; a
     submission gives its failure back, because only the caller knows whether it may be repeated.
@@ -139,10 +148,23 @@ class _Client:
         await self._wire.close()
 
     async def _call(self, method: str, path: str, **options: Any) -> dict[str, Any]:
-        """A call that may be repeated; raises ``BackendError`` where it fails for good."""
-        called = await self._caller.call(lambda: self._wire.request(method, path, **options))
+        """A call that may be repeated; raises ``BackendError`` where it fails for good, ``Refused`` where the answer
+        would be the same an hour later.
+        """
+        failure: Failure | None = None
+
+        async def send() -> Any | Failure:
+            nonlocal failure
+            answer = await self._wire.request(method, path, **options)
+            failure = answer if isinstance(answer, Failure) else None
+            return answer
+
+        try:
+            called = await self._caller.call(send)
+        except BackendError as error:
+            raise _error(failure, str(error)) from None
         if called.value is None:
-            raise BackendError(f"{self._caller.endpoint}{path}: {called.failure}")
+            raise _error(failure, f"{self._caller.endpoint}{path}: {failure}")
         if not isinstance(called.value, dict):
             raise BackendError(f"{self._caller.endpoint}{path}: the answer is no object")
         return called.value

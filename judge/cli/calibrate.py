@@ -35,6 +35,14 @@ __all__ = ["command"]
 _ROUNDS = 400
 
 
+class _Margin(click.FloatRange):
+    """A range that NaN does not pass."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        return self.fail(f"{value} is no number", param, ctx) if number != number else number  # noqa: PLR0124 - NaN
+
+
 @click.command("calibrate", epilog="Example: judge calibrate --gold labels.jsonl --html calibration.html")
 @click.argument("run_id", required=False)
 @click.option(
@@ -47,7 +55,7 @@ _ROUNDS = 400
 @click.option("--against", metavar="RUBRIC", help="The rubric in use, to compare --rubric with; @1 is its version 1.")
 @click.option("--against-judge", metavar="JUDGE", help="The judge in use, to compare --judge with.")
 @click.option("--anchors", type=click.IntRange(0), default=0, help="Judge this many unlabelled pairs under both, too.")
-@click.option("--margin", type=click.FloatRange(0, 0.5, min_open=True), default=0.02, show_default=True,
+@click.option("--margin", type=_Margin(0, 0.5, min_open=True), default=0.02, show_default=True,
               help="Difference in accuracy that does not matter.")  # fmt: skip
 @click.option("--since", metavar="RUN", help="An earlier run of the same pairs: has the judge moved?")
 @click.option("--fixed-set", is_flag=True, help="Speak of exactly these pairs, not of prompts like these.")
@@ -107,6 +115,10 @@ def _calibrate(options: Options) -> int:
     if options.schema:
         click.echo(render.schema())
         return 0
+    if options.as_md and options.as_json:
+        raise click.UsageError("--md and --json both want stdout; give one of them")
+    if options.anchors and not options.compares:
+        raise click.UsageError("--anchors are judged by both sides of a comparison; give --against or --against-judge")
     _writable(options.html, options.save)
     env = environment()
     store = Store(Path(options.home) if options.home else env.home)
@@ -121,7 +133,8 @@ def _calibrate(options: Options) -> int:
     report = (_experiment if options.compares else _measured)(options, store, gold, info)
     if options.html is not None:
         options.html.write_text(render.to_html(report), encoding="utf-8")
-        click.echo(f"wrote {safe(str(options.html))}", err=True)
+        word = report.change.verdict if report.change is not None else report.belief.word
+        click.echo(f"{word}; wrote {safe(str(options.html))}", err=True)
     if options.as_json:
         click.echo(render.to_json(report))
     elif options.as_md:
@@ -157,6 +170,7 @@ def _experiment(options: Options, store: Store, gold: GoldSet, info: RunInfo | N
     if against is not None and against.startswith("@"):
         against = new_rubric.name + against
     old_rubric = new_rubric if against is None else ways.rubric(against)
+    _same_family(gold, new_rubric, old_rubric)
     new_spec = options.judge_spec or ways.spec
     old_spec = options.against_judge or new_spec
     if (new_rubric.digest, new_spec) == (old_rubric.digest, old_spec):
@@ -183,6 +197,14 @@ class _Ways:
         if self.info is None:
             return open_evalset(_with_texts(self.options), skip_bad=True)
         return labelled_evalset(self.store, self.info, self.gold, anchors=self.options.anchors, seed=self.options.seed)
+
+    @property
+    def pairs(self) -> str:
+        """How many pairs are judged, in words."""
+        known = set(_ids(self.gold))
+        labelled = sum(pair.id in known for pair in self.evalset.pairs())
+        rest = self.evalset.rows - labelled
+        return f"{labelled} labelled pairs" + (f" and {rest} anchors" if rest else "")
 
     def rubric(self, name: str | None) -> Rubric:
         """A rubric by name or path; without one, that of the run."""
@@ -222,8 +244,7 @@ class _Ways:
             seed=self.options.seed,
         )
         click.echo(
-            f"{plan.run_id}: {self.evalset.rows} labelled pairs x 2 orders, rubric {rubric.ref}, "
-            f"judge {safe(str(backend.id))}",
+            f"{plan.run_id}: {self.pairs} x 2 orders, rubric {rubric.ref}, judge {safe(str(backend.id))}",
             err=True,
         )
 
@@ -249,6 +270,22 @@ def _run(options: Options, store: Store, gold: GoldSet) -> RunInfo | None:
             "pairs first (`judge run`), or give --judge if the file has their texts"
         )
     return info
+
+
+def _same_family(gold: GoldSet, *sides: Rubric) -> None:
+    """Refuse, before anything is judged, a rubric that the labels say nothing about."""
+    from calibration.provenance import rubric_family
+
+    from ..errors import InputError
+
+    asked = {rubric_family(item.rubric) for item in gold.items if item.rubric}
+    for rubric in sides:
+        if asked and rubric.name not in asked:
+            names = ", ".join(sorted(name for name in asked if name))
+            raise InputError(
+                f"the labels were given under {names} and say nothing about {rubric.ref}; compare versions of one "
+                f"rubric (`judge rubric new {names.partition(',')[0]}` writes one), or label under {rubric.name}"
+            )
 
 
 def _own_labels(store: Store, info: RunInfo) -> GoldSet:
@@ -317,7 +354,12 @@ def _keep(report: CalibrationReport, store: Store, save: Path | None) -> None:
     if not isinstance(fitted, Calibration):
         click.echo(f"note: no calibration was fitted: {safe(fitted.reason)}", err=True)
         return
-    path = store.keep_calibration(fitted)
+    try:
+        path = store.keep_calibration(fitted)
+    except OSError as error:
+        click.echo(f"note: the calibration is not kept in {store.home}: {error.strerror}", err=True)
+        if save is None:
+            return
     if save is not None:
         save.write_text(fitted.to_json() + "\n", encoding="utf-8")
         path = save

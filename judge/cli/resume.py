@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
+from .engines import engine_options, opener
 from .run import drive, finish, surroundings
 from .screen import home_option, progress
 
@@ -16,14 +19,14 @@ __all__ = ["command"]
     "--max-cost", type=click.FloatRange(0), metavar="USD", help="A new limit for the whole run, what it cost included."
 )
 @click.option("--json", "as_json", is_flag=True, help="The report as one JSON object on stdout.")
+@engine_options
 @home_option
-def command(run_id: str, *, max_cost: float | None, as_json: bool, home: str | None) -> int:
+def command(run_id: str, *, max_cost: float | None, as_json: bool, home: str | None, **elsewhere: Any) -> int:
     """Finish RUN_ID: what its journal holds is kept, only missing judgements are asked for.
 
     Refused where the eval set or the judge is no longer what the run began with. An ask during which the process died
     three times is given up and counted as invalid.
     """
-    from ..backends import open_backend
     from ..runs import resume_run
     from ..store import Store
     from .batching import batching
@@ -33,7 +36,7 @@ def command(run_id: str, *, max_cost: float | None, as_json: bool, home: str | N
     work = resume_run(
         run_id,
         store,
-        lambda spec: open_backend(spec, env),
+        opener(env, **elsewhere),
         report=progress(),
         max_cost=max_cost,
         batching=batching(store.home),

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..environment import environment
+from .engines import engine_options, opener
 from .screen import home_option, progress, safe
 
 if TYPE_CHECKING:
@@ -39,7 +40,11 @@ __all__ = ["Options", "command", "drive", "finish", "run", "surroundings"]
     "--rubric", "-r", default="helpfulness", show_default=True, help="NAME@VERSION, NAME for the newest, or a path."
 )
 @click.option(
-    "--judge", "-j", default="local", show_default=True, help="local, hf:MODEL, openai:MODEL, recorded:FILE, scripted."
+    "--judge",
+    "-j",
+    default="local",
+    show_default=True,
+    help="local, hf:MODEL, openai:MODEL, anthropic:MODEL, recorded:FILE, ...",
 )
 @click.option("--map", "maps", multiple=True, metavar="FIELD=COLUMN", help="Name a column: --map baseline=answer_old.")
 @click.option("--skip-bad", is_flag=True, help="Judge the usable rows although others cannot be; they stay counted.")
@@ -68,6 +73,7 @@ __all__ = ["Options", "command", "drive", "finish", "run", "surroundings"]
     "--dry-run", is_flag=True, help="Say what it would take: calls, tokens, cost, time. Calls and writes nothing."
 )
 @click.option("--json", "as_json", is_flag=True, help="The report (or the dry run) as one JSON object on stdout.")
+@engine_options
 @home_option
 def command(**options: Any) -> int:
     """Judge EVALSET: blind, both orders, under a rubric; the result is journaled, stored and summarised.
@@ -102,6 +108,9 @@ class Options:
     dry_run: bool = False
     as_json: bool = False
     home: str | None = None
+    engine: str = "asyncio"
+    workers: int | None = None
+    ray_address: str | None = None
 
     def reading(self) -> dict[str, Any]:
         """How the eval set is opened, as plain values: what a resume opens it with again."""
@@ -113,24 +122,32 @@ class Options:
             "limit": self.limit,
         }
 
+    def elsewhere(self) -> dict[str, Any]:
+        """Where the calls are made from: what ``opener`` takes."""
+        if self.batch and self.engine != "asyncio":
+            raise click.UsageError("--batch sends whole batches to the provider: leave out --engine ray")
+        return {"engine": self.engine, "workers": self.workers, "ray_address": self.ray_address}
+
 
 def run(options: Options) -> int:
     """Check the input, judge, and print the report; returns the exit code."""
     from rubrics import load
 
-    from ..backends import open_backend
     from ..batching import BatchPlan
     from ..formats import open_evalset
     from ..runs import RunPlan, start_run
     from ..store import Store
     from .batching import batching
 
+    if not options.batch and (options.batch_size or options.batch_rest != "batch"):
+        raise click.UsageError("--batch-size and --batch-rest go with --batch")
     env = surroundings(options.home)
     reading = options.reading()
     answers = {side: getattr(options, side) for side in ("candidate", "baseline")}
     checked = open_evalset(options.evalset, **{**reading, **answers})
     rubric = load(options.rubric)
-    backend = open_backend(options.judge, env)
+    elsewhere = {} if options.dry_run else options.elsewhere()
+    backend = opener(env, **elsewhere)(options.judge)
     plan = RunPlan(
         run_id=f"r-{secrets.token_hex(3)}",
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),

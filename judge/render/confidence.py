@@ -9,7 +9,7 @@ from calibration.estimates import Estimate
 from calibration.provenance import Refused
 
 from .charts import Caption, Line, plane
-from .document import Absent, Block, Chart, Figure, Figures, Prose, Section, Table
+from .document import Absent, Block, Chart, Figure, Figures, Prose, Section, Table, withheld
 from .measures import LISTED, level_of
 from .words import number, p_value, span
 
@@ -138,11 +138,18 @@ def selective(report: CalibrationReport) -> Section:
     blocks: list[Block] = []
     if card.curve:
         blocks.append(Chart(_risk(report)))
+    title = "Which verdicts may stand alone"
+    if isinstance(card.certificates, Refused):
+        blocks.append(Figures((Figure("thresholds and certificates", card.certificates),), "Certificates"))
+        answer = f"A threshold with a guarantee is {withheld(card.certificates)}."
+        return Section(5, "selective", title, answer, "bad", tuple(blocks))
     rows = []
     for made, out in zip(card.certificates, card.abstained, strict=True):
         head = f"at most {made.alpha:.0%} wrong"
         if made.threshold is None or made.coverage is None or made.risk is None:
             need = "at these error rates no number would do" if made.needed is None else f"need about {made.needed}"
+            if made.needed is not None and made.needed > total:
+                need += f", more than the run's {total} pairs: judge more"
             text = f"cannot certify with {made.n} labels; {need}"
             rows.append(Figure(head, text, note=f"all {out} of {total} pairs go to people"))
             continue
@@ -153,6 +160,9 @@ def selective(report: CalibrationReport) -> Section:
         kept = f"{number(made.coverage.value, 'share')} {span(made.coverage, 'share')} (n {made.coverage.n})"
         rows.append(Figure(head, text, note=f"{risk}; keeps {kept}; {out} of {total} pairs go to people"))
     blocks.append(Figures(tuple(rows), "Certificates (guarantee holds with 90% confidence, for pairs like these)"))
+    if card.thinned:
+        text = f"{card.thinned} labels of pairs that were drawn more often than others are left out here (seeded)"
+        blocks.append(Prose(f"{text}: the guarantee asks for one chance for all.", "soft"))
     if not card.n:
         cheapest = "none: no labelled pair has a verdict"
     elif card.cheapest is None:
@@ -171,11 +181,12 @@ def selective(report: CalibrationReport) -> Section:
         level = "good"
     else:
         answer, level = f"No threshold can be certified with {card.n} labels.", "care"
-    return Section(5, "selective", "Which verdicts may stand alone", answer, level_of(level), tuple(blocks))
+    return Section(5, "selective", title, answer, level_of(level), tuple(blocks))
 
 
 def _risk(report: CalibrationReport) -> str:
     curve = sorted(report.selective.curve, key=lambda point: point.coverage)
+    made = report.selective.certificates
     top = min(1.0, max(0.25, 1.1 * max(point.risk for point in curve), 1.1 * curve[-1].bound))
     said = "; ".join(f"coverage {p.coverage:.2f}: risk {p.risk:.3f}, bound {p.bound:.3f}, n {p.n}" for p in curve[::4])
     return plane(
@@ -190,7 +201,7 @@ def _risk(report: CalibrationReport) -> str:
             ("share of pairs the judge keeps", "error rate"),
         ),
         top=top,
-        levels=[(made.alpha, f"{made.alpha:.0%}") for made in report.selective.certificates],
+        levels=[] if isinstance(made, Refused) else [(one.alpha, f"{one.alpha:.0%}") for one in made],
     )
 
 

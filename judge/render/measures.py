@@ -121,7 +121,7 @@ def _worth(rate: WinRate, none: Refused | Absent) -> Iterator[Figure]:
 
 
 def _length(report: CalibrationReport) -> Iterator[Figure]:
-    why = "answer lengths are unknown or all equal, or the fit did not converge"
+    why = "no pair with a verdict has known answer lengths, or all of them differ by the same"
     for name, found in (("judge scale", report.length.judge), ("human scale", report.length.human)):
         if found is None or isinstance(found, Refused):
             yield figure(f"{name}, length-controlled", found, why)

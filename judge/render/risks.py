@@ -84,7 +84,7 @@ def _flips(found: FlipSources | None) -> Iterator[Block]:
 
 
 def _styles(card: BiasCard) -> Iterator[Block]:
-    title = "Length and style (needs labels; slopes of preference per unit, all in one fit)"
+    title = "Length and style (needs labels; slope of preference per unit: length alone, each style beside length)"
     if not card.styles:
         why = "no labelled pair with a verdict comes with lengths that differ"
         yield Figures((Figure("judge minus people", Absent(why)),), title)

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
+from urllib.parse import parse_qsl
 
 KEY = "sk-planted-key-0123456789"
 _ANSWER = re.compile(r"=== ANSWER (\w) \w+ ===\n(.*?)\n=== END", re.DOTALL)
@@ -132,7 +133,7 @@ def completion(body: dict[str, Any], *, prose: bool = False) -> dict[str, Any]:
     text = "Well, that depends." if prose else verdict(body["messages"])
     choice: dict[str, Any] = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
     if body.get("logprobs") and not prose:
-        top = [{"token": text, "logprob": -0.105361}, {"token": "Q", "logprob": -2.4}]
+        top = [{"token": text, "logprob": -0.105361}, {"token": "~", "logprob": -2.4}]
         choice["logprobs"] = {"content": [{"token": text, "logprob": -0.105361, "top_logprobs": top}]}
     usage = {"prompt_tokens": 1000, "completion_tokens": 10}
     return {"id": "c", "model": body["model"], "choices": [choice], "usage": usage}
@@ -188,7 +189,7 @@ class _Handler(BaseHTTPRequestHandler):
             book.keys.add(self.headers.get("Authorization") or self.headers.get("x-api-key"))
             book.seen.append(f"GET {path}")
             if path in ("/v1/batches", "/v1/messages/batches"):
-                self.list(path, dict(part.split("=") for part in query.split("&")))
+                self.list(path, dict(parse_qsl(query)))
             elif path.endswith(("/content", "/results")):
                 self.results(path)
             else:
