@@ -151,7 +151,8 @@ class Change:
     labelled pairs that a side did not judge or judged without result, ``no_majority`` those on which humans split.
     ``invalid_as_wrong`` is the accuracy difference with every invalid verdict counted as wrong. ``log_loss`` is of the
     preferences as they are, ``calibrated_log_loss`` after maps cross-fitted on other prompts; below 0 the new side is
-    better. ``flips`` lists the most informative first. ``anchors`` is the shift of the mean preference on pairs judged
+    better; ``same_preferences`` says that both gave the very same, so that their difference is none, not unknown.
+    ``flips`` lists the most informative first. ``anchors`` is the shift of the mean preference on pairs judged
     twice. ``reasons`` say how ``verdict`` came about, ``more_pairs`` how many labelled pairs more would decide
     (``None`` where it is decided, or cannot be said).
     """
@@ -181,6 +182,7 @@ class Change:
     anchors: AnchorDrift | None
     ratios: Ratios
     power: Power | None
+    same_preferences: bool = False
     notes: tuple[str, ...] = ()
 
 
@@ -223,7 +225,8 @@ def compare_judges(
     more = None
     if verdict == "UNDECIDED" and plan is not None and test is not None:
         more = _more(test, plan, margin=margin, level=level)
-        reasons = (*reasons, f"about {more} more labelled pairs would decide at a margin of {margin:g}")
+        pairs = "pair" if more == 1 else "pairs"
+        reasons = (*reasons, f"about {more} more labelled {pairs} would decide at a margin of {margin:g}")
     return Change(
         old=old.name,
         new=new.name,
@@ -250,6 +253,7 @@ def compare_judges(
         anchors=_anchors(old, new, level=level),
         ratios=ratios,
         power=plan,
+        same_preferences=_equal(rows, old, new),
         notes=_notes(rows, old, new, test),
     )
 
@@ -334,10 +338,11 @@ def _decide(
     if test is None:
         return "UNDECIDED", "open", ("no pair has a human majority and a valid verdict of both sides",)
     finding, gap = test.finding, test.gap
-    shown = f"accuracy {gap.value:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}] on {gap.n} pairs"
+    shown = f"accuracy {gap.value:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}] on {gap.n} pair{'s' * (gap.n != 1)}"
     reasons = [f"{shown}: {_words(finding, margin)}"]
     if gap.clusters < MINIMUM:
-        reasons.append(f"{gap.clusters} prompts are too few: below {MINIMUM} no verdict is given")
+        few = "1 prompt is" if gap.clusters == 1 else f"{gap.clusters} prompts are"
+        reasons.append(f"{few} too few: below {MINIMUM} no verdict is given")
         return "UNDECIDED", finding, tuple(reasons)
     if strict is not None and strict.finding != finding:
         reasons.append(f"with invalid verdicts counted as wrong it would be {_words(strict.finding, margin)}")
@@ -385,6 +390,13 @@ def _notes(rows: Sequence[GoldItem], old: Side, new: Side, test: _Accuracy | Non
     if old.anchors and new.anchors and not old.anchors.keys() & new.anchors.keys():
         found.append("the sides share no anchor, so no shift of the win rate is known")
     return tuple(found)
+
+
+def _equal(rows: Sequence[GoldItem], old: Side, new: Side) -> bool:
+    """Whether both sides gave the very same preference wherever both gave one."""
+    both = [(old.preferences.get(item.pair_id), new.preferences.get(item.pair_id)) for item in rows]
+    known = [pair for pair in both if None not in pair]
+    return bool(known) and all(was == now for was, now in known)
 
 
 def _same(old: Side, new: Side) -> bool:

@@ -10,7 +10,7 @@ Every function takes ``ratings``: one line an item, one column a rater, ``None``
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from rubrics.errors import InputError
 
-from .estimates import Clusters, Codes, Estimate, bootstrap
+from .estimates import Clusters, Codes, Estimate, Values, bootstrap, relative_weights
 
 __all__ = ["Resampling", "cohen_kappa", "encode", "fleiss_kappa", "gwet_ac", "krippendorff_alpha"]
 
@@ -30,12 +30,17 @@ Metric = Literal["nominal", "ordinal", "interval"]
 
 @dataclass(frozen=True, slots=True)
 class Resampling:
-    """How intervals are made: prompts (one name an item; ``None`` = every item is one), level, rounds and seed."""
+    """How intervals are made: prompts (one name an item; ``None`` = every item is one), level, rounds and seed.
+
+    ``weights`` is 1 / the chance of each item's draw: every item then counts for as many as it stands for, in the
+    coefficient and in each resample of whole prompts. Equal weights are no weights.
+    """
 
     clusters: Clusters | None = None
     level: float = 0.95
     rounds: int = 2000
     seed: int = 0
+    weights: Values | None = None
 
 
 def encode(ratings: Ratings, categories: Sequence[Hashable]) -> Codes:
@@ -185,9 +190,20 @@ def _interval(
             raise InputError(f"{len(kept)} items but {len(clusters)} cluster names; give one per item")
         clusters = [name for name, keep in zip(clusters, kept, strict=True) if keep]
     rows = rows if len(rows) == int(kept.sum()) else rows[kept]
-    return bootstrap(
-        statistic, rows, clusters=clusters, level=how.level, bounds=bounds, rounds=how.rounds, seed=how.seed
+    weights = relative_weights(how.weights, len(kept))
+    weights = None if weights is None else relative_weights(weights[kept], len(rows))
+    found = bootstrap(
+        statistic,
+        rows if weights is None else rows * weights[:, None],
+        clusters=clusters,
+        level=how.level,
+        bounds=bounds,
+        rounds=how.rounds,
+        seed=how.seed,
     )
+    if found is None or weights is None:
+        return found
+    return replace(found, method=f"weighted by 1/chance, {found.method}")
 
 
 def _counts(codes: Codes, size: int) -> Array:

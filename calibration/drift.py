@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,7 @@ from .estimates import Estimate, mcnemar, mean, share, standard_error, t_cdf
 __all__ = [
     "AnchorDrift",
     "Cusum",
+    "Moved",
     "Shift",
     "anchors",
     "corrected_change",
@@ -34,9 +35,18 @@ __all__ = [
     "cusum_limit",
     "kolmogorov_smirnov",
     "log_length",
+    "moves",
     "population_stability",
     "psi_threshold",
 ]
+
+
+Moved = Literal["preference", "accuracy", "verdicts", "stream"]
+"""What of a judge has moved: its mean preference, its agreement with gold, single verdicts, or a stretch of it."""
+
+_ALPHA = 0.05
+_ANY_NOISE = 2 / 3
+"""Two independent draws of one verdict differ with a chance of at most 1 - 3 (1/3)^2: more flips are no noise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +77,7 @@ class AnchorDrift:
     share of anchors whose side changed; ``noise_flips`` the same between repeats under the old judge, where given, and
     ``excess`` their paired difference. ``accuracy`` is the change of agreement with anchor gold, ``mcnemar`` its exact
     p value; ``gained`` and ``lost`` count anchors that became right and wrong. ``skipped`` counts anchors invalid on
-    either side.
+    either side; ``identical`` says that every anchor has the very same preference in both.
     """
 
     shift: Estimate
@@ -81,6 +91,7 @@ class AnchorDrift:
     lost: int
     n: int
     skipped: int
+    identical: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +166,30 @@ def anchors(
         lost=lost,
         n=int(valid.sum()),
         skipped=int(np.sum(~valid)),
+        identical=bool(np.all(a[valid] == b[valid])),
     )
+
+
+def moves(found: AnchorDrift, watched: Cusum | None = None) -> tuple[Moved, ...]:
+    """What of the judge has moved on the anchors; only where this is empty is it not shown to move.
+
+    ``preference``  the paired t test of the mean preference, p < .05
+    ``accuracy``    the exact McNemar test against gold, p < .05
+    ``verdicts``    more verdicts changed side than repeats of the old judge do (the interval of ``excess`` lies above
+                    0); without repeats, more than any noise explains (the interval of ``flips`` lies above 2/3)
+    ``stream``      the CUSUM of ``watched`` raised an alarm
+
+    A mean hides changes that cancel, so one of the four is enough. Each has its own level: of judges that stand still
+    up to 14% show one of the first three by chance, which asks for a look, not for a verdict.
+    """
+    noisy = found.flips.low > _ANY_NOISE if found.excess is None else found.excess.low > 0.0
+    shown: dict[Moved, bool] = {
+        "preference": found.p_value < _ALPHA,
+        "accuracy": found.mcnemar is not None and found.mcnemar < _ALPHA,
+        "verdicts": noisy,
+        "stream": watched is not None and watched.alarm_at is not None,
+    }
+    return tuple(name for name, moved in shown.items() if moved)
 
 
 def corrected_change(total: Estimate, anchor: Estimate) -> Estimate:

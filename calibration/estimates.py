@@ -24,11 +24,13 @@ __all__ = [
     "clopper_pearson",
     "cluster_codes",
     "difference",
+    "effective_size",
     "equivalence",
     "geometric_mean_ratio",
     "mcnemar",
     "mean",
     "normal_quantile",
+    "relative_weights",
     "resampled",
     "rule_of_three",
     "sample_size",
@@ -74,6 +76,7 @@ def mean(
     clusters: Clusters | None = None,
     level: float = 0.95,
     bounds: tuple[float, float] | None = None,
+    weights: Values | None = None,
 ) -> Estimate | None:
     """Mean with a cluster-robust t interval, clipped to ``bounds``; ``None`` for no values.
 
@@ -81,6 +84,10 @@ def mean(
     arXiv 2411.00640). One cluster says nothing about the spread: the interval is then ``bounds``, or unbounded. Values
     that are all equal would give no width; with ``bounds`` the rule of three on the number of clusters stands in
     (``rule_of_three``). Raises ``InputError`` for values that are not finite or a cluster list of another length.
+
+    With ``weights`` (1 / the chance of each row's draw): sum w x / sum w (Hajek), se^2 = G/(G-1) sum_g (sum_{i in g}
+    w_i (x_i - mean))^2 / (sum w)^2, and the degrees of freedom are those of the effective number of clusters, (sum
+    w)^2 / sum w^2 - 1. Equal weights are no weights.
     """
     x = _checked(values, level)
     n = len(x)
@@ -88,6 +95,9 @@ def mean(
         return None
     groups = cluster_codes(clusters, n)
     count = int(groups.max()) + 1
+    w = relative_weights(weights, n)
+    if w is not None and count > 1:
+        return _weighted_mean(x, w, groups, level=level, bounds=bounds)
     centre = float(x.mean())
     lowest, highest = bounds if bounds is not None else (-math.inf, math.inf)
     if count < 2:
@@ -99,13 +109,19 @@ def mean(
     return Estimate(centre, max(lowest, centre - half), min(highest, centre + half), level, n, count, "clustered t")
 
 
-def share(hits: Values, *, clusters: Clusters | None = None, level: float = 0.95) -> Estimate | None:
+def share(
+    hits: Values, *, clusters: Clusters | None = None, level: float = 0.95, weights: Values | None = None
+) -> Estimate | None:
     """Share of ones with a Wilson interval at the effective sample size; ``None`` for no rows.
 
     With clusters the sample size is divided by the design effect (clustered over independent variance, at least 1) and
     the normal quantile becomes Student's with G - 1 degrees of freedom, so 0 of n and n of n keep an honest width
     (Wilson 1927; Korn and Graubard 1998). Where no variance can be seen (0 of n, n of n) every cluster counts once. One
     cluster of several rows gives [0, 1]. Raises ``InputError`` for anything but zeros and ones.
+
+    With ``weights`` (1 / the chance of each row's draw) the share is sum w x / sum w and its effective sample size p (1
+    - p) / se^2 with the linearised clustered variance of ``mean``, never more than Kish's (sum w)^2 / sum w^2 (1965):
+    heavy rows that all agree do not make the light ones count for more than they are.
 
     Example: 8 of 10 independent rows give 0.8 [0.490162, 0.943318].
     """
@@ -117,6 +133,9 @@ def share(hits: Values, *, clusters: Clusters | None = None, level: float = 0.95
         raise InputError("share takes zeros and ones; use mean for other values")
     groups = cluster_codes(clusters, n)
     count = int(groups.max()) + 1
+    w = relative_weights(weights, n)
+    if w is not None and count > 1:
+        return _weighted_share(x, w, groups, level=level)
     p = float(x.mean())
     if count == n:
         low, high = wilson(float(x.sum()), n, level=level)
@@ -399,6 +418,56 @@ def normal_quantile(level: float) -> float:
     from scipy.special import ndtri
 
     return float(ndtri((1 + level) / 2))
+
+
+def relative_weights(weights: Values | None, n: int) -> Array | None:
+    """Weights scaled to a mean of 1; ``None`` where there are none or all are equal.
+
+    Raises ``InputError`` for another number of them than rows, or one that is not above zero.
+    """
+    if weights is None:
+        return None
+    w = np.asarray(weights, dtype=float)
+    if w.shape != (n,) or not (np.isfinite(w) & (w > 0)).all():
+        raise InputError(f"{n} rows need {n} weights above zero")
+    if n == 0 or np.allclose(w, w[0], rtol=1e-9, atol=0.0):
+        return None
+    return np.asarray(w / w.mean())
+
+
+def effective_size(weights: Values) -> float:
+    """Kish's effective sample size, (sum w)^2 / sum w^2: as many equal rows would tell as much."""
+    w = np.asarray(weights, dtype=float)
+    return float(w.sum() ** 2 / (w @ w))
+
+
+def _weighted_error(x: Array, w: Array, groups: Codes, centre: float) -> float:
+    """Linearised clustered standard error of sum w x / sum w."""
+    sums = np.bincount(groups, weights=w * (x - centre))
+    return math.sqrt(len(sums) / (len(sums) - 1) * float(sums @ sums)) / float(w.sum())
+
+
+def _weighted_mean(x: Array, w: Array, groups: Codes, *, level: float, bounds: tuple[float, float] | None) -> Estimate:
+    n, count, clusters = len(x), int(groups.max()) + 1, effective_size(np.bincount(groups, weights=w))
+    centre = float(w @ x / w.sum())
+    if bounds is not None and bool(np.all(x == x[0])):
+        low, high = rule_of_three(float(x[0]), math.ceil(clusters), bounds=bounds, level=level)
+        return Estimate(float(x[0]), low, high, level, n, count, "all values equal: rule of three, weighted")
+    half = t_quantile(level, max(clusters - 1, 1.0)) * _weighted_error(x, w, groups, centre)
+    lowest, highest = bounds if bounds is not None else (-math.inf, math.inf)
+    low, high = max(lowest, centre - half), min(highest, centre + half)
+    return Estimate(centre, low, high, level, n, count, "weighted by 1/chance, clustered t")
+
+
+def _weighted_share(x: Array, w: Array, groups: Codes, *, level: float) -> Estimate:
+    p, clusters = float(w @ x / w.sum()), effective_size(np.bincount(groups, weights=w))
+    p = min(max(p, 0.0), 1.0)
+    most = effective_size(w)
+    variance = _weighted_error(x, w, groups, p) ** 2
+    effective = min(most, p * (1 - p) / variance) if 0 < p < 1 and variance > 0 else min(most, clusters)
+    low, high = _wilson(p, effective, t_quantile(level, max(clusters - 1, 1.0)))
+    method = f"weighted by 1/chance, Wilson at {effective:.0f} effective rows"
+    return Estimate(p, low, high, level, len(x), int(groups.max()) + 1, method)
 
 
 def _wilson(p: float, n: float, quantile: float) -> tuple[float, float]:

@@ -266,16 +266,18 @@ def labels_needed(
     """Labels in all for an interval of +- ``half_width`` with this judge on this frame; ``None`` if none suffice.
 
     Solves variance(n') = (half_width / z)^2 with the labelled part falling as 1/n' and the rest staying; for the fixed
-    set the labelled part is (1/n' - 1/N). At least 30.
+    set the labelled part is (1/n' - 1/N). At least 30, and ``None`` above N: a pair is labelled once, so more pairs
+    must be judged first.
     """
     total, shrinks, _ = variance(sample, corrected, estimand)
     n, target = len(sample.rows), (half_width / normal_quantile(level)) ** 2
+    size = len(sample.clusters)
     if estimand == "fixed set":
-        size = len(sample.clusters)
         needed = 1 / (target / max(n * shrinks, 1e-30) + 1 / size)
-        return max(30, math.ceil(needed))
-    room = target - max(total - shrinks, 0.0)
-    return max(30, math.ceil(n * shrinks / room)) if room > 0 else None
+    else:
+        room = target - max(total - shrinks, 0.0)
+        needed = n * shrinks / room if room > 0 else math.inf
+    return max(30, math.ceil(needed)) if max(30.0, needed) <= size else None
 
 
 def _expit(x: float, low: float, high: float) -> float:

@@ -175,8 +175,8 @@ def corp(p: Array, y: Array) -> tuple[float, float, float]:
 
     MCB = S(p) - S(iso), DSC = S(mean) - S(iso), UNC = S(mean); Brier = MCB - DSC + UNC.
     """
-    mcb, dsc, unc = _corp(*_grouped(p), p, np.ones_like(p), y)
-    return mcb, dsc, unc
+    mcb, dsc, unc = _corp(*_grouped(p), p, np.ones((1, p.size)), y[None, :])[0]
+    return float(mcb), float(dsc), float(unc)
 
 
 def calibration_slope(
@@ -250,7 +250,7 @@ def _errors(p: Array, weights: Array, y: Array) -> Array:
     outcome = np.broadcast_to(y, weights.shape)
     where, size = _grouped(p)
     mass = weights * (outcome - p) / weights.sum(axis=1, keepdims=True)
-    parts = np.array([_corp(where, size, p, w, o) for w, o in zip(weights, outcome, strict=True)])
+    parts = _corp(where, size, p, weights, outcome)
     return np.column_stack([_debiased(p, weights, outcome, 10), _smooth(p, mass), parts])
 
 
@@ -339,17 +339,24 @@ def _grouped(p: Array) -> tuple[_CODES, int]:
     return where.astype(np.intp), levels.size
 
 
-def _corp(where: _CODES, size: int, p: Array, weights: Array, y: Array) -> tuple[float, float, float]:
-    count = np.bincount(where, weights=weights, minlength=size)
-    seen = count > 0.0
-    rate = np.bincount(where, weights=weights * y, minlength=size)
-    fitted = np.zeros(size)
-    fitted[seen] = pool(rate[seen] / count[seen], count[seen])
-    total = weights.sum()
-    own = float(np.sum(weights * (p - y) ** 2) / total)
-    iso = float(np.sum(weights * (fitted[where] - y) ** 2) / total)
-    unc = float(np.sum(weights * (np.sum(weights * y) / total - y) ** 2) / total)
-    return own - iso, unc - iso, unc
+def _corp(where: _CODES, size: int, p: Array, weights: Array, y: Array) -> Array:
+    """(rounds, 3): miscalibration, discrimination and uncertainty of the CORP decomposition."""
+    from scipy.sparse import csr_array
+
+    level = csr_array((np.ones(p.size), (where, np.arange(p.size))), shape=(size, p.size))
+    heavy = weights * y
+    count, rate = (np.asarray((level @ part.T).T) for part in (weights, heavy))
+    total, hits = weights.sum(axis=1), heavy.sum(axis=1)
+    squares = np.einsum("rn,rn->r", heavy, y)
+    own = squares - 2 * heavy @ p + weights @ p**2
+    iso = squares.copy()
+    for k in range(len(weights)):
+        seen = count[k] > 0.0
+        fitted = pool(rate[k, seen] / count[k, seen], count[k, seen])
+        iso[k] += (count[k, seen] * fitted - 2 * rate[k, seen]) @ fitted
+    unc = squares - hits**2 / total
+    parts = np.column_stack([own - iso, unc - iso, unc]) / total[:, None]
+    return np.asarray(np.maximum(parts, 0.0))  # none is negative but for rounding
 
 
 def _diagram(p: Array, y: Array, null: Array) -> tuple[DiagramPoint, ...]:

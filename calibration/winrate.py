@@ -14,7 +14,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from .estimates import Estimate, bootstrap, mean, normal_quantile, standard_error, t_cdf, t_quantile
+from .estimates import (
+    Estimate,
+    bootstrap,
+    mean,
+    normal_quantile,
+    relative_weights,
+    standard_error,
+    t_cdf,
+    t_quantile,
+)
 from .gold import GoldSet
 from .ppi import Corrected, Estimand, Method, Sample, cross_fit_scores, interval, labels_needed, ppi_estimate, variance
 from .provenance import Joined, Judged, JudgedRun, Refused, join
@@ -48,8 +57,8 @@ class WinRate:
     ``win``, ``tie`` and ``loss`` are corrected rates which sum to 1, with win + tie/2 = the corrected win rate. ``rho``
     is the correlation of the judge's soft preference with the human outcome, ``tuning`` the weight of the judge (0
     ignored, 1 in full), ``effective_labels`` the number of labels that would give the corrected interval without a
-    judge. ``labels_for`` maps a half-width to the labels needed in all (``None``: no number of labels suffices, judge
-    more pairs). ``notes`` say what was left out or looks odd.
+    judge. ``labels_for`` maps a half-width to the labels needed in all (``None``: all pairs of the run would not
+    suffice, judge more). ``notes`` say what was left out or looks odd.
     """
 
     judge: Estimate | None
@@ -234,7 +243,8 @@ def segment_win_rates(
 
     Scores and the judge's weight are fitted once, on all labels; a segment's rate is its mean score plus its mean
     residual. The residual variance of a segment borrows four degrees of freedom from all of them, or three labels that
-    agree would look certain. Residual means are pooled as in Fay and Herriot 1979 (``segments.pool``).
+    agree would look certain; both variances are between prompts, and prompts are what is counted. Residual means are
+    pooled as in Fay and Herriot 1979 (``segments.pool``).
     """
     joined = join(run, gold)
     if isinstance(joined, Refused):
@@ -287,10 +297,14 @@ _BORROWED = 4
 
 @dataclass(frozen=True, eq=False)
 class _Part:
-    """One segment: its mean weighted score, the squared error of that, its mean residual and the variance of that."""
+    """One segment: its mean weighted score, the squared error of that, its mean residual and the variance of that.
+
+    ``prompts`` are those with a label: they, not the labels, are what its variance and its degrees of freedom count.
+    """
 
     inside: npt.NDArray[np.bool_]
     labels: int
+    prompts: int
     mean: float
     frame: float
     bias: float
@@ -298,7 +312,7 @@ class _Part:
 
     @property
     def df(self) -> int:
-        return self.labels - 1 + _BORROWED
+        return self.prompts - 1 + _BORROWED
 
     def error(self, variance: float) -> float:
         return math.sqrt(variance + self.frame)
@@ -307,7 +321,7 @@ class _Part:
         value = min(max(self.mean + bias, 0.0), 1.0)
         half = t_quantile(level, df) * self.error(variance)
         low, high = max(0.0, self.mean + bias - half), min(1.0, self.mean + bias + half)
-        return Estimate(value, min(low, value), max(high, value), level, self.labels, self.labels, "segment, t")
+        return Estimate(value, min(low, value), max(high, value), level, self.labels, self.prompts, "segment, t")
 
     def pooled(self, pooled: Pooled, k: int | None, level: float) -> Estimate:
         z = normal_quantile(level)
@@ -324,16 +338,24 @@ def _segment(joined: Joined, inside: npt.NDArray[np.bool_], tuning: float, score
     frame = standard_error(part, sample.clusters[inside])
     labels, spread = int(own.sum()), 0.0 if math.isnan(frame) else frame**2
     prompts = sample.clusters[sample.rows][own]
-    if len(np.unique(prompts)) < 2:
-        return _Part(inside, labels, float(part.mean()), spread, 0.0, None)
+    count = len(np.unique(prompts))
+    if count < 2:
+        return _Part(inside, labels, count, float(part.mean()), spread, 0.0, None)
     bias = float(w @ gap / w.sum())
     mine = standard_error(len(gap) * w * (gap - bias) / w.sum(), prompts) ** 2
-    everywhere = joined.value - tuning * scores[sample.rows]
-    common = float(
-        np.average((everywhere - np.average(everywhere, weights=sample.weights)) ** 2, weights=sample.weights)
+    shared = ((count - 1) * mine + _BORROWED * max(_common(joined, tuning, scores), 1e-12) / count) / (
+        count - 1 + _BORROWED
     )
-    shared = ((labels - 1) * mine + _BORROWED * max(common, 1e-12) / labels) / (labels - 1 + _BORROWED)
-    return _Part(inside, labels, float(part.mean()), spread, bias, shared)
+    return _Part(inside, labels, count, float(part.mean()), spread, bias, shared)
+
+
+def _common(joined: Joined, tuning: float, scores: Array) -> float:
+    """Variance that one labelled prompt brings to a mean residual: G sum_g (sum w r)^2 / (sum w)^2 over all of them."""
+    sample = joined.sample
+    w, gap = sample.weights, joined.value - tuning * scores[sample.rows]
+    groups = np.unique(sample.clusters[sample.rows], return_inverse=True)[1]
+    sums = np.bincount(groups, weights=w * (gap - np.average(gap, weights=w)))
+    return len(sums) * float(sums @ sums) / float(w.sum()) ** 2
 
 
 def _value(frame: Frame, sample: Sample, human: Array, *, method: Method, seed: int) -> tuple[Corrected, Array]:
@@ -357,11 +379,13 @@ def _tie(run: JudgedRun, joined: Joined, *, method: Method, seed: int) -> Correc
 def _too_few(sample: Sample, estimand: Estimand) -> Refused | None:
     n, prompts = len(sample.rows), len(np.unique(sample.clusters[sample.rows]))
     if n < MINIMUM:
-        reason = f"{n} labels are too few: below {MINIMUM} the interval would not hold its level"
-        return Refused("too_few", reason, f"label {MINIMUM - n} more pairs, better {max(100 - n, 0)} more")
+        reason = f"{n} {'label is' if n == 1 else 'labels are'} too few: below {MINIMUM} the interval would not hold its level"
+        pairs = "pair" if n == MINIMUM - 1 else "pairs"
+        return Refused("too_few", reason, f"label {MINIMUM - n} more {pairs}, better {max(100 - n, 0)} more")
     if prompts < MINIMUM and (estimand == "superpopulation" or sample.unit == "prompt"):
-        reason = f"{n} labels lie on only {prompts} prompts, and prompts are what can be counted"
-        return Refused("too_few", reason, f"label pairs of {MINIMUM - prompts} more prompts, or ask for the fixed set")
+        reason = f"{n} labels lie on only {prompts} prompt{'s' * (prompts != 1)}, and prompts are what can be counted"
+        more = f"{MINIMUM - prompts} more prompt{'s' * (MINIMUM - prompts != 1)}"
+        return Refused("too_few", reason, f"label pairs of {more}, or ask for the fixed set")
     return None
 
 
@@ -388,6 +412,8 @@ def _withheld(run: JudgedRun, refused: Refused | None, *, estimand: Estimand, me
 def _rho(joined: Joined, score: Array, *, level: float, seed: int) -> Estimate | None:
     y, f, rows = joined.value, score[joined.sample.rows], joined.sample.clusters[joined.sample.rows]
     moments = np.column_stack([np.ones(len(y)), y, f, y**2, f**2, y * f])
+    weights = relative_weights(joined.sample.weights, len(y))
+    moments = moments if weights is None else moments * weights[:, None]
     return bootstrap(_correlation, moments, clusters=rows, level=level, bounds=(-1.0, 1.0), seed=seed)
 
 

@@ -154,7 +154,8 @@ class _Work:
             for ask in asks:
                 known = job.resumed.get(ask.key) or self.replies.get(ask.key)
                 if known is not None:
-                    if fresh:
+                    if fresh or ask.key in self.replies:
+                        # Another row has these texts, too; a process may have died before it wrote this row's reply.
                         self._store(ask.key, pair.id, known, reused=True)
                     self.replies[ask.key] = known
                 elif ask.key in self.slots:
@@ -175,8 +176,6 @@ class _Work:
             for key in parcel.keys & self.slots.keys():
                 self.slots[key].bound = each
                 self.slots[key].attempts += 1
-                if self.job.budget is not None:
-                    self.job.budget.reserved += each or 0.0
 
     async def send(self, pairs: Callable[[], Iterable[Pair]]) -> None:
         """Write all that is unanswered to files, reserve what it may cost, and make the batches."""

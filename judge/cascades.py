@@ -151,8 +151,11 @@ class CascadeReport:
         return all(stage.sealed for stage in self.stages)
 
 
-def cascade_report(store: Store, group: Group) -> CascadeReport:
-    """Each pair by the last judge that saw it, and who decided how many; raises ``InputError`` where there is none."""
+def cascade_report(store: Store, group: Group, *, by: str = "category") -> CascadeReport:
+    """Each pair by the last judge that saw it, and who decided how many; ``by`` names the slices (``summarise``).
+
+    Raises ``InputError`` where nothing is judged yet.
+    """
     stages: list[Stage] = []
     frames: list[polars.DataFrame] = []
     left: list[str] | None = None
@@ -172,7 +175,7 @@ def cascade_report(store: Store, group: Group) -> CascadeReport:
     costs = [stage.cost for stage in stages]
     each, whole = stages[-1].each, frames[0].height
     gates = sum(stage.gate is not None and stage.reached > 0 for stage in stages)
-    report = summarise(_header(group, stages), _merged(frames), sealed=all(stage.sealed for stage in stages))
+    report = summarise(_header(group, stages), _merged(frames), by=by, sealed=all(stage.sealed for stage in stages))
     return CascadeReport(
         cascade_id=group.id,
         error=float(group.plan["error"]),

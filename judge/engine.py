@@ -142,6 +142,7 @@ class _Desk:
         self._open: dict[str, list[_Open]] = {}
         self._recent: OrderedDict[str, Reply] = OrderedDict()
         self._finished: list[_Open] = []
+        self._resumed: set[str] = set()
 
     @property
     def hungry(self) -> bool:
@@ -187,8 +188,13 @@ class _Desk:
         for repeat in range(job.repeats):
             asks = protocol.plan(pair, job.rubric, job.backend.id, seed=job.seed, repeat=repeat, rendered=rendered)
             entry = _Open(pair, asks)
-            if job.resumed:
-                entry.replies = {ask.key: job.resumed[ask.key] for ask in entry.asks if ask.key in job.resumed}
+            for ask in entry.asks if job.resumed else ():
+                if ask.key in job.resumed:
+                    if ask.key in self._resumed or pair.id not in job.planned:
+                        # Another row has these texts, too; the process may have died before it wrote this row's reply.
+                        self._give(entry, ask.key, job.resumed[ask.key], reused=True)
+                    self._resumed.add(ask.key)
+                    entry.replies[ask.key] = job.resumed[ask.key]
             self._planned += 1
             yield entry
 

@@ -238,7 +238,7 @@ class Post:
             self._lost(parcel, possibly_paid=len(parcel.keys))
             return
         if self.budget is not None:
-            # Until now it counted as possibly paid, from here on as reserved.
+            # Until now it counted as possibly paid; from here on its replies count.
             self.budget.spent = max(0.0, self.budget.spent - (parcel.bound or 0.0))
         self._made(parcel, found, found=True)
 

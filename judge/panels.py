@@ -26,13 +26,15 @@ from calibration.panel import fit_panel, majority
 
 from .errors import InputError, StoreError
 from .evidence import run_evidence
+from .runs import rubric_of
 from .summary import summarise
 from .types import Outcome
 
 if TYPE_CHECKING:
     from calibration.evidence import Evidence
-    from calibration.gold import GoldItem, GoldSet
+    from calibration.gold import GoldSet
     from calibration.panel import Panel
+    from rubrics import TieRule
 
     from .store import RunInfo, Store
     from .summary import RunReport, Slice
@@ -136,9 +138,10 @@ class Weighing:
     """A panel measured on labels.
 
     ``panel`` holds weights, error correlation, effective size and the held-out comparison with the best member
-    (``calibration.panel.fit_panel``), ``joint`` the weighted verdicts on all pairs. ``majority`` is the three-way
-    accuracy of the plain majority on the labelled pairs, ``best_gap`` that minus the accuracy of the member which is
-    the best on these labels, paired (a little hard on the majority: the best is chosen on the same labels).
+    (``calibration.panel.fit_panel``), ``joint`` the weighted verdicts on all pairs. Accuracies here are by the side
+    that a soft preference leans to, however little. ``majority`` is that of the side which most judges lean to,
+    ``best_gap`` that minus the accuracy of the member which is the best on these labels, paired (a little hard on the
+    majority: the best is chosen on the same labels).
     ``left_out`` counts labels that say nothing about these pairs, by reason.
     """
 
@@ -193,7 +196,11 @@ def panel_report(store: Store, group: Group, gold: GoldSet | None = None, *, lev
     if not evidence:
         raise InputError(f"{group.id} has no comparison yet; finish it with: judge resume {group.id}")
     votes = _Votes(evidence)
-    weighing, notes = _weighing(votes, gold, level) if gold is not None else (None, [_NO_LABELS])
+    weighing, notes = (
+        _weighing(votes, gold, rubric_of(group.first.header).tie_rule, level)
+        if gold is not None
+        else (None, [_NO_LABELS])
+    )
     costs = [member.overall.cost for member in members if member.overall is not None]
     return PanelReport(
         panel_id=group.id,
@@ -201,7 +208,7 @@ def panel_report(store: Store, group: Group, gold: GoldSet | None = None, *, lev
         pairs=len(votes.pairs),
         members=tuple(members),
         agreements=_agreements(votes, weighing, level),
-        majority=_joint(votes, votes.majority, level),
+        majority=_joint(votes, votes.plain(), level),
         weighing=weighing,
         cost=None if None in costs else sum(cost for cost in costs if cost is not None),
         warnings=_warnings(members, weighing),
@@ -220,31 +227,42 @@ def _name(place: int) -> str:
 
 
 class _Votes:
-    """The verdicts of several judges pair by pair; a repeated judgement counts once (see ``run_evidence``)."""
+    """What several judges say pair by pair; a repeated judgement counts once (see ``run_evidence``).
+
+    ``outcomes`` are settled verdicts by place, ``preferences`` soft preferences by name, NaN where there is none.
+    """
 
     def __init__(self, evidence: Mapping[int, Evidence]) -> None:
         self.evidence = evidence
         prompts = {row.pair_id: row.prompt_id for one in evidence.values() for row in one.run.rows}
         self.pairs = sorted(prompts)
         self.prompts = [prompts[pair] for pair in self.pairs]
-        self.outcomes = {place: [one.outcomes.get(pair) for pair in self.pairs] for place, one in evidence.items()}
+        said = {place: one.outcomes for place, one in evidence.items()}
+        self.outcomes = {place: [own.get(pair) for pair in self.pairs] for place, own in said.items()}
+        self.preferences = {_name(place): self._soft(one) for place, one in evidence.items()}
 
-    @property
-    def majority(self) -> list[Outcome | None]:
-        """By pair the outcome that most judges name, a tie where two are level."""
+    def _soft(self, one: Evidence) -> list[float]:
+        values, place = one.preferences, one.place
+        return [float(values[place[pair]]) if pair in place else np.nan for pair in self.pairs]
+
+    def plain(self) -> list[Outcome | None]:
+        """By pair the verdict of most judges; a tie where two are level."""
         votes = {
-            _name(place): [np.nan if said is None else _VALUES[said] for said in row]
+            _name(place): [np.nan if outcome is None else _VALUES[outcome] for outcome in row]
             for place, row in self.outcomes.items()
         }
         return [None if np.isnan(value) else _SIDES[float(value)] for value in majority(votes)]
 
-    def preferences(self, pairs: Sequence[str]) -> dict[str, list[float]]:
-        """By judge (``judge 1``, ...) the soft preference on some pairs, NaN where there is none."""
-        found = {}
-        for place, one in self.evidence.items():
-            soft = one.preferences
-            found[_name(place)] = [float(soft[one.place[pair]]) if pair in one.place else np.nan for pair in pairs]
-        return found
+    def weighted(self, panel: Panel, rule: TieRule) -> list[Outcome | None]:
+        """``Panel.combine`` of all pairs, settled under the rubric's tie rule like the verdict of one judge."""
+        votes, weights = np.array(list(self.preferences.values())), [[member.weight] for member in panel.members]
+        given = np.isfinite(votes) * np.array(weights)
+        total = given.sum(axis=0)
+        soft = 0.5 + (given * np.nan_to_num(votes - 0.5)).sum(axis=0) / np.where(total > 0, total, 1)
+        soft = np.clip(soft, 0, 1)
+        return [
+            rule.outcome(float(p), 0.0, float(1 - p)) if mass > 0 else None for p, mass in zip(soft, total, strict=True)
+        ]
 
 
 def _joint(votes: _Votes, outcomes: Sequence[Outcome | None], level: float) -> Joint:
@@ -277,70 +295,45 @@ def _agreements(votes: _Votes, weighing: Weighing | None, level: float) -> tuple
     return tuple(found)
 
 
-def _weighing(votes: _Votes, gold: GoldSet, level: float) -> tuple[Weighing | None, list[str]]:
+def _weighing(votes: _Votes, gold: GoldSet, rule: TieRule, level: float) -> tuple[Weighing | None, list[str]]:
     """The panel on labels, and what to know about them; no weighing where too few labels are about these pairs."""
     matched = match(next(iter(votes.evidence.values())), gold)
     left = dict(matched.left_out)
     items = [item for item in matched.gold.items if item.majority is not None]
     if len(items) < len(matched.gold):
         left["pairs without a majority among their annotators"] = len(matched.gold) - len(items)
-    pairs, prompts = [item.pair_id for item in items], [item.prompt_id for item in items]
+    place = {pair: k for k, pair in enumerate(votes.pairs)}
+    rows, prompts = [place[item.pair_id] for item in items], [item.prompt_id for item in items]
     truth = [outcome_value(item.majority) for item in items if item.majority is not None]
-    preferences = votes.preferences(pairs)
-    answered = any(np.isfinite(row).any() for row in preferences.values())
+    preferences = {name: [own[k] for k in rows] for name, own in votes.preferences.items()}
+    answered = any(np.isfinite(own).any() for own in preferences.values())
     panel = fit_panel(preferences, truth, clusters=prompts, level=level) if answered else None
     if panel is None:
         reasons = "".join(f"; {count} {why}" for why, count in left.items())
         return None, [f"{len(items)} labels are about these pairs, which is too few to weigh judges by{reasons}"]
-    weights = [member.weight for member in panel.members]
-    right, gap = _plain(votes, items, [_side(value) for value in preferences[panel.best]], level)
-    joint = _joint(votes, _weighted(votes.preferences(votes.pairs), weights), level)
+    right, gap = _plain(preferences, panel.best, truth, prompts, level=level)
     few = len(set(prompts)) < _FEW
     notes = [f"only {len(set(prompts))} labelled prompts: read the weights as a hint"] if few else []
+    joint = _joint(votes, votes.weighted(panel, rule), level)
     return Weighing(gold.digest, len(items), panel, joint, right, gap, left), notes
 
 
 def _plain(
-    votes: _Votes, items: Sequence[GoldItem], best: Sequence[float | None], level: float
+    preferences: Mapping[str, Sequence[float]],
+    best: str,
+    truth: Sequence[float],
+    prompts: Sequence[str],
+    *,
+    level: float,
 ) -> tuple[Estimate | None, Estimate | None]:
-    """How often the plain majority is right on labelled pairs, and how much more often than the best member."""
-    said = dict(zip(votes.pairs, votes.majority, strict=True))
-    rows = [
-        (
-            float(said[item.pair_id] is item.majority),
-            None if side is None else float(_SIDES[side] is item.majority),
-            item,
-        )
-        for item, side in zip(items, best, strict=True)
-        if said[item.pair_id] is not None
-    ]
-    right = share([hit for hit, *_ in rows], clusters=[item.prompt_id for *_, item in rows], level=level)
-    both = [(hit, own, item.prompt_id) for hit, own, item in rows if own is not None]
-    gap = difference(
-        [hit for hit, *_ in both],
-        [own for _, own, _ in both],
-        clusters=[prompt for *_, prompt in both],
-        level=level,
-        bounds=(-1.0, 1.0),
-    )
-    return right, gap
-
-
-def _side(preference: float) -> float | None:
-    """1, 0.5 or 0 by the side of one half, as ``fit_panel`` counts a preference; ``None`` for none."""
-    if np.isnan(preference):
-        return None
-    return 0.5 if abs(preference - 0.5) < 1e-12 else float(preference > 0.5)
-
-
-def _weighted(preferences: Mapping[str, Sequence[float]], weights: Sequence[float]) -> list[Outcome | None]:
-    """``Panel.combine`` for all pairs at once: the side of the weighted mean of those who answered."""
-    votes = np.array(list(preferences.values()))
-    given = np.isfinite(votes) * np.array(weights)[:, None]
-    total = given.sum(axis=0)
-    soft = np.where(total > 0.0, (given * np.nan_to_num(votes)).sum(axis=0) / np.where(total > 0.0, total, 1.0), np.nan)
-    sides = (_side(float(value)) for value in soft)
-    return [None if side is None else _SIDES[side] for side in sides]
+    """How often the side that most judges lean to is the labelled one, and how much more often than the best's."""
+    right = np.asarray(truth)
+    most, own = majority(preferences), majority({best: preferences[best]})
+    seen, both = np.isfinite(most), np.isfinite(most) & np.isfinite(own)
+    names = np.array(prompts, dtype=object)
+    hits, hits_of_best = (most == right).astype(float), (own == right).astype(float)
+    gap = difference(hits[both], hits_of_best[both], clusters=names[both], level=level, bounds=(-1.0, 1.0))
+    return share(hits[seen], clusters=names[seen], level=level), gap
 
 
 def _warnings(members: Sequence[Member], weighing: Weighing | None) -> tuple[str, ...]:

@@ -142,11 +142,11 @@ async def start_run(
 
     ``batching`` is needed where the plan wants batches; its own plan is then the run's.
     """
+    if plan.batch is not None:
+        require_batches(backend)
     await ready(backend)
     header = header_of(plan, backend.id, backend.notice)
     batching = _batching(header, batching)
-    if batching is not None:
-        require_batches(backend)
     if plan.max_cost is not None:
         require_price(header, plan.evalset, plan.rubric, backend)
     _require_space(store.home)

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from calibration.bias import FlipSources, flip_sources
 from calibration.estimates import Estimate, geometric_mean_ratio, mean, share
+from rubrics import Outcome
 from rubrics.errors import InputError
 
 if TYPE_CHECKING:
@@ -112,6 +114,8 @@ class RunReport:
     by: str = "category"
     cost_most: float | None = None
     possibly_paid: int = 0
+    repeats: FlipSources | None = None
+    """How far verdicts differ between repeats of one prompt and between the two orders; ``None`` without repeats."""
 
     @property
     def believable(self) -> bool:
@@ -134,6 +138,7 @@ def summarise(
     categories = tuple(_slice(name, frame.filter(frame["category"] == name), tests=count) for name in names)
     worth = _worth(frame, names)
     reasons = frame.filter(frame["invalid"].is_not_null())["invalid"].to_list()
+    repeats = _repeats(frame)
     calls = header.get("calls", {})
     lost, lost_cost = calls.get("possibly_paid", 0), calls.get("possibly_paid_cost", 0.0)
     shown = {key: value for key, value in header.items() if key not in ("rubric_text", "t", "format")}
@@ -148,10 +153,15 @@ def summarise(
         cached=int(frame["cached"].sum()),
         cost=overall.cost,
         tokens=int(frame["tokens"].sum()),
-        caveats=(*_caveats(header, overall, categories, worth), *_rubric_caveats(header, frame)),
+        caveats=(
+            *_caveats(header, overall, categories, worth),
+            *_noise_caveats(repeats),
+            *_rubric_caveats(header, frame),
+        ),
         by=by,
         cost_most=None if overall.cost is None or lost_cost is None else overall.cost + lost_cost,
         possibly_paid=lost,
+        repeats=repeats,
     )
 
 
@@ -288,6 +298,33 @@ def _caveats(
         text = f"{share} of the decisive verdicts go to the answer shown first; the swap averages that out."
         yield Caveat("position", text)
     yield from _data_caveats(header, overall, categories)
+
+
+def _repeats(frame: polars.DataFrame) -> FlipSources | None:
+    """Noise and order flips where pairs were judged more than once."""
+    if not frame["repeat"].max():
+        return None
+    calls: dict[str, tuple[list[Outcome | None], list[Outcome | None]]] = {}
+    prompts: dict[str, str] = {}
+    columns = ("pair_id", "prompt_digest", "cf_outcome", "bf_outcome")
+    for pair, prompt, *said in frame.select(columns).iter_rows():
+        prompts[pair] = prompt
+        for seen, outcome in zip(calls.setdefault(pair, ([], [])), said, strict=True):
+            seen.append(Outcome(outcome) if outcome else None)
+    return flip_sources(list(calls.values()), clusters=list(prompts.values()), level=LEVEL)
+
+
+def _noise_caveats(repeats: FlipSources | None) -> Iterator[Caveat]:
+    if repeats is None or repeats.noise is None or repeats.order is None or repeats.position is None:
+        return
+    noise, order, position = repeats.noise, repeats.order, repeats.position
+    yield Caveat(
+        "noise",
+        f"Asked again in the same order, the judge says something else in {noise.value:.0%} [{noise.low:.0%}, "
+        f"{noise.high:.0%}] of the cases (noise), with the places changed in {order.value:.0%} [{order.low:.0%}, "
+        f"{order.high:.0%}]: the order adds {100 * position.value:+.1f} pp [{100 * position.low:+.1f}, "
+        f"{100 * position.high:+.1f}] ({noise.n} pairs).",
+    )
 
 
 def _rubric_caveats(header: Mapping[str, Any], frame: polars.DataFrame) -> Iterator[Caveat]:

@@ -10,6 +10,7 @@ import json
 import warnings
 from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +18,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from calibration.agreement import ORDER, agreement_report, votes
+from calibration.agreement import ORDER, AgreementReport, agreement_report, draw_weights, votes
 from calibration.annotators import alt_test, dawid_skene, latent_accuracy
 from calibration.coefficients import Resampling, cohen_kappa, fleiss_kappa, gwet_ac, krippendorff_alpha
+from calibration.draws import draw_active
+from calibration.estimates import mean, share, wilson
 from calibration.gold import GoldItem, GoldLabel, GoldSet
 from rubrics import Outcome
 from rubrics.errors import InputError
@@ -198,6 +201,108 @@ def test_an_empty_report_has_no_numbers():
         report = agreement_report(gold, verdicts)
         assert report.accuracy is None and report.kappa is None and report.accuracy_bounds in (None, (0.0, 1.0))
         assert report.ceiling is None and report.alt_test is None and report.consensus is None
+
+
+def unequal(how: str, seed: int, *, annotators: int = 1) -> tuple[GoldSet, dict[str, Outcome], float]:
+    """A run of 1,000 pairs, its unsure ones labelled more often; verdicts on all, and the accuracy on all of them."""
+    rng = np.random.default_rng(seed)
+    gap = rng.normal(0.3, 1.3, 1000)
+    soft = 1 / (1 + np.exp(-(1.8 * gap + rng.normal(0, 0.7, 1000))))
+    sides = rng.random((1000, annotators)) < 1 / (1 + np.exp(-2.5 * gap))[:, None]
+    sure = np.maximum(soft, 1 - soft)
+    if how == "escalated":
+        rest = np.flatnonzero(sure >= 0.7)
+        audit = rng.choice(rest, 60, replace=False).tolist()
+        chances = dict.fromkeys(np.flatnonzero(sure < 0.7).tolist(), 1.0) | dict.fromkeys(audit, 60 / len(rest))
+    else:
+        pairs = draw_active({f"p{k}": 1 - v for k, v in enumerate(sure.tolist())}, 250, seed=seed).pairs
+        chances = {int(pair.pair_id[1:]): pair.probability for pair in pairs}
+    gold = GoldSet(
+        tuple(
+            GoldItem(
+                f"p{k}", f"q{k}",
+                tuple(GoldLabel(f"a{n}", Outcome.WIN if v else Outcome.LOSS) for n, v in enumerate(sides[k])),
+                category="xy"[k % 2], probability=chances[k],
+                drawn=how if how == "active" or chances[k] == 1 else "random",
+            )
+            for k in sorted(chances)
+        )
+    )  # fmt: skip
+    verdicts = {f"p{k}": Outcome.WIN if v > 0.5 else Outcome.LOSS for k, v in enumerate(soft.tolist())}
+    return gold, verdicts, float(((soft > 0.5) == sides[:, 0]).mean())
+
+
+@pytest.mark.parametrize("how", ["escalated", "active"])
+def test_unequal_chances_are_weighed_and_the_interval_holds_the_run(how: str):
+    """Where hard pairs were labelled more often, accuracy is the run's: unweighted it missed it in 80 to 100%."""
+    worlds = [unequal(how, seed) for seed in range(40)]
+    found = [(agreement_report(gold, verdicts, rounds=2), true) for gold, verdicts, true in worlds]
+    assert all(report.weighted for report, _ in found)
+    assert np.mean([report.decisive.low <= true <= report.decisive.high for report, true in found]) >= 0.9
+    assert np.mean([report.decisive.value - true for report, true in found]) == pytest.approx(0, abs=0.015)
+    report, gold = found[0][0], worlds[0][0]
+    assert sum(map(sum, report.confusion)) == report.compared == len(gold)
+    assert report.decisive.n == len(gold)
+
+
+def test_every_figure_is_that_of_a_gold_set_with_each_pair_repeated():
+    """A weight of 3 is the pair three times: values equal, for shares, coefficients, ceiling, annotators, segments."""
+    gold, verdicts, _ = unequal("active", 1, annotators=3)
+    verdicts["p" + gold.items[0].pair_id[1:]] = None
+    weights = {item.pair_id: float(1 + k % 3) for k, item in enumerate(gold.items)}
+    again = tuple(
+        replace(item, pair_id=f"{item.pair_id}-{copy}", drawn="random")
+        for item in gold.items
+        for copy in range(int(weights[item.pair_id]))
+    )
+    repeated = {item.pair_id: verdicts[item.pair_id.partition("-")[0]] for item in again}
+    one = agreement_report(gold, verdicts, rounds=20, weights=weights)
+    two = agreement_report(GoldSet(again), repeated, rounds=20)
+
+    def values(report: AgreementReport) -> list[float]:
+        ceiling = report.ceiling
+        parts = [report.accuracy, report.decisive, report.decided, report.kappa, report.ac1]
+        parts += [ceiling.human, ceiling.judge, ceiling.share, ceiling.fleiss, ceiling.ac1]
+        parts += [ceiling.annotator_accuracy, ceiling.judge_accuracy]
+        parts += [part for row in report.annotators for part in (row.judge, row.kappa, row.others)]
+        parts += [part for row in report.segments for part in (row.accuracy, row.decisive, row.kappa)]
+        return [part.value for part in parts] + list(report.accuracy_bounds)
+
+    assert values(one) == pytest.approx(values(two))
+    assert one.alpha_nominal.value == pytest.approx(two.alpha_nominal.value, abs=0.01)
+    assert one.ceiling.alpha.value == pytest.approx(two.ceiling.alpha.value, abs=0.01)
+
+
+def test_equal_weights_change_no_bit():
+    """Equal weights, a random draw with its chances stored, and no weights at all give one and the same report."""
+    gold, verdicts, _ = unequal("active", 2, annotators=2)
+    same = GoldSet(tuple(replace(item, drawn="random", probability=0.25) for item in gold.items))
+    plain = agreement_report(GoldSet(tuple(replace(i, drawn="unknown") for i in same.items)), verdicts, rounds=20)
+    assert repr(agreement_report(same, verdicts, rounds=20)) == repr(plain)
+    equal = dict.fromkeys((item.pair_id for item in same.items), 4.0)
+    assert repr(agreement_report(same, verdicts, rounds=20, weights=equal)) == repr(plain)
+    assert not plain.weighted
+
+
+def test_a_chance_that_was_not_stored_gives_no_weights():
+    """Half-known chances weigh nothing; a pair whose draw nobody knows stands for itself alone."""
+    gold, _, _ = unequal("active", 3)
+    first, *rest = gold.items
+    assert draw_weights(gold)[first.pair_id] == pytest.approx(1 / first.probability)
+    assert draw_weights(GoldSet((replace(first, probability=None), *rest))) is None
+    assert draw_weights(GoldSet((replace(first, drawn="unknown", probability=None), *rest)))[first.pair_id] == 1.0
+
+
+def test_a_flawless_weighted_share_keeps_a_width():
+    """All right: the interval is that of the effective number of rows, not of the rows."""
+    found = share([1.0] * 110, weights=[1.0] * 100 + [20.0] * 10)
+    assert found.value == found.high == 1.0
+    assert found.low == pytest.approx(wilson(22, 22)[0], abs=0.03)
+    assert share([1.0] * 110).low > 0.96
+    everything = mean([1.0] * 110, bounds=(0, 1), weights=[1.0] * 100 + [20.0] * 10)
+    assert everything.low < 0.88 and everything.value == 1.0
+    with pytest.raises(InputError, match="3 rows need 3 weights above zero"):
+        mean([0.1, 0.2, 0.3], weights=[1.0, 0.0, 2.0])
 
 
 def test_share_of_ceiling_is_judge_over_human():

@@ -301,6 +301,22 @@ def test_no_discordant_pair_is_equivalence_only_with_enough_prompts():
     json.dumps(asdict(found), allow_nan=False)
 
 
+def test_equal_preferences_are_known_to_be_equal():
+    """The same preference on every pair is marked; one that differs, or none at all, is not."""
+    old, _, gold = case(40, 0, 0, 10)
+    other = replace(old, judge="other")
+    assert compare_judges(old, other, gold).same_preferences
+    moved = replace(other, preferences=dict(other.preferences) | {"p0003": 0.61})
+    assert not compare_judges(old, moved, gold).same_preferences
+    assert not compare_judges(replace(old, preferences={}), other, gold).same_preferences
+
+
+def test_reasons_count_one_in_the_singular():
+    """One pair on one prompt is one pair and one prompt in the reasons."""
+    found = compare_judges(side("1", [L]), side("2", [W]), gold_of([W]))
+    assert "on 1 pair:" in found.reasons[0] and found.reasons[1].startswith("1 prompt is too few")
+
+
 @pytest.mark.parametrize("n", [1, 2, 29])
 def test_fewer_than_thirty_prompts_give_no_verdict(n: int):
     """Figures are shown with their n, and the verdict is UNDECIDED however clear the difference."""

@@ -19,6 +19,7 @@ from calibration.drift import (
     cusum_limit,
     kolmogorov_smirnov,
     log_length,
+    moves,
     population_stability,
     psi_threshold,
 )
@@ -298,6 +299,41 @@ def test_distances_do_not_depend_on_order_and_direction(seed: int, n: int) -> No
     assert back.shift.value == pytest.approx(-forward.shift.value)
     assert mirrored.shift.value == pytest.approx(-forward.shift.value)
     assert back.flips == forward.flips == mirrored.flips
+
+
+def test_each_of_four_signs_is_a_move() -> None:
+    """The mean, gold, flips beyond the noise and an alarm each count alone; a judge that stands still shows none."""
+    rng = np.random.default_rng(1)
+    old = rng.choice([0.1, 0.9], 200)
+    mirrored = anchors(old, 1.0 - old, gold=np.where(old > 0.5, 0.0, 1.0))
+    assert mirrored is not None
+    assert mirrored.p_value > 0.05  # wins and losses cancel in the mean
+    assert moves(mirrored) == ("accuracy", "verdicts")
+    shifted = anchors(old, old + 0.05)
+    assert shifted is not None
+    assert moves(shifted) == ("preference",)
+    still = anchors(old, old, repeat=old, gold=np.where(old > 0.5, 1.0, 0.0))
+    assert still is not None
+    assert still.identical
+    assert moves(still, cusum(np.zeros(20), centre=0.0, sd=1.0)) == ()
+    assert moves(still, cusum(np.full(60, 1.0), centre=0.0, sd=1.0)) == ("stream",)
+
+
+def test_flips_count_against_the_noise_of_repeats() -> None:
+    """As many flips as repeats show is no move, more is; without repeats only more than any noise could make."""
+    rng = np.random.default_rng(2)
+    old = np.where(rng.random(400) < 0.5, 0.4, 0.6)
+    once, twice = (np.where(rng.random(400) < 0.3, 1.0 - old, old) for _ in range(2))
+    noisy = anchors(old, once, repeat=twice)
+    calm = anchors(old, once, repeat=old)
+    blind = anchors(old, once)
+    assert noisy is not None
+    assert calm is not None
+    assert blind is not None
+    assert "verdicts" not in moves(noisy)
+    assert "verdicts" in moves(calm)
+    assert "verdicts" not in moves(blind)
+    assert not blind.identical
 
 
 def test_repeat_noise_of_recorded_judges(gold: Callable[[str], Path]) -> None:

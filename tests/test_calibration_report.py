@@ -93,6 +93,7 @@ def test_a_judge_that_follows_people_is_believed_and_the_rate_is_theirs() -> Non
     assert isinstance(report.confidence.fitted, Calibration)
     assert report.confidence.fitted.require(rubric="helpfulness@1", judge="judge@1").gold == report.identity["gold"]
     assert report.length.human is not None and not isinstance(report.length.human, Refused)
+    assert report.length.human.method.startswith("prediction-powered logistic, 150 labels")
 
 
 def test_a_coin_is_not_believed() -> None:
@@ -160,7 +161,72 @@ def test_labels_without_a_draw_measure_the_judge_but_not_the_rate() -> None:
     assert report.agreement.accuracy is not None
     assert isinstance(report.confidence.fitted, Calibration)
     assert isinstance(report.win_rate.corrected, Refused)
+    assert report.win_rate.corrected.kind == "not_random"
     assert next(a for a in report.ledger if a.name == "random draw").holds is False
+
+
+@pytest.mark.parametrize("drawn", ["unknown", "escalated"])
+def test_labels_that_nobody_drew_certify_nothing(drawn: str) -> None:
+    """Hand-picked easy pairs, or the escalated ones alone, give no certificate, no threshold and no certified rate."""
+    evidence, gold = world(n=900, labels=500, skill=4.0)
+    sure = np.maximum(evidence.preferences, 1 - evidence.preferences) > 0.9
+    easy = GoldSet(tuple(replace(item, drawn=drawn) for item in gold.items if sure[int(item.pair_id[1:])]))
+    report = quick(evidence, easy)
+    card = report.selective
+    assert isinstance(card.certificates, Refused) and card.certificates.kind == "not_random"
+    assert "judge label" in card.certificates.fix
+    assert (card.abstained, card.curve, card.cheapest, card.cost, card.n) == ((), (), None, 1.0, 0)
+    assert isinstance(report.confidence.fitted, Calibration) and report.confidence.fitted.certified == {}
+    drawn_well = quick(evidence, gold)
+    assert isinstance(drawn_well.confidence.fitted, Calibration) and set(drawn_well.confidence.fitted.certified)
+
+
+def chances_of(evidence: Evidence) -> np.ndarray:
+    """A draw that takes unsure pairs five times as often as sure ones."""
+    sure = np.maximum(evidence.preferences, 1 - evidence.preferences) > 0.8
+    return np.where(sure, 0.1, 0.5)
+
+
+def test_a_draw_of_hard_pairs_is_thinned_before_anything_is_certified() -> None:
+    """With unequal chances certificates rest on an equal-chance part; its coverage is the run's, not the labels'."""
+    evidence, everything = world(n=4000, labels=4000, skill=4.0)
+    chances = chances_of(evidence)
+    picked = np.random.default_rng(2).random(4000) < chances
+    gold = GoldSet(
+        tuple(
+            replace(item, drawn="active", probability=float(chances[k]))
+            for k, item in enumerate(everything.items)
+            if picked[k]
+        )
+    )
+    card = quick(evidence, gold).selective
+    assert not isinstance(card.certificates, Refused)
+    assert card.n + card.thinned == picked.sum() and card.thinned > 300
+    confidence = np.maximum(evidence.preferences, 1 - evidence.preferences)
+    for point in card.curve:
+        assert point.coverage == pytest.approx(float((confidence >= point.threshold).mean()), abs=0.08)
+    assert quick(evidence, everything).selective.thinned == 0
+
+
+def test_agreement_speaks_of_the_run_when_hard_pairs_were_drawn_more_often() -> None:
+    """Labels of unsure pairs weigh 1/chance, so that accuracy is the run's, and the report says that they do."""
+    evidence, everything = world(n=4000, labels=4000, skill=4.0)
+    chances = chances_of(evidence)
+    true = quick(evidence, everything).agreement
+    picked = np.random.default_rng(2).random(4000) < chances
+    items = [
+        replace(item, drawn="active", probability=float(chances[k]))
+        for k, item in enumerate(everything.items)
+        if picked[k]
+    ]
+    found = quick(evidence, GoldSet(tuple(items))).agreement
+    plain = quick(evidence, GoldSet(tuple(replace(item, drawn="random") for item in items))).agreement
+    assert found.weighted and not plain.weighted and not true.weighted
+    for name in ("accuracy", "decisive", "kappa", "ac1", "alpha_ordinal"):
+        whole, mine, naive = (getattr(side, name) for side in (true, found, plain))
+        assert mine.low <= whole.value <= mine.high and not naive.low <= whole.value <= naive.high, name
+        assert mine.n == naive.n
+    assert found.confusion == plain.confusion
 
 
 def test_a_lean_to_one_place_is_a_doubt() -> None:
@@ -181,7 +247,8 @@ def test_a_taste_for_length_beyond_the_human_one_is_found() -> None:
     preference = 1 / (1 + np.exp(-(truth + 0.02 * (np.array(lengths) - 200))))
     gold = gold_of({k: [Outcome.WIN if truth[k] > 0 else Outcome.LOSS] for k in range(300)}, drawn="all")
     report = quick(evidence_of([float(p) for p in preference], lengths=lengths), gold)
-    length = next(style for style in report.bias.styles if style.feature == "length")
+    assert [style.feature for style in report.bias.styles] == ["length"]
+    length = report.bias.styles[0]
     assert length.bias.low > 0 and report.bias.q["length"] < 0.05
     assert any("Per unit of length" in sentence for sentence in report.belief.sentences)
 
@@ -399,3 +466,103 @@ def test_the_gold_digest_is_that_of_the_file() -> None:
     report = quick(evidence, gold)
     assert isinstance(report.confidence.fitted, Calibration)
     assert report.identity["gold"] == report.confidence.fitted.gold == gold.digest
+
+
+def test_a_judge_silent_on_bad_answers_does_not_move_the_length_controlled_rate() -> None:
+    """Pairs without a verdict stay in at 1/2: where the judge falls silent on lost pairs, people's rate stays 1/2."""
+    rng = np.random.default_rng(1)
+    won = rng.random(1200) < 0.5
+    soft = np.clip(0.5 + 0.3 * (2 * won - 1) + rng.normal(0, 0.15, 1200), 0, 1)
+    silent = ~won & (rng.random(1200) < 0.5)
+    lengths = [int(v) for v in rng.integers(0, 400, 1200)]
+    preferences = [None if quiet else float(p) for quiet, p in zip(silent, soft, strict=True)]
+    picked = rng.permutation(1200)[:500]
+    gold = gold_of({int(k): [OUTCOMES[0 if won[k] else 2]] for k in picked})
+    human = quick(evidence_of(preferences, lengths=lengths), gold).length.human
+    assert human is not None and not isinstance(human, Refused)
+    assert human.skipped == 0 and human.n == 1200
+    assert human.controlled.low < 0.5 < human.controlled.high < 0.58
+    assert human.raw.low < 0.5 < human.raw.high < 0.58
+
+
+def test_a_fully_labelled_run_has_a_length_controlled_rate_of_its_labels_alone() -> None:
+    """With a label on every pair no judge is needed, and the rate says so; it is that of the labels."""
+    evidence, gold = world(n=300, labels=300)
+    human = quick(evidence, gold).length.human
+    assert human is not None and not isinstance(human, Refused)
+    assert human.method.startswith("every pair is labelled, no judge needed; logistic")
+    assert human.raw.value == pytest.approx(np.mean([item.value for item in gold.items]))
+
+
+def test_too_few_labels_with_known_lengths_are_refused_by_their_number() -> None:
+    """Where lengths are known on few labelled pairs only, the reason is that number and nothing about a fit."""
+    evidence, gold = world()
+    known = {item.pair_id for item in gold.items[:20]}
+    rows = tuple(
+        row if row.pair_id in known else replace(row, candidate_length=None, baseline_length=None)
+        for row in evidence.run.rows
+    )
+    human = quick(replace(evidence, run=replace(evidence.run, rows=rows)), gold).length.human
+    assert isinstance(human, Refused) and human.kind == "too_few"
+    assert human.reason == "20 labels of pairs with known answer lengths lie on 20 prompts, below 30"
+
+
+def styled(judge_likes: str, n: int = 400) -> tuple[Evidence, GoldSet]:
+    """Longer answers hold more lists and headers; people mind neither, the judge likes ``length`` or ``lists``."""
+    rng = np.random.default_rng(3)
+    lists = rng.normal(0, 1, n)
+    size = 0.85 * lists + 0.53 * rng.normal(0, 1, n)
+    headers = 0.9 * size + 0.44 * rng.normal(0, 1, n)
+    won = rng.random(n) < 0.5
+    liked = {"length": np.tanh(size / size.std()), "lists": lists}[judge_likes]
+    soft = np.clip(0.5 + 0.1 * liked + 0.2 * (won - 0.5) + rng.normal(0, 0.1, n), 0, 1)
+    evidence = evidence_of([float(p) for p in soft], lengths=[int(20 + 20 * v) for v in size])
+    styles = {
+        name: {f"p{k}": float(v) for k, v in enumerate(x)} for name, x in (("lists", lists), ("headers", headers))
+    }
+    gold = gold_of({k: [OUTCOMES[0 if won[k] else 2]] for k in range(n)}, drawn="all")
+    return replace(evidence, styles=styles), gold
+
+
+def test_the_length_slope_is_that_of_length_alone_and_a_style_is_beside_length() -> None:
+    """A judge that likes lists favours longer answers, and length says so; one that likes length likes no headers."""
+    report = quick(*styled("lists"))
+    slopes = {style.feature: style for style in report.bias.styles}
+    assert list(slopes) == ["length", "lists", "headers"]
+    evidence, gold = styled("lists")
+    alone = quick(replace(evidence, styles={}), gold)
+    assert slopes["length"] == alone.bias.styles[0]
+    assert slopes["length"].bias.low > 0.05 and slopes["lists"].bias.low > 0
+    longer = {style.feature: style for style in quick(*styled("length")).bias.styles}
+    assert longer["length"].bias.low > 0.05
+    assert longer["headers"].bias.low < 0 < longer["headers"].bias.high
+
+
+def test_length_needs_no_style_and_a_style_no_varying_length() -> None:
+    """A style measured on few pairs does not thin out the length slope; at equal lengths a style stands by itself."""
+    evidence, gold = styled("lists")
+    few = {name: dict(list(values.items())[:60]) for name, values in evidence.styles.items()}
+    slopes = {style.feature: style for style in quick(replace(evidence, styles=few), gold).bias.styles}
+    assert slopes["length"].bias.n == 400 and slopes["lists"].bias.n == 60
+    rows = tuple(replace(row, candidate_length=100) for row in evidence.run.rows)
+    level = quick(replace(evidence, run=replace(evidence.run, rows=rows)), gold)
+    assert [style.feature for style in level.bias.styles] == ["lists", "headers"]
+
+
+def test_families_share_the_adjustment_of_all_bias_tests() -> None:
+    """A judge's own family is found however its maker is written, and its q is in the one Benjamini-Hochberg family."""
+    evidence, gold = world(labels=300)
+    names = [("gpt-4o", "claude-3"), ("openai/gpt-4o-mini", "gemini-1.5"), ("local/mine", "claude-3")]
+    lifted = [min(p + 0.15 * (k % 3 < 2), 1.0) for k, p in enumerate(evidence.preferences.tolist())]
+    base = evidence_of([float(p) for p in lifted], shift=0.2, judge="openai/gpt-4o@2024[t=0]")
+    said = tuple(replace(one, candidate=names[k % 3][0], baseline=names[k % 3][1]) for k, one in enumerate(base.said))
+    free = GoldSet(tuple(replace(item, candidate=None, baseline=None) for item in gold.items))
+    card = quick(replace(base, said=said), free).bias
+    rows = {row.family: row for row in card.families}
+    assert set(rows) == {"openai", "anthropic", "google"}
+    assert [name for name, row in rows.items() if row.own] == ["openai"]
+    assert rows["openai"].excess.low > 0
+    assert {name: card.q[f"family {name}"] for name in rows} == {name: row.q for name, row in rows.items()}
+    assert {"length", "position"} <= set(card.q)
+    local = quick(replace(base, said=said, judge="local/smollm2-135m@1"), free).bias
+    assert not any(row.own for row in local.families)

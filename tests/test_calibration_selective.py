@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from calibration.selective import cascade, certify, cheapest_threshold, errors, risk_bound, zero_error_need
+from calibration.selective import (
+    cascade,
+    certify,
+    cheapest_threshold,
+    equal_chance,
+    errors,
+    risk_bound,
+    zero_error_need,
+)
 from rubrics.errors import InputError
 
 
@@ -197,3 +205,19 @@ def test_row_order_does_not_matter(seed: int, n: int) -> None:
     c, wrong = draw(n, rng)
     order = rng.permutation(n)
     assert certify(c, wrong, alpha=0.2) == certify(c[order], wrong[order], alpha=0.2)
+
+
+def test_an_unequal_draw_is_thinned_to_one_chance() -> None:
+    """Equal chances keep every row; unequal ones leave each stratum at its share of the frame, by seed."""
+    assert equal_chance([0.25] * 40).all() and equal_chance([]).shape == (0,)
+    rng = np.random.default_rng(0)
+    hard = rng.random(40_000) < 0.3
+    chance = np.where(hard, 0.8, 0.2)
+    drawn = rng.random(40_000) < chance
+    kept = equal_chance(chance[drawn], seed=1)
+    assert hard[drawn].mean() > 0.6
+    assert hard[drawn][kept].mean() == pytest.approx(0.3, abs=0.02)
+    assert kept[~hard[drawn]].all()
+    assert (kept == equal_chance(chance[drawn], seed=1)).all()
+    with pytest.raises(InputError, match="above 0 and up to 1"):
+        equal_chance([0.5, 0.0])

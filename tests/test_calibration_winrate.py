@@ -491,6 +491,66 @@ def test_planned_labels_reach_the_planned_width():
     assert (reached.high - reached.low) / 2 == pytest.approx(0.04, rel=0.12)
 
 
+def test_more_labels_than_pairs_are_no_plan():
+    """Where the width would take more labels than the run has pairs the answer is None, never a number above N."""
+    run, full = world(200, noise=3.0)
+    labels = drawn(full, 60)
+    joined = join(run, labels)
+    part = ppi_estimate(joined.sample, joined.value, run.probabilities[:, 0])
+    for estimand in ("superpopulation", "fixed set"):
+        for width in (0.03, 0.04, 0.05, 0.06, 0.07, 0.08, 0.1):
+            needed = labels_needed(joined.sample, part, width, estimand=estimand)
+            assert needed is None or needed <= 200
+    small = Sample.simple(range(10), 20)
+    part = ppi_estimate(small, np.arange(10) % 2 * 1.0, np.linspace(0, 1, 20))
+    assert labels_needed(small, part, 0.5, estimand="fixed set") is None
+
+
+def test_segments_count_prompts_not_pairs():
+    """With four pairs a prompt a segment's clusters are its labelled prompts, and its interval keeps its level."""
+    held = total = 0
+    for seed in range(120):
+        rng = np.random.default_rng(seed)
+        prompts = np.arange(240) // 4
+        gap = np.repeat(rng.normal(0, 1.2, 60), 4) + rng.normal(0, 0.4, 240)
+        human, soft = rng.random(240) < 1 / (1 + np.exp(-2 * gap)), np.clip(0.5 + rng.normal(0, 0.2, 240), 0, 1)
+        picked = set(rng.permutation(60)[:30].tolist())
+        rows = tuple(
+            Judged(f"p{k}", f"q{prompts[k]}", float(soft[k]), 0.0, float(1 - soft[k]), "abcde"[prompts[k] % 5])
+            for k in range(240)
+        )
+        items = tuple(
+            GoldItem(
+                f"p{k}", f"q{prompts[k]}", (GoldLabel("ann", OUTCOMES[float(human[k])]),), "new", "old", "help@1",
+                drawn="random",
+            )
+            for k in range(240)
+            if int(prompts[k]) in picked
+        )  # fmt: skip
+        for row in segment_win_rates(JudgedRun(rows, "new", "old", "help@1"), GoldSet(items)):
+            inside = {int(p) for p in picked if "abcde"[p % 5] == row.name}
+            if row.corrected is None:
+                assert len(inside) < 2
+                continue
+            assert (row.corrected.clusters, row.corrected.n) == (len(inside), 4 * len(inside))
+            held += row.corrected.low <= 0.5 <= row.corrected.high
+            total += 1
+    assert 0.93 <= held / total <= 0.975
+
+
+def test_rho_weighs_labels_by_their_chance():
+    """Where sure pairs were labelled less often, the correlation with people is that of the run."""
+    run, full = world(6000, seed=3)
+    whole = win_rate(run, GoldSet(tuple(replace(i, drawn="all") for i in full.items))).rho
+    soft = run.probabilities[:, 0] + run.probabilities[:, 1] / 2
+    chance = np.where(np.abs(soft - 0.5) > 0.2, 0.05, 0.5)
+    picked = np.random.default_rng(0).random(6000) < chance
+    kept = [replace(i, drawn="active", probability=float(chance[k])) for k, i in enumerate(full.items) if picked[k]]
+    found = win_rate(run, GoldSet(tuple(kept))).rho
+    assert found.low <= whole.value <= found.high
+    assert abs(found.value - whole.value) < 0.07
+
+
 def test_an_impossible_width_is_none():
     """With few judged pairs no number of labels reaches a narrow interval for prompts like these; the fixed set can
     be known.

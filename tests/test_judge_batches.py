@@ -302,6 +302,15 @@ def test_a_parameter_that_a_model_refuses_is_left_out(tmp_path: Path, server: Ba
     assert "seed" not in server.bodies[-1]
 
 
+def test_the_mode_is_found_out_by_one_ordinary_call(tmp_path: Path, server: BatchServer) -> None:
+    """With mode=auto one small call comes before the batch, is paid for at its own price, and fixes the judge's id."""
+    scene = Scene(tmp_path, server, "openai")
+    frame = scene.run(spec=scene.spec.replace("mode=logprobs&", ""))
+    assert (server.live, server.counts) == (1, [ASKS])
+    assert frame["cost"].sum() == pytest.approx(ASKS * COST / 2 + COST)
+    assert scene.store.run("r-1").judge == "openai/m[t0-n8-logprobs]"
+
+
 def test_duplicate_rows_count_once(scene: Scene) -> None:
     """A custom_id that comes twice is taken once."""
     scene.server.fate = lambda _key, _number: "twice"
@@ -402,17 +411,31 @@ def test_a_budget_is_held_against_the_whole_round_before_anything_is_submitted(s
     assert scene.resume(max_cost=most + 0.001)["cost"].sum() == pytest.approx(ASKS * COST / 2)
 
 
-def test_money_on_its_way_counts_against_the_budget_of_a_resume(scene: Scene) -> None:
-    """What a batch that is still running may cost is reserved when the run is taken up again."""
-    scene.server.looks = [401]
-    with pytest.raises(BackendError):
-        scene.run(max_cost=1.0)
-    scene.server.fate = lambda _key, _number: "ok"
-    for batch in scene.server.batches.values():
-        batch["rows"] = [(key, body, "expired") for key, body, _ in batch["rows"]]
-    with pytest.raises(BudgetSpent):
-        scene.resume(max_cost=0.001)
-    assert scene.server.counts == [ASKS]
+class DiedError(Exception):
+    """The process stops here."""
+
+
+def test_a_batch_that_is_found_again_is_not_counted_twice(scene: Scene) -> None:
+    """What a lost batch may have cost is taken back once it is found; its expired rows fit the same budget again."""
+    with pytest.raises(BudgetSpent) as refused:
+        scene.run("r-0", max_cost=0.01)
+    most = float(re.findall(r"up to \$([\d.]+)", str(refused.value))[0]) + 0.001
+    scene.server.fate = lambda _key, number: "expired" if number == 0 else "ok"
+
+    def die(name: str) -> None:
+        if name == "after_submit":
+            raise DiedError
+
+    failpoints.install(die)
+    try:
+        with pytest.raises(DiedError):
+            scene.run(max_cost=most)
+    finally:
+        failpoints.install(None)
+    assert ledger_of(scene).possibly_paid_cost == pytest.approx(most, abs=0.002)
+    assert scene.resume()["outcome"].null_count() == 0
+    assert scene.server.counts == [ASKS, ASKS]
+    assert ledger_of(scene).possibly_paid_cost == 0.0
 
 
 def test_resuming_a_sealed_run_does_nothing(scene: Scene) -> None:
@@ -431,6 +454,19 @@ def test_rows_with_the_same_texts_are_sent_once(scene: Scene) -> None:
     assert (scene.server.counts, frame.height) == ([ASKS], 2 * PAIRS)
     assert frame["cost"].sum() == pytest.approx(ASKS * COST / 2)
     assert ledger_of(scene).cost == pytest.approx(ASKS * COST / 2)
+
+
+def test_dying_between_the_replies_of_equal_rows_loses_none(scene: Scene) -> None:
+    """A journal cut after the first of two rows that share a reply: the resume writes the second one's."""
+    rows = [orjson.loads(line) for line in scene.path.read_bytes().splitlines()]
+    scene.path.write_bytes(b"\n".join(orjson.dumps(row | {"id": f"{row['id']}-{n}"}) for row in rows for n in (0, 1)))
+    scene.run()
+    path = scene.store.journal_path("r-1")
+    lines = path.read_bytes().splitlines(keepends=True)
+    first = next(number for number, line in enumerate(lines) if b'{"t":"reply"' in line)
+    path.write_bytes(b"".join(lines[: first + 1]))
+    assert scene.resume().height == 2 * PAIRS
+    assert scene.server.counts == [ASKS]
 
 
 def test_repeats_are_asked_each(scene: Scene) -> None:
@@ -610,6 +646,7 @@ def test_killed_anywhere_a_resume_pays_nothing_twice_and_loses_nothing(
     assert facts(frame) == unbroken[shape]
     replies = Counter((record["key"], record["pair_id"]) for record in scene.records("reply"))
     assert max(replies.values()) == 1
+    assert {(now.batches, now.total) for now in scene.progress} <= {(1, ASKS)}
     assert scene.resume().height == PAIRS
     unknown = {"before_batch", "within_batch", "after_submit", "after_batch_intent"}
     found = bool(scene.records("batch")[0].get("found"))
@@ -625,16 +662,20 @@ def test_interrupted_a_resume_takes_the_batch_up_again(scene: Scene, nursery: An
     assert scene.resume()["outcome"].null_count() == 0
     assert scene.server.counts == [ASKS]
     assert scene.twice() == []
+    assert {(now.batches, now.total) for now in scene.progress} <= {(1, ASKS)}
 
 
-def test_a_kill_in_every_round_of_a_repair_keeps_drafts(scene: Scene, nursery: Any) -> None:
-    """Killed after the second batch was made, the repairs are read on resume and not asked again."""
-    scene.server.fate = lambda key, number: "prose" if number == 0 and key[0] in "01234" else "ok"
-    assert nursery(scene, "after_batch:2") == -9
+@pytest.mark.parametrize("point", ["while_reading", "after_batch:2", "after_batch_end:2"])
+def test_a_kill_in_every_round_of_a_repair_keeps_drafts(scene: Scene, nursery: Any, point: str) -> None:
+    """Killed while first answers or repairs are read, neither is taken for the other or asked again."""
+    scene.server.fate = lambda _key, number: "prose" if number == 0 else "ok"
+    assert nursery(scene, point) == -9
+    assert scene.records("draft")
     frame = scene.resume()
     assert frame["outcome"].null_count() == 0
-    assert len(scene.server.counts) == 2
-    assert any("repaired" in record["reply"].get("flags", []) for record in scene.records("reply"))
+    assert scene.server.counts == [ASKS, ASKS]
+    assert all("repaired" in record["reply"]["flags"] for record in scene.records("reply"))
+    assert frame["cost"].sum() == pytest.approx(ASKS * COST)
 
 
 def test_a_batch_that_cannot_be_found_is_reported_as_possibly_paid(scene: Scene, nursery: Any) -> None:

@@ -436,6 +436,78 @@ def test_long_answers_scroll_and_wide_screens_show_both(home: Path, tmp_path: Pa
     assert len(GoldSet.read("gold.jsonl")) == 1
 
 
+def long_pair(tmp_path: Path, lines: int = 40) -> Path:
+    """An eval set of one pair with answers of so many lines."""
+    path = tmp_path / "long.jsonl"
+    text = "\n".join(f"line {n} of it" for n in range(lines))
+    path.write_bytes(orjson.dumps({"prompt": "Q?", "candidate": f"{text} A", "baseline": f"{text} B"}))
+    return path
+
+
+def test_a_vote_on_unseen_text_is_asked_once_more(home: Path, tmp_path: Path) -> None:
+    """A vote while lines were never shown asks once, with their number; the next one counts, whatever was noted."""
+    args = ("--to", "gold.jsonl", "--as", "ada", "--evalset", str(long_pair(tmp_path)))
+    with Terminal(*args, rows=20, columns=60) as person:
+        below = re.search(r"--- (\d+) more lines below: space ---", person.wait("q quit"))
+        assert below
+        asked = person.press("1" * 5, f"{below[1]} more lines below; press again to vote")
+        asked += person.wait("q quit")
+        assert f"--- {below[1]} more lines below: space ---" in asked and not read_rows(Path("gold.jsonl"))
+        person.press("2", "every pair is done")
+        os.write(person.master, b"q")
+        assert person.end() == 0
+    assert len(read_rows(Path("gold.jsonl"))) == 1
+
+
+def test_who_has_scrolled_to_the_end_is_not_asked(home: Path, tmp_path: Path) -> None:
+    """Once the last line was on the screen a vote counts at once, also from the top and after the help."""
+    args = ("--to", "gold.jsonl", "--as", "ada", "--evalset", str(long_pair(tmp_path, 20)))
+    with Terminal(*args, rows=24, columns=60) as person:
+        person.wait("q quit")
+        for _ in range(4):
+            person.press(" ", "q quit")
+        person.press("bbbb", "lines 1-")
+        person.press("?", "Judge by the rubric alone")
+        person.press("x", "lines 1-")
+        person.press("1", "every pair is done")
+        os.write(person.master, b"q")
+        assert person.end() == 0
+    assert b"press again" not in person.seen
+
+
+def test_a_narrow_screen_cuts_neither_header_nor_help(home: Path, tmp_path: Path) -> None:
+    """At 40 columns the place in the text stands whole; every key of the help stands on one line."""
+    args = ("--to", "gold.jsonl", "--as", "ada", "--evalset", str(long_pair(tmp_path)))
+    with Terminal(*args, rows=30, columns=40) as person:
+        shown = person.wait("q quit")
+        total = re.search(r"lines 1-(\d+) of (\d+)\x1b", shown)
+        assert total and int(total[2]) > 80 and "0 of 1 done, 1 to go\x1b" in shown
+        help_ = person.press("?", "said.")
+        for line in ("│ s  skip: the pair comes back next time", "│ c  closeness: far, in between, equal"):
+            assert f"{line}\r\n" in help_ or f"{line}\n" in help_
+        person.press("x", "lines 1-")
+        person.press("\x03", "go on with")
+        person.end()
+
+
+def test_a_hint_is_gone_while_a_note_is_typed(home: Path) -> None:
+    """What the last key left on the screen does not stay beside the note."""
+    with Terminal("--to", "gold.jsonl", "--as", "ada", "--n", "2") as person:
+        person.wait("0 of 2 done")
+        person.press("x", "no such key")
+        person.wait("q quit")
+        noted = person.press("n", "note (Enter keeps")
+        assert "no such key" not in noted
+        person.press("\x03", "go on with")
+        person.end()
+
+
+def test_one_label_is_told_in_the_singular(label: Any) -> None:
+    """The summary of one label says label, not labels."""
+    done = label("--n", "3", keys="1 q").err
+    assert "ada: 1 label, 0 skipped" in done and "this sitting: 1 label, 0 undone" in done
+
+
 def test_keys_typed_before_a_pair_is_shown_are_no_votes(home: Path) -> None:
     """What was typed before a pair stood on the screen is thrown away: a key held down votes once."""
     with Terminal("--to", "gold.jsonl", "--as", "ada", "--n", "30") as person:

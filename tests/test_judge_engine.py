@@ -564,3 +564,25 @@ def test_pieces_of_the_old_format_are_still_read(tmp_path: Path) -> None:
     asyncio.run(resume_run("r-1", store, lambda _spec: rest))
     assert len(rest.asked) == 5
     assert facts(store.comparisons("r-1")) == facts(whole)
+
+
+def test_a_death_between_the_lines_of_two_equal_rows_loses_neither(tmp_path: Path) -> None:
+    """Where only the first of two rows with the same texts has a reply in the journal, both settle."""
+    row = {"prompt": "q", "candidate": "a longer answer", "baseline": "short"}
+    path, store = tmp_path / "e.jsonl", Store(tmp_path / "home")
+    path.write_bytes(b"".join(orjson.dumps({"id": name, **row}) + b"\n" for name in ("p1", "p2")))
+    asyncio.run(start_run(plan_of(path), longer(), store))
+    whole = store.comparisons("r-1")
+    file = store.journal_path("r-1")
+    records = [record for record in journal.records(file) if record["t"] in ("run", "pair", "reply")]
+    first = next(record for record in records if record["t"] == "reply" and record["pair_id"] == "p1")
+    file.unlink()
+    store.path.unlink()
+    with Journal(file, create=True) as opened:
+        for record in [record for record in records if record["t"] != "reply"] + [first]:
+            opened.add(record.pop("t"), record)
+    rest = longer()
+    asyncio.run(resume_run("r-1", store, lambda _spec: rest))
+    assert len(rest.asked) == 1
+    assert facts(store.comparisons("r-1")) == facts(whole)
+    assert store.comparisons("r-1").height == 2

@@ -37,7 +37,7 @@ from calibration.selfcheck import self_check
 from judge.render import calibration as render
 from judge.render import charts
 from judge.render.document import Absent, Chart, Figure, Figures, Section, Table
-from judge.render.words import columns, cut, number, span, wrap
+from judge.render.words import columns, counted, cut, number, span, wrap
 from rubrics import Outcome
 
 SCHEMA = Path(__file__).resolve().parent.parent / "judge" / "data" / "calibration-1.schema.json"
@@ -392,6 +392,166 @@ def test_charts_of_nothing_are_nothing() -> None:
     assert charts.stream([[], []], limit=1.0, names=("a", "b"), name="t", title="t") == ""
     shown = {part.key for part, block in blocks(report("mute")) if isinstance(block, Chart) and block.svg}
     assert shown == {"win-rate", "segments"}
+
+
+@cache
+def experiment(verdict: str, word: str = "WITH CARE") -> CalibrationReport:
+    """The full report with a comparison that ends in ``verdict``, under a belief of ``word``."""
+    evidence = judged(240)
+    gold = labels(evidence, 120)
+    right = {item.pair_id: item.majority for item in gold.items if item.majority is not None}
+    good = replace(side(evidence, "good"), verdicts=right)
+    bad = replace(side(evidence, "bad"), verdicts={pair: outcome.mirrored for pair, outcome in right.items()})
+    old, new = {"ADOPT": (bad, good), "KEEP": (good, bad)}.get(verdict, (good, replace(good, name="same", rubric="r")))
+    change = compare_judges(old, new, gold)
+    assert change.verdict == verdict
+    return replace(full(), change=change, belief=replace(full().belief, word=word))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("verdict", "wanted"),
+    [
+        ("ADOPT", r"ADOPT good instead of bad: accuracy \+\d.* \(n \d+\)\."),
+        ("KEEP", r"KEEP good; do not adopt bad: accuracy -\d.* \(n \d+\)\."),
+        ("UNDECIDED", r"UNDECIDED between good \(in use\) and same \(proposed\): the same verdict on all .*\."),
+    ],
+)
+def test_the_verdict_names_the_side_it_is_about(verdict: str, wanted: str) -> None:
+    """KEEP is followed by the side in use, ADOPT by the proposed one, UNDECIDED by both, on text and Markdown."""
+    found = experiment(verdict)
+    assert re.fullmatch(wanted, " ".join(render.to_text(found).split("\n\n")[0].split("\n")[1:]))
+    bold = render.to_markdown(found).splitlines()[2].replace("\\", "")
+    assert re.fullmatch(wanted, bold.strip("*"))
+    assert re.search(wanted, Page(render.to_html(found)).text)
+
+
+@pytest.mark.parametrize("verdict", ["ADOPT", "KEEP", "UNDECIDED"])
+def test_a_verdict_on_a_change_does_not_lift_disbelief(verdict: str) -> None:
+    """Beside DO NOT BELIEVE the line of the change adds that the proposed judge is not to be believed either way."""
+    new = {"ADOPT": "good", "KEEP": "bad", "UNDECIDED": "same"}[verdict]
+    said = f"Either way {new} is not to be believed"
+    for show in (render.to_text, render.to_markdown):
+        assert said in " ".join(show(experiment(verdict, "DO NOT BELIEVE")).split("\n")[:5])
+        assert said not in show(experiment(verdict, "WITH CARE"))
+
+
+def test_only_an_open_change_says_how_many_pairs_would_settle_it() -> None:
+    """The pairs that settle the margin stand in an UNDECIDED report and in no other."""
+    shown = {verdict: render.to_text(experiment(verdict)) for verdict in ("ADOPT", "KEEP", "UNDECIDED")}
+    assert [verdict for verdict, text in shown.items() if "pairs that settle" in text] == ["UNDECIDED"]
+
+
+def test_identical_judges_are_called_identical() -> None:
+    """Equal verdicts and preferences have no interval that no resampling can give; the report says identical."""
+    text = render.to_text(experiment("UNDECIDED"))
+    assert "identical: the same preferences (n " in text and "identical: the same verdicts (n " in text
+    assert not re.search(r"^ *(log loss|log loss, calibrated|Cohen kappa) +\+0\.000", text, re.MULTILINE)
+
+
+def drifting(how: str) -> CalibrationReport:
+    """A report against an earlier run whose judge said the opposite throughout, something alike, or the very same."""
+    evidence = judged(240)
+    before = evidence
+    if how == "flipped":
+        rows = tuple(replace(row, p_win=row.p_loss, p_loss=row.p_win) for row in evidence.run.rows)
+        before = replace(evidence, run=replace(evidence.run, rows=rows))
+    if how == "alike":
+        rng = np.random.default_rng(0)
+        moved = [None if row.p_win is None else float(rng.uniform(-0.02, 0.02)) for row in evidence.run.rows]
+        rows = tuple(
+            row if by is None else replace(row, p_win=row.p_win + by, p_loss=row.p_loss - by)  # type: ignore[operator]
+            for row, by in zip(evidence.run.rows, moved, strict=True)
+            if by is None or (0 <= row.p_win + by <= 1 and 0 <= row.p_loss - by <= 1)  # type: ignore[operator]
+        )
+        kept = {row.pair_id for row in rows}
+        said = tuple(s for s, row in zip(evidence.said, evidence.run.rows, strict=True) if row.pair_id in kept)
+        styles = {name: {p: x for p, x in by.items() if p in kept} for name, by in evidence.styles.items()}
+        before = replace(evidence, run=replace(evidence.run, rows=rows), said=said, styles=styles)
+    return calibration_report(evidence, labels(evidence, 120), earlier=Earlier("r-0", before), rounds=40)
+
+
+def test_drift_is_not_denied_while_something_moved() -> None:
+    """Flipped verdicts, accuracy or an alarm each veto "not shown to move", and the headline says which it was."""
+    part = render.sections(drifting("flipped"))[8]
+    assert "not been shown to move" not in part.answer and part.level == "care"
+    assert re.search(r"has moved: .*accuracy \+\d.*McNemar p <0\.001\)", part.answer)
+    assert re.search(r"\d+\.\d% \[.*\] of verdicts changed side \(n \d+, noise floor unknown\)", part.answer)
+    calm = render.sections(drifting("alike"))[8]
+    assert calm.answer.startswith("Against run r-0 it has not been shown to move: mean preference ")
+    assert "of verdicts changed side" in calm.answer and calm.level == "good"
+    assert "not moved: every preference is identical (n 2" in render.sections(drifting("same"))[8].answer
+
+
+def test_the_alarm_counts_stretches_of_ten_anchors() -> None:
+    """The CUSUM runs over means of ten anchors, and its place and n say so."""
+    text = " ".join(render.to_text(report("full")).split())
+    assert re.search(r"alarm up at stretch \d+ of 23 \(n 23 stretches\)", text) and "stretches of ten anchors" in text
+
+
+def test_section_five_defines_wrong_and_names_its_two_bases() -> None:
+    """Wrong is defined where it is certified; a share kept is of the labelled pairs, a queue is of the run."""
+    text = " ".join(render.to_text(report("full")).split())
+    assert "Wrong: the judge's preference leans to one answer and the mean of the people's labels to the other" in text
+    assert re.search(r"keeps \d+\.\d% \[[^]]*\] of the labelled pairs \(n \d+\); \d+ of the run's 240 pairs go", text)
+    assert "of the labelled pairs (n " in render.sections(report("full"))[4].answer
+
+
+def test_the_judge_scale_says_that_it_is_soft() -> None:
+    """The judge's own rate is named a soft preference, apart from the counted verdicts of another report."""
+    for text in (render.to_text(report("full")), Page(render.to_html(report("full"))).text):
+        assert "judge scale (soft preference)" in text
+        assert "judge report counts settled verdicts" in " ".join(text.split()).replace(" ( ", " ")
+    assert "judge scale (soft preference)" in render.to_markdown(report("full"))
+
+
+def test_the_headline_does_not_say_its_word_twice() -> None:
+    """What follows the word of the verdict adds something and does not repeat it."""
+    for word in ("BELIEVE", "WITH CARE", "DO NOT BELIEVE", "UNKNOWN"):
+        found = replace(full(), belief=replace(full().belief, word=word), change=None)
+        head, _, rest = render.to_text(found).splitlines()[0].partition(": ")
+        assert head == word and rest and not {"believe", "care", "known"} & set(re.findall(r"\w+", rest.lower()))
+
+
+def test_a_lone_map_is_not_called_the_best_of_several() -> None:
+    """Where so few prompts allow one map only, the report says so instead of "lowest"."""
+    text = " ".join(render.to_text(report("full")).split())
+    assert "the only map that 89 prompts allow; held-out log loss: temperature 0." in text
+    assert "lowest held-out" not in text
+
+
+@pytest.mark.parametrize(("asked", "held"), [(60, 60), (72, 72), (100, 100), (20, 60), (300, 100)])
+@pytest.mark.parametrize("kind", ["full", "hostile", "refused"])
+def test_the_text_takes_the_width_it_is_given(kind: str, asked: int, held: int) -> None:
+    """Lines fill a width between 60 and 100 columns and never go beyond it."""
+    widths = [columns(line) for line in render.to_text(report(kind), asked).split("\n")]
+    assert held - 8 <= max(widths) <= held
+
+
+def test_counts_of_one_are_singular() -> None:
+    """One test, one pair, one prompt, one assumption: no plural beside a 1 on any surface."""
+    assert [counted(1, "label"), counted(2, "label"), counted(1, "stretch", "stretches")] == [
+        "1 label", "2 labels", "1 stretch",
+    ]  # fmt: skip
+    found = replace(full(), bias=replace(full().bias, q={"position": 0.0004}))
+    assert render.sections(found)[5].answer == "Shown (of 1 test): position."
+    lone = calibration_report(judged(1), labels(judged(1), 1), rounds=40)
+    text = " ".join(render.to_text(lone).split("1. WHAT WAS MEASURED")[1].split("10. WHAT THESE")[0].split())
+    nouns = "labels|labelled pairs|compared pairs|pairs|tests|prompts|annotators|stretches"
+    assert re.findall(rf"(?<![\d.])1 (?:more )?(?:{nouns})\b", text) == []
+
+
+def test_the_even_mark_spares_the_names() -> None:
+    """The dashed mark of a forest runs beside the intervals alone, never at the height of a name."""
+    bars = [charts.Bar(f"name {k}", Estimate(0.5, 0.4, 0.6, 0.95, 9, 9, ""), "50.0%", "soft") for k in range(5)]
+    page = Page(charts.forest(bars, at=0.5, unit="share", name="t", title="t"))
+    names = [float(attrs["y"] or 0) for tag, attrs in page.tags if tag == "text"][-10:]
+    marks = [
+        (float(attrs["y1"] or 0), float(attrs["y2"] or 0))
+        for tag, attrs in page.tags
+        if tag == "line" and attrs["class"] == "zero"
+    ]
+    assert len(marks) == 5
+    assert all(foot <= y - 11 or head >= y + 3 for head, foot in marks for y in names)
 
 
 def published() -> dict[str, object]:

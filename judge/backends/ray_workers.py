@@ -15,8 +15,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
+import signal
 import socket
 import tempfile
+import threading
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -169,12 +171,17 @@ class Cluster:
             }  # fmt: skip
         elif self.address != "auto":
             self._reach()
+        before = signal.getsignal(signal.SIGTERM)
         try:
             ray.init(**options)
         except Exception as error:  # noqa: BLE001 - Ray raises many types here, all of them: no cluster
             _disconnect(ray, self.folder)
             how = "Ray could not be started here" if self.local else self._unreachable()
             raise BackendUnavailable(f"{how} ({_last_line(error)})") from None
+        finally:
+            # Ray puts a handler of its own there, which prints a stack; the signal means what it meant before.
+            if before is not None and threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGTERM, before)
 
     def _reach(self) -> None:
         """Fail at once where nothing listens; Ray itself would try for a long time."""
@@ -260,7 +267,7 @@ class RayBackend:
         """
         from ray.exceptions import RayError
 
-        for lost in range(_SENT):
+        for lost in range(1):
             seat = await self._take()
             try:
                 answer = await seat.actor.ask.remote(list(asks))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -17,7 +16,7 @@ import click
 
 from ..environment import environment
 from .run import drive
-from .screen import home_option, progress, safe
+from .screen import Ticker, home_option, minutes, progress, safe
 
 if TYPE_CHECKING:
     from calibration.evidence import Evidence
@@ -333,15 +332,12 @@ def _report(options: Options, store: Store, gold: GoldSet, evidence: Evidence) -
 
 
 def _simulated() -> Callable[[int, int], None]:
-    """Progress of the self-check: a line on a terminal, nothing elsewhere."""
-    live = sys.stderr.isatty() and not environment().plain
-    started = time.monotonic()
+    """A reporter of how far the self-check is."""
+    ticker, started = Ticker(), time.monotonic()
 
     def report(done: int, rounds: int) -> None:
-        if live and (done % 10 == 0 or done == rounds):
-            left = (time.monotonic() - started) / done * (rounds - done)
-            line = f"self-check: round {done} of {rounds}, {left:.0f} s left"
-            click.echo(f"\r\x1b[2K  {line}" + ("\n" if done == rounds else ""), nl=False, err=True)
+        left = (time.monotonic() - started) / done * (rounds - done)
+        ticker.show(done, rounds, lambda: f"self-check: round {done} of {rounds}  eta {minutes(left)}")
 
     return report
 

@@ -8,7 +8,6 @@ import math
 import shlex
 import statistics
 import sys
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,9 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..environment import environment
 from .run import surroundings
-from .screen import safe
+from .screen import Ticker, dollars, minutes, safe
 
 if TYPE_CHECKING:
     from ..backends.generators import Generator
@@ -27,8 +25,6 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 _SHOWN = 8
-_TTY_SECONDS = 0.1
-_PLAIN_SECONDS, _PLAIN_SHARE, _PLAIN_PAUSE = 30.0, 0.05, 2.0
 
 
 @click.command("generate", epilog="Example: judge generate evals.jsonl --model local -o base.jsonl")
@@ -189,35 +185,20 @@ def _dry_run(plan: GenerationPlan, found: Any, generator: Generator, *, as_json:
 
 
 def _progress() -> Callable[[Progress], None]:
-    """A reporter: one line rewritten on a terminal, else a plain line every 5% (at most one in 2 seconds) or 30
-    seconds.
-    """
-    live = sys.stderr.isatty() and not environment().plain
-    state = {"at": time.monotonic(), "share": 0.0}
+    """A reporter of how far the answers are."""
+    ticker = Ticker()
 
     def report(now: Progress) -> None:
-        handled = now.answered + now.failed
-        clock, share, done = time.monotonic(), handled / now.total, handled == now.total
-        since = clock - state["at"]
-        due = since >= (_TTY_SECONDS if live else _PLAIN_SECONDS)
-        step = not live and share - state["share"] >= _PLAIN_SHARE and since >= _PLAIN_PAUSE
-        if state["at"] == math.inf or not (done or due or step):
-            return
-        state.update(at=clock, share=share)
-        seconds = now.seconds or math.inf
-        eta = now.eta_seconds or 0.0
-        cost = "cost unknown" if now.cost is None else f"${now.cost:.2f}"
-        line = (
-            f"answered {now.answered}/{now.total}  {(handled - now.before) / seconds:.1f}/s  "
-            f"{now.tokens / seconds:.0f} tokens/s  eta {int(eta) // 60}:{int(eta) % 60:02}  failed {now.failed}  {cost}"
+        handled, seconds = now.answered + now.failed, now.seconds or math.inf
+        ticker.show(
+            handled,
+            now.total,
+            lambda: (
+                f"answered {now.answered}/{now.total}  {(handled - now.before) / seconds:.1f}/s  "
+                f"{now.tokens / seconds:.0f} tokens/s  eta {minutes(now.eta_seconds or 0.0)}  failed {now.failed}  "
+                f"{dollars(now.cost)}"
+            ),
         )
-        try:
-            if live:
-                click.echo(f"\r\x1b[2K  {line}" + ("\n" if done else ""), nl=False, err=True)
-            else:
-                click.echo(f"  {line}", err=True)
-        except OSError:
-            state["at"] = math.inf  # nobody reads stderr any more: the work goes on, progress does not
 
     return report
 

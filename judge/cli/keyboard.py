@@ -22,6 +22,7 @@ from types import FrameType
 from typing import Any, Protocol, Self
 
 from ..errors import InputError
+from ..render.words import counted
 from .screen import safe
 
 __all__ = ["KEYS", "Face", "Lines", "Scene", "Screen", "columns", "open_face", "titled", "wrap"]
@@ -41,18 +42,26 @@ _SEQUENCES = {
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What is to be seen: ``name`` tells one pair from the next, ``body`` gives its lines for a width in columns."""
+    """What is to be seen: ``name`` tells one pair from the next, ``body`` gives its lines for a width in columns.
+
+    ``asks`` says that the status is a question: keys typed before it was seen are no answer to it.
+    """
 
     name: str
     header: str
     body: Callable[[int], list[str]]
     status: str = ""
+    asks: bool = False
 
 
 class Face(Protocol):
     """One way to show scenes and to get keys."""
 
     scripted: bool
+
+    @property
+    def unseen(self) -> int:
+        """Lines of the scene below all that was on the screen so far."""
 
     def __enter__(self) -> Self: ...
 
@@ -89,6 +98,8 @@ class Lines:
     """Keys from piped lines; every scene is printed once, in full."""
 
     scripted = True
+    unseen = 0
+    """Every scene is printed in full."""
 
     def __init__(self) -> None:
         self._keys = self._read()
@@ -143,6 +154,13 @@ class Screen:
         self._prompt: str | None = None
         self._old: dict[int, Any] = {}
         self._lines: tuple[object, list[str]] = (None, [])
+        self._ended: set[str] = set()
+        self._below, self._reading = 0, ("", 0)
+
+    @property
+    def unseen(self) -> int:
+        """Lines of the scene that were never on the screen; 0 for good once its end was."""
+        return 0 if self._scene.name in self._ended else self._below
 
     def __enter__(self) -> Self:
         self._saved = termios.tcgetattr(self._in)
@@ -171,7 +189,8 @@ class Screen:
         """Draw a scene, a new one from its top."""
         if scene.name != self._scene.name:
             self._top = 0
-            # A key typed before this pair was seen is no vote on it.
+        if scene.name != self._scene.name or scene.asks:
+            # A key typed before this pair, or this question, was seen is no answer to it.
             self._buffer = b""
             termios.tcflush(self._in, termios.TCIFLUSH)
         self._scene = scene
@@ -221,15 +240,27 @@ class Screen:
         if self._lines[0] != (self._scene.name, self._scene.body, width):
             self._lines = ((self._scene.name, self._scene.body, width), self._scene.body(width))
         lines = self._lines[1]
-        foot = wrap(self._scene.status, width) if self._scene.status else []
+        foot = wrap(self._scene.status, width)  # an empty one keeps its row, so that a hint moves no text
         foot += _menu(width) if self._prompt is None else wrap(self._prompt, width)
-        self._page = max(height - 2 - len(foot) - 1, 3)
+        # The place is widest at the end of the text; where that does not fit beside the header it goes below.
+        apart = len(f"{self._scene.header}   lines {len(lines)}-{len(lines)} of {len(lines)}") > width
+        head = wrap(self._scene.header, width)
+        self._page = max(height - 2 - len(foot) - len(head) - apart, 3)
         self._top = min(max(self._top, 0), max(len(lines) - self._page, 0))
         shown = lines[self._top : self._top + self._page]
         left = len(lines) - self._top - len(shown)
         at = f"lines {self._top + 1}-{self._top + len(shown)} of {len(lines)}" if len(lines) > len(shown) else ""
-        more = f"--- {left} more lines below: space ---" if left else ("--- end: b goes back ---" if at else "")
-        rows = [self._bold(f"{self._scene.header}   {at}".rstrip()[:width])]
+        more = (
+            f"--- {counted(left, 'more line')} below: space ---" if left else "--- end: b goes back ---" if at else ""
+        )
+        reading = (self._scene.name, width)
+        self._below = min(self._below, left) if self._reading == reading else left
+        self._reading = reading
+        if not left:
+            self._ended.add(self._scene.name)
+        if at:
+            head = [*head, at] if apart else [f"{head[0]}   {at}"]
+        rows = [self._bold(line) for line in head]
         rows += [self._bold(line) if line.startswith("── ") else line for line in shown]
         rows += [""] * (self._page - len(shown)) if not self.plain else []
         rows += [more, *foot]

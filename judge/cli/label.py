@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..environment import environment
+from ..render.words import counted
 from .screen import home_option, safe
 
 if TYPE_CHECKING:
@@ -31,15 +32,20 @@ __all__ = ["command"]
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 _HELP = """\
-1  the first answer is better          s  skip: the pair comes back in the next sitting
-2  the second answer is better         u  undo: take back the last label and see its pair again
-3  a tie: equally good                 n  note: why; kept with the label of this pair
-4  a tie: both bad                     c  closeness: far apart, in between, nearly equal
-r  the rubric                          q  quit; what is labelled is kept
-space and b, or the arrow keys, scroll.
+1  the first answer is better
+2  the second answer is better
+3  a tie: equally good
+4  a tie: both bad
+s  skip: the pair comes back next time
+u  undo: take back the last label
+n  note: why; kept with the label
+c  closeness: far, in between, equal
+r  the rubric
+q  quit; what is labelled is kept
+space and b, or the arrow keys, scroll
 
-Judge by the rubric alone. The two answers stand in random order, other people see other orders, and nobody is told here
-what a judge or another person said."""
+Judge by the rubric alone. The two answers stand in random order, other people see other orders, \
+and nobody is told here what a judge or another person said."""
 _CLOSENESS = {None: "", 0.0: "far apart", 0.5: "in between", 1.0: "nearly equal"}
 
 
@@ -276,6 +282,8 @@ class _Desk:
     undone: int = 0
     keys: int = 0
     message: str = ""
+    warned: str = ""
+    asks: bool = False
 
     def work(self) -> None:
         """Show pairs and take keys until the person quits or all is done."""
@@ -287,7 +295,7 @@ class _Desk:
             self.face.show(self._scene())
             key = self.face.key()
             self.keys += key != "eof"
-            self.message = ""
+            self.message, self.asks = "", False
             if key in ("q", "eof") or (name is None and (key == "enter" or (self.face.scripted and key != "u"))):
                 return
             self._press(key, time.monotonic() - since)
@@ -297,6 +305,8 @@ class _Desk:
         from ..labelling import Choice
 
         done = self.session.current is None
+        if key in "1234" and not done and self._must_read():
+            return
         if key in "1234" and not done:
             choice = (Choice.FIRST, Choice.SECOND, Choice.TIE, Choice.BOTH_BAD)[int(key) - 1]
             self._write(*self.session.cast(choice), seconds)
@@ -309,6 +319,7 @@ class _Desk:
         elif key == "u":
             self.message = "there is nothing to undo"
         elif key == "n" and not done:
+            self.face.show(self._scene())  # without the hint that the last key left
             text = self.face.ask("note (Enter keeps, Esc leaves): ", self.session.draft.note)
             self.session = self.session.noted(text) if text is not None else self.session
         elif key == "c" and not done:
@@ -319,6 +330,15 @@ class _Desk:
             raise InputError(f"stdin: {key!r} is no key of `judge label`; labels before it are kept")
         else:
             self.message = "every pair is done: u takes the last label back, q ends" if done else "no such key: ? helps"
+
+    def _must_read(self) -> bool:
+        """Whether to ask once more, because part of the pair was never on the screen; at most once a pair."""
+        name, unseen = self.session.current or "", self.face.unseen
+        if not unseen or self.warned == name:
+            return False
+        self.warned, self.asks = name, True
+        self.message = f"{counted(unseen, 'more line')} below; press again to vote"
+        return True
 
     def _write(self, later: Session, change: Change, seconds: float) -> None:
         """First the disk, then the screen: a crash in between loses nothing."""
@@ -363,7 +383,8 @@ class _Desk:
             f"closeness: {_CLOSENESS.get(draft.closeness, draft.closeness)}" if draft.closeness is not None else "",
             f"note: {draft.note}" if draft.note else "",
         ]
-        return Scene(f"pair {name}", header, partial(_body, view), " · ".join(part for part in parts if part))
+        status = " · ".join(part for part in parts if part)
+        return Scene(f"pair {name}", header, partial(_body, view), status, self.asks)
 
 
 def _body(view: Any, width: int) -> list[str]:
@@ -426,20 +447,20 @@ def _finish(options: Options, desk: _Desk, record: DrawRecord) -> int:
 def _told(summary: Mapping[str, Any]) -> list[str]:
     """The summary for a person."""
     choices, sitting, draw = summary["choices"], summary["this_sitting"], summary["draw"]
-    state = f"{summary['labelled']} labels, {summary['skipped']} skipped, {summary['to_go']} to go"
-    drawn = f"{draw['how']} draw of {draw['pairs']} from {draw['frame_size']} pairs"
+    state = f"{counted(summary['labelled'], 'label')}, {summary['skipped']} skipped, {summary['to_go']} to go"
+    drawn = f"{draw['how']} draw of {draw['pairs']} from {counted(draw['frame_size'], 'pair')}"
     ties = f"tie {choices['tie']}, both bad {choices['both_bad']}"
     lines = [
         f"{summary['annotator']}: {state} ({drawn})",
         f"  first better {choices['first']}, second better {choices['second']}, {ties}",
     ]
     pace = f", {sitting['median_seconds']} s a label (median)" if sitting["labels"] else ""
-    lines.append(f"  this sitting: {sitting['labels']} labels, {sitting['undone']} undone{pace}")
+    lines.append(f"  this sitting: {counted(sitting['labels'], 'label')}, {sitting['undone']} undone{pace}")
     for pair in summary["agreement"] or ():
         first, second = pair["annotators"]
         lines.append(
             f"  {first} and {second} agree on {pair['value']:.0%} [{pair['low']:.0%}, {pair['high']:.0%}] of "
-            f"{pair['n']} shared pairs"
+            f"{counted(pair['n'], 'shared pair')}"
         )
     if summary["skipped"]:
         lines.append("  skipped pairs come back in the next sitting; estimates take them to be like the others")
@@ -507,7 +528,9 @@ def _status(options: Options) -> int:
         click.echo(json.dumps({**value, "annotators": people}))
         return 0
     drawing = record.drawing
-    click.echo(f"{safe(str(options.to))}: {drawing.request.how} draw of {pairs} from {drawing.frame_size} pairs")
+    click.echo(
+        f"{safe(str(options.to))}: {drawing.request.how} draw of {pairs} from {counted(drawing.frame_size, 'pair')}"
+    )
     for person in people:
         click.echo(
             f"  {safe(str(person['annotator'])):20} {person['labelled']:>5} of {pairs} labelled  "

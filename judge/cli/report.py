@@ -30,6 +30,9 @@ __all__ = ["command"]
     type=click.FloatRange(0, 0.5, max_open=True),
     help="Settle anew under this tie margin; asks no model.",
 )
+@click.option(
+    "--gold", "-g", type=click.Path(dir_okay=False, path_type=Path), help="Of a panel: labels that weigh its judges."
+)
 @home_option
 def command(
     run_id: str,
@@ -40,9 +43,13 @@ def command(
     html: Path | None,
     by: str,
     tie_margin: float | None,
+    gold: Path | None,
     home: str | None,
 ) -> int:
-    """Show RUN_ID (default: the latest run). An interrupted run shows what it has so far, and says so."""
+    """Show RUN_ID: a run, a panel or a cascade (default: the latest run).
+
+    An interrupted one shows what it has so far, and says so.
+    """
     from .. import render
     from ..errors import InputError
     from ..store import Store
@@ -53,6 +60,14 @@ def command(
         click.echo(f"note: {safe(problem)}", err=True)
     if list_runs:
         return _list(store, as_json=as_json)
+    if run_id.startswith(("p-", "c-")):
+        from .panel import Showing, show
+
+        if html is not None or tie_margin is not None:
+            raise click.UsageError(f"--html and --tie-margin are for a run; `judge report {run_id}` names its runs")
+        return show(store, run_id, Showing(as_json, as_md, gold, by))
+    if gold is not None:
+        raise click.UsageError("--gold weighs the judges of a panel; measure one judge with `judge calibrate --gold`")
     info = store.run(run_id)
     frame = store.comparisons(info.run_id) if tie_margin is None else store.resettled(info.run_id, tie_margin)
     if frame.is_empty():
@@ -89,7 +104,7 @@ def _list(store: Store, *, as_json: bool) -> int:
         state = "sealed" if run.sealed else "unfinished"
         click.echo(
             f"{row['run_id']:12} {row['created_at'][:16]:17} {state:11} {row['pairs']:>7} pairs  {row['rubric']:24} "
-            f"{safe(row['judge'])}"
+            f"{safe(row['judge'])}{'  ' + row['group'] if row['group'] else ''}"
         )
     return 0
 
@@ -102,4 +117,5 @@ def _row(run: RunInfo) -> dict[str, Any]:
         "pairs": run.header["evalset"]["rows"],
         "rubric": run.rubric,
         "judge": run.judge,
+        "group": (run.header.get("panel") or run.header.get("cascade") or {}).get("id"),
     }

@@ -22,11 +22,16 @@ __all__ = ["command"]
 @engine_options
 @home_option
 def command(run_id: str, *, max_cost: float | None, as_json: bool, home: str | None, **elsewhere: Any) -> int:
-    """Finish RUN_ID: what its journal holds is kept, only missing judgements are asked for.
+    """Finish RUN_ID, a run, panel or cascade: what is journaled is kept, only missing judgements are asked for.
 
     Refused where the eval set or the judge is no longer what the run began with. An ask during which the process died
     three times is given up and counted as invalid.
     """
+    if run_id.startswith(("p-", "c-")):
+        from .panel import resume
+
+        open_judge = opener(surroundings(home), **elsewhere)
+        return resume(run_id, open_judge, max_cost=max_cost, as_json=as_json, home=home)
     from ..runs import resume_run
     from ..store import Store
     from .batching import batching

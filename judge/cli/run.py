@@ -25,7 +25,20 @@ if TYPE_CHECKING:
     from ..runs import RunPlan
     from ..store import Store
 
-__all__ = ["Options", "command", "drive", "finish", "run", "surroundings"]
+__all__ = [
+    "Options",
+    "announce",
+    "clock",
+    "command",
+    "cost_words",
+    "drive",
+    "estimated",
+    "finish",
+    "home_words",
+    "plan_of",
+    "run",
+    "surroundings",
+]
 
 
 @click.command("run", epilog="Example: judge run evals.jsonl --rubric helpfulness@1 --judge local")
@@ -42,9 +55,25 @@ __all__ = ["Options", "command", "drive", "finish", "run", "surroundings"]
 @click.option(
     "--judge",
     "-j",
-    default="local",
-    show_default=True,
-    help="local, hf:MODEL, openai:MODEL, anthropic:MODEL, recorded:FILE, ...",
+    "judges",
+    multiple=True,
+    default=("local",),
+    show_default="local",
+    help="local, hf:MODEL, openai:MODEL, anthropic:MODEL, recorded:FILE, ...; several are a panel, one run each.",
+)
+@click.option(
+    "--gold", "-g", type=click.Path(dir_okay=False, path_type=Path), help="Labels that weigh the judges of a panel."
+)
+@click.option(
+    "--cascade",
+    multiple=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The calibration of a judge: what it cannot certify goes to the next -j; one for each judge but the last.",
+)
+@click.option(
+    "--error",
+    type=click.FloatRange(0, 0.5, min_open=True),
+    help="With --cascade: the share of wrong verdicts that is tolerated.  [default: 0.1]",
 )
 @click.option("--map", "maps", multiple=True, metavar="FIELD=COLUMN", help="Name a column: --map baseline=answer_old.")
 @click.option("--skip-bad", is_flag=True, help="Judge the usable rows although others cannot be; they stay counted.")
@@ -81,8 +110,12 @@ def command(**options: Any) -> int:
     EVALSET is JSONL, CSV, JSON or Parquet: pairs (prompt, candidate, baseline) or prompts with --candidate and
     --baseline files joined on id. Rows that cannot be judged are listed with line numbers and nothing is judged unless
     --skip-bad is given.
+
+    Several --judge are a panel: each judges everything, then come their agreement and their joint verdict. With
+    --cascade the next judge sees only the pairs on which the one before is not certified to be right.
     """
-    return run(Options(**options))
+    first, *others = options.pop("judges")
+    return run(Options(**options, judge=first, others=tuple(others)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +127,11 @@ class Options:
     baseline: Path | None = None
     rubric: str = "helpfulness"
     judge: str = "local"
+    others: tuple[str, ...] = ()
+    """The judges after the first: of a panel, or of a cascade."""
+    gold: Path | None = None
+    cascade: tuple[Path, ...] = ()
+    error: float | None = None
     maps: tuple[str, ...] = ()
     skip_bad: bool = False
     limit: int | None = None
@@ -111,6 +149,11 @@ class Options:
     engine: str = "asyncio"
     workers: int | None = None
     ray_address: str | None = None
+
+    @property
+    def judges(self) -> tuple[str, ...]:
+        """All judges, in their order."""
+        return (self.judge, *self.others)
 
     def reading(self) -> dict[str, Any]:
         """How the eval set is opened, as plain values: what a resume opens it with again."""
@@ -131,46 +174,24 @@ class Options:
 
 def run(options: Options) -> int:
     """Check the input, judge, and print the report; returns the exit code."""
-    from rubrics import load
-
-    from ..batching import BatchPlan
-    from ..formats import open_evalset
-    from ..runs import RunPlan, start_run
+    from ..runs import start_run
     from ..store import Store
     from .batching import batching
 
-    if not options.batch and (options.batch_size or options.batch_rest != "batch"):
-        raise click.UsageError("--batch-size and --batch-rest go with --batch")
+    if options.others or options.cascade:
+        from .panel import begin
+
+        return begin(options)
+    if options.gold is not None or options.error is not None:
+        raise click.UsageError("--gold needs several --judge, and --error needs --cascade")
     env = surroundings(options.home)
-    reading = options.reading()
-    answers = {side: getattr(options, side) for side in ("candidate", "baseline")}
-    checked = open_evalset(options.evalset, **{**reading, **answers})
-    rubric = load(options.rubric)
+    plan = plan_of(options)
     elsewhere = {} if options.dry_run else options.elsewhere()
     backend = opener(env, **elsewhere)(options.judge)
-    plan = RunPlan(
-        run_id=f"r-{secrets.token_hex(3)}",
-        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        evalset=checked,
-        options=reading,
-        rubric=rubric,
-        judge_spec=options.judge,
-        seed=options.seed,
-        repeats=options.repeat,
-        reuse=not options.no_cache,
-        max_cost=options.max_cost,
-        allow_unknown_price=options.allow_unknown_price,
-        batch=BatchPlan(options.batch_rest, options.batch_size or 0) if options.batch else None,
-    )
     store = Store(env.home)
     if options.dry_run:
         return _dry_run(plan, backend, store, as_json=options.as_json)
-    click.echo(
-        f"{plan.run_id}: {checked.rows} pairs x 2 orders, rubric {rubric.ref}, judge {safe(str(backend.id))}", err=True
-    )
-    if checked.problems:
-        left = len(checked.problems)
-        click.echo(f"  {left} rows left out (--skip-bad); they are counted in the report", err=True)
+    announce(plan, plan.run_id, f"judge {safe(str(backend.id))}")
 
     async def work() -> None:
         try:
@@ -180,6 +201,43 @@ def run(options: Options) -> int:
 
     drive(work(), plan.run_id, options.home)
     return finish(store, plan.run_id, as_json=options.as_json, home=options.home)
+
+
+def plan_of(options: Options) -> RunPlan:
+    """The run that the options ask for, with its input checked; of several judges, the first's."""
+    from rubrics import load
+
+    from ..batching import BatchPlan
+    from ..formats import open_evalset
+    from ..runs import RunPlan
+
+    if not options.batch and (options.batch_size or options.batch_rest != "batch"):
+        raise click.UsageError("--batch-size and --batch-rest go with --batch")
+    reading = options.reading()
+    answers = {side: getattr(options, side) for side in ("candidate", "baseline")}
+    return RunPlan(
+        run_id=f"r-{secrets.token_hex(3)}",
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        evalset=open_evalset(options.evalset, **{**reading, **answers}),
+        options=reading,
+        rubric=load(options.rubric),
+        judge_spec=options.judge,
+        seed=options.seed,
+        repeats=options.repeat,
+        reuse=not options.no_cache,
+        max_cost=options.max_cost,
+        allow_unknown_price=options.allow_unknown_price,
+        batch=BatchPlan(options.batch_rest, options.batch_size or 0) if options.batch else None,
+    )
+
+
+def announce(plan: RunPlan, name: str, judged_by: str) -> None:
+    """Say on stderr what is about to be judged."""
+    checked = plan.evalset
+    click.echo(f"{name}: {checked.rows} pairs x 2 orders, rubric {plan.rubric.ref}, {judged_by}", err=True)
+    if checked.problems:
+        left = len(checked.problems)
+        click.echo(f"  {left} rows left out (--skip-bad); they are counted in the report", err=True)
 
 
 def surroundings(home: str | None) -> Environment:
@@ -192,9 +250,8 @@ def surroundings(home: str | None) -> Environment:
     return replace(env, home=Path(home)) if home else env
 
 
-def _dry_run(plan: RunPlan, backend: Backend, store: Store, *, as_json: bool) -> int:
-    import json
-
+def estimated(plan: RunPlan, backend: Backend, store: Store) -> tuple[Forecast, tuple[float, str] | None]:
+    """What the run would take, and the calls per second that this judge made in an earlier run, with its id."""
     from ..batching import batch_prices
     from ..engine import Job
     from ..forecast import forecast
@@ -204,17 +261,23 @@ def _dry_run(plan: RunPlan, backend: Backend, store: Store, *, as_json: bool) ->
     known = store.known(plan.rubric.digest, backend.id) if plan.reuse else None
     job = Job(plan.rubric, backend, seed=plan.seed, repeats=plan.repeats, known=known)
     measured = store.rate(backend.id)
-    found = forecast(plan.evalset.pairs(), job, rate=measured[0] if measured else None)
+    return forecast(plan.evalset.pairs(), job, rate=measured[0] if measured else None), measured
+
+
+def _dry_run(plan: RunPlan, backend: Backend, store: Store, *, as_json: bool) -> int:
+    import json
+
+    found, measured = estimated(plan, backend, store)
     if as_json:
         click.echo(json.dumps(asdict(found)))
         return 0
     free = f"{found.cached} cached, {found.shared} shared, {found.identical} pairs with identical answers"
     rate = f"at {measured[0]:.1f} calls/s as in {measured[1]}" if measured else "no earlier run of this judge says"
-    time = "unknown" if found.seconds is None else f"about {_clock(found.seconds)}"
+    time = "unknown" if found.seconds is None else f"about {clock(found.seconds)}"
     click.echo(f"dry run: {found.pairs} pairs, rubric {plan.rubric.ref}, judge {safe(str(backend.id))}")
     click.echo(f"  calls   {found.calls:,} for {found.verdicts:,} verdicts ({free})")
     click.echo(f"  tokens  at most {found.prompt_tokens:,} in and {found.completion_tokens:,} out")
-    click.echo(f"  cost    {_cost(found)}" + (", at the price of batches" if plan.batch is not None else ""))
+    click.echo(f"  cost    {cost_words(found)}" + (", at the price of batches" if plan.batch is not None else ""))
     click.echo(f"  time    {time}" + (f" ({rate})" if found.calls else ""))
     if plan.max_cost is not None and found.high is not None and found.high > plan.max_cost:
         click.echo(f"  --max-cost ${plan.max_cost:g} may stop it before its end")
@@ -222,7 +285,8 @@ def _dry_run(plan: RunPlan, backend: Backend, store: Store, *, as_json: bool) ->
     return 0
 
 
-def _cost(found: Forecast) -> str:
+def cost_words(found: Forecast) -> str:
+    """The range of what a forecast costs, in words."""
     if found.high is None:
         return "unknown: this judge's price is not known"
     if found.high == 0:
@@ -231,7 +295,8 @@ def _cost(found: Forecast) -> str:
     return f"{low}${found.high:.4f}, retries not counted"
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """Seconds as hours, minutes and seconds."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
 
@@ -244,7 +309,7 @@ def drive(work: Any, run_id: str, home: str | None) -> None:
     # Judging makes many small values and no cycles: looking for cycles less often saves a tenth of the CPU.
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
-    go_on = f"what was judged is kept; finish with: judge resume {run_id}{_home(home)}"
+    go_on = f"what was judged is kept; finish with: judge resume {run_id}{home_words(home)}"
     try:
         asyncio.run(work)
     except KeyboardInterrupt:
@@ -258,7 +323,7 @@ def drive(work: Any, run_id: str, home: str | None) -> None:
         raise OSError(error.errno, f"{error.strerror}; make room, {go_on}", error.filename) from error
 
 
-def _home(home: str | None) -> str:
+def home_words(home: str | None) -> str:
     """The option that names the same home again, as a shell reads it."""
     return f" --home {shlex.quote(home)}" if home else ""
 
@@ -275,7 +340,7 @@ def finish(store: Store, run_id: str, *, as_json: bool, home: str | None) -> int
         reasons = ", ".join(f"{count} {reason}" for reason, count in report.invalid_reasons)
         click.echo(f"error: not one comparison could be judged ({reasons})", err=True)
         return 3
-    click.echo(f"next: judge report {run_id} --html report.html{_home(home)}", err=True)
+    click.echo(f"next: judge report {run_id} --html report.html{home_words(home)}", err=True)
     return 0
 
 

@@ -6,13 +6,17 @@ import math
 import sys
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import click
 
 from ..environment import environment
 from ..render import safe
 
-__all__ = ["home_option", "progress", "safe"]
+if TYPE_CHECKING:
+    from ..runs import Progress
+
+__all__ = ["Ticker", "dollars", "home_option", "minutes", "progress", "safe"]
 
 home_option = click.option(
     "--home", type=click.Path(file_okay=False), help="Folder of runs and database (default: $JUDGE_HOME or .judge)."
@@ -23,39 +27,61 @@ _PLAIN_SECONDS = 30.0
 _PLAIN_SHARE, _PLAIN_PAUSE = 0.05, 2.0
 
 
-def progress() -> Callable[..., None]:
-    """A reporter of ``runs.Progress``: one line rewritten on a terminal, else a plain line every 5% (at most one in 2
-    seconds) or 30 seconds.
+class Ticker:
+    """One line of progress on stderr: rewritten on a terminal, else a plain line every 5% (at most one in 2 seconds)
+    or 30 seconds.
+
+    Where nobody reads stderr any more the work goes on and the progress does not.
     """
-    live = sys.stderr.isatty() and not environment().plain
-    state = {"at": time.monotonic(), "share": 0.0}
 
-    def report(now: object) -> None:
-        from ..runs import Progress
+    def __init__(self) -> None:
+        self._live = sys.stderr.isatty() and not environment().plain
+        self._at, self._share = time.monotonic(), 0.0
 
-        assert isinstance(now, Progress)
-        done = now.settled == now.total
-        clock = time.monotonic()
-        share = now.settled / now.total if now.total else 1.0
-        since = clock - state["at"]
-        due = since >= (_TTY_SECONDS if live else _PLAIN_SECONDS)
-        step = not live and share - state["share"] >= _PLAIN_SHARE and since >= _PLAIN_PAUSE
-        if state["at"] == math.inf or not (done or due or step):
+    def show(
+        self, done: int, total: int, line: Callable[[], str], *, last: bool | None = None, news: bool = False
+    ) -> None:
+        """Show ``line()`` if it is due, is the last (by default: all is done) or holds ``news``."""
+        over = done >= total if last is None else last
+        clock, share = time.monotonic(), done / total if total else 1.0
+        since = clock - self._at
+        due = since >= (_TTY_SECONDS if self._live else _PLAIN_SECONDS)
+        step = not self._live and share - self._share >= _PLAIN_SHARE and since >= _PLAIN_PAUSE
+        if self._at == math.inf or not (over or due or step or news):
             return
-        state.update(at=clock, share=share)
-        rate = now.settled / now.seconds if now.seconds else 0.0
-        eta = now.eta_seconds or 0.0
-        cost = "cost unknown" if now.cost is None else f"${now.cost:.2f}"
-        line = (
-            f"judged {now.settled}/{now.total}  {rate:.1f}/s  eta {int(eta) // 60}:{int(eta) % 60:02}  "
-            f"cached {now.cached}  invalid {now.invalid}  {cost}"
-        )
+        self._at, self._share = clock, share
         try:
-            if live:
-                click.echo(f"\r\x1b[2K  {line}" + ("\n" if done else ""), nl=False, err=True)
+            if self._live:
+                click.echo(f"\r\x1b[2K  {line()}" + ("\n" if over else ""), nl=False, err=True)
             else:
-                click.echo(f"  {line}", err=True)
+                click.echo(f"  {line()}", err=True)
         except OSError:
-            state["at"] = math.inf  # nobody reads stderr any more: judging goes on, progress does not
+            self._at = math.inf
+
+
+def minutes(seconds: float) -> str:
+    """Seconds as minutes:seconds."""
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02}"
+
+
+def dollars(cost: float | None) -> str:
+    """A cost in US dollars, or that it is unknown."""
+    return "cost unknown" if cost is None else f"${cost:.2f}"
+
+
+def progress() -> Callable[[Progress], None]:
+    """A reporter of how far a run is."""
+    ticker = Ticker()
+
+    def report(now: Progress) -> None:
+        rate = now.settled / now.seconds if now.seconds else 0.0
+        ticker.show(
+            now.settled,
+            now.total,
+            lambda: (
+                f"judged {now.settled}/{now.total}  {rate:.1f}/s  eta {minutes(now.eta_seconds or 0.0)}  "
+                f"cached {now.cached}  invalid {now.invalid}  {dollars(now.cost)}"
+            ),
+        )
 
     return report

@@ -32,15 +32,15 @@ if TYPE_CHECKING:
 __all__ = ["schema", "sections", "to_html", "to_json", "to_markdown", "to_text"]
 
 SCHEMA = "judge.calibration/1"
-_WIDTH = 80
+WIDTH, _NARROWEST, _WIDEST = 80, 60, 100
 _NAME = 30
 _NARROW = 14
 _LEVELS: dict[Word, Level] = {"BELIEVE": "good", "WITH CARE": "care", "DO NOT BELIEVE": "bad", "UNKNOWN": "soft"}
 _MEANING: dict[Word, str] = {
-    "BELIEVE": "believe this judge, within these intervals",
-    "WITH CARE": "use this judge with care",
-    "DO NOT BELIEVE": "do not believe this judge",
-    "UNKNOWN": "nothing is known about this judge yet",
+    "BELIEVE": "within the intervals below, on pairs like these",
+    "WITH CARE": "it tells better from worse, but a doubt is named below",
+    "DO NOT BELIEVE": "these labels do not show that it tells better from worse",
+    "UNKNOWN": "too few labels to say anything about this judge",
 }
 
 
@@ -66,71 +66,73 @@ def experiment(report: CalibrationReport) -> str:
     return change(report).answer if report.change is not None else ""
 
 
-def to_text(report: CalibrationReport) -> str:
-    """The terminal report, at most 80 columns wide and readable without colour; the verdict stands first."""
-    lines = [f"{report.belief.word}: {_MEANING[report.belief.word]}", *_top(report), ""]
+def to_text(report: CalibrationReport, width: int = WIDTH) -> str:
+    """The terminal report, readable without colour; the verdict stands first.
+
+    No line is wider than ``width`` columns, which is held between 60 and 100: below, tables break, above, nobody reads.
+    """
+    width = min(max(width, _NARROWEST), _WIDEST)
+    lines = [*wrap(f"{report.belief.word}: {_MEANING[report.belief.word]}", width=width)]
+    lines += wrap(safe(experiment(report)), width=width) if report.change is not None else []
+    lines.append("")
     for sentence in report.belief.sentences:
-        lines += wrap(safe(sentence), first="  ", rest="  ")
+        lines += wrap(safe(sentence), first="  ", rest="  ", width=width)
     for section in sections(report):
-        lines += ["", *wrap(f"{section.number}. {section.title.upper()}")]
-        lines += wrap(safe(section.answer), first="   ", rest="   ")
+        lines += ["", *wrap(f"{section.number}. {section.title.upper()}", width=width)]
+        lines += wrap(safe(section.answer), first="   ", rest="   ", width=width)
         for block in section.blocks:
-            lines += _text_block(block)
+            lines += _text_block(block, width)
     return "\n".join(lines)
 
 
-def _top(report: CalibrationReport) -> list[str]:
-    return wrap(safe(experiment(report))) if report.change is not None else []
-
-
-def _text_block(block: Figures | Table | Prose | Chart) -> Iterator[str]:
+def _text_block(block: Figures | Table | Prose | Chart, width: int) -> Iterator[str]:
     if isinstance(block, Prose):
         mark = "   ! " if block.level in {"care", "bad"} else "   "
-        yield from wrap(safe(block.text), first=mark, rest=" " * len(mark))
+        yield from wrap(safe(block.text), first=mark, rest=" " * len(mark), width=width)
     elif isinstance(block, Figures):
         if block.title:
-            yield from ["", *wrap(safe(block.title), first="   ", rest="   ")]
+            yield from ["", *wrap(safe(block.title), first="   ", rest="   ", width=width)]
         for row in block.merged:
-            yield from _text_figure(row)
+            yield from _text_figure(row, width)
     elif isinstance(block, Table):
-        yield from _text_table(block)
+        yield from _text_table(block, width)
 
 
-def _text_figure(row: Figure) -> Iterator[str]:
+def _text_figure(row: Figure, width: int) -> Iterator[str]:
     rest = " " * (_NAME + 5)
     if row.missing and columns(row.name) > _NAME:
-        yield from wrap(f"{safe(row.name)}: {safe(row.shown)}", first="   ", rest="     ")
+        yield from wrap(f"{safe(row.name)}: {safe(row.shown)}", first="   ", rest="     ", width=width)
         return
     name = f"   {cut(row.name, _NAME)}"
     said = " ".join(part for part in (row.shown, row.interval, row.base) if part)
-    yield from wrap(safe(said), first=name + rest[columns(name) :], rest=rest)
+    yield from wrap(safe(said), first=name + rest[columns(name) :], rest=rest, width=width)
     if row.note and not row.missing:
-        yield from wrap(f"({safe(row.note)})", first=rest, rest=rest + " ")
+        yield from wrap(f"({safe(row.note)})", first=rest, rest=rest + " ", width=width)
 
 
-def _text_table(table: Table) -> Iterator[str]:
+def _text_table(table: Table, width: int) -> Iterator[str]:
     """A table with aligned columns; columns that do not fit beside each other go below, each time with the names."""
     if table.title:
-        yield from ["", *wrap(safe(table.title), first="   ", rest="   ")]
+        yield from ["", *wrap(safe(table.title), first="   ", rest="   ", width=width)]
     lines = [table.columns, *(table.cells(k) for k in range(len(table.rows)))]
     names, *rest = (tuple(" ".join(safe(cell).split()) for cell in column) for column in zip(*lines, strict=True))
     last = [rest.pop()] if table.n else []
-    spare = _WIDTH - 3 - min(_NARROW, max(map(columns, names))) - sum(_size(column) + 2 for column in last)
+    spare = width - 3 - min(_NARROW, max(map(columns, names))) - sum(_size(column) + 2 for column in last)
     while rest:
         taken = [rest.pop(0)]
         while rest and sum(_size(column) + 2 for column in (*taken, rest[0])) <= spare:
             taken.append(rest.pop(0))
-        yield from _text_columns(names, [*taken, *last])
+        yield from _text_columns(names, [*taken, *last], width)
     if table.left_out:
         yield f"   and {table.left_out} more (the JSON holds all)"
     if table.note:
-        yield from wrap(safe(table.note), first="   ", rest="   ")
+        yield from wrap(safe(table.note), first="   ", rest="   ", width=width)
 
 
-def _text_columns(names: Sequence[str], cells: Sequence[Sequence[str]]) -> Iterator[str]:
+def _text_columns(names: Sequence[str], cells: Sequence[Sequence[str]], width: int) -> Iterator[str]:
     """Aligned columns right of the names, or one short paragraph a row where even those are too wide."""
     sizes = [_size(column) for column in cells]
-    room = min(_WIDTH - 3 - sum(sizes) - 2 * len(sizes), max(map(columns, names)))
+    room = min(width - 3 - sum(sizes) - 2 * len(sizes), max(map(columns, names)))
     if room >= min(_NARROW, max(map(columns, names))):
         for name, *row in zip(names, *cells, strict=True):
             first = cut(name, room) if name else ""
@@ -140,7 +142,7 @@ def _text_columns(names: Sequence[str], cells: Sequence[Sequence[str]]) -> Itera
     heads = [column[0] for column in cells]
     for name, *row in list(zip(names, *cells, strict=True))[1:]:
         told = "; ".join(f"{head} {cell}" for head, cell in zip(heads, row, strict=True))
-        yield from wrap(f"{cut(name, 40)}: {told}", first="   ", rest="      ")
+        yield from wrap(f"{cut(name, 40)}: {told}", first="   ", rest="      ", width=width)
 
 
 def _size(column: Sequence[str]) -> int:

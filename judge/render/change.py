@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from .document import Absent, Block, Figure, Figures, Level, Prose, Section, Table, figure
-from .words import cut, number, p_value, span
+from .words import counted, cut, number, p_value, span
 
 if TYPE_CHECKING:
     from calibration.change import Change, Flip, Verdict
@@ -25,15 +25,44 @@ def change(report: CalibrationReport) -> Section:
     if found is None:
         answer = "Not asked for: judge calibrate --against RUBRIC (or --against-judge JUDGE) compares two."
         return Section(7, "change", title, answer, "soft")
-    gap = found.difference
-    answer = f"{found.verdict} {cut(found.new, 60)} (in use: {cut(found.old, 60)})"
-    if gap is not None:
-        answer += f": accuracy {number(gap.value, 'points')} {span(gap, 'points')} (n {gap.n})"
+    answer = f"{_named(found)}{_shown(found)}.{_unbelieved(report)}"
     blocks: list[Block] = [Prose(f"{reason[:1].upper()}{reason[1:]}.") for reason in found.reasons]
     blocks += [Figures(tuple(_accuracy(found)), _counts(found)), Figures(tuple(_further(found)), "New minus old")]
-    blocks += [Figures(tuple(_costs(found)), "Cost, new over old"), Figures(tuple(_power(found)), "Power")]
+    blocks.append(Figures(tuple(_costs(found)), "Cost, new over old"))
+    blocks.append(Figures(tuple(_power(found)), "What these pairs could find"))
     blocks += [*_flipped(found.flips), *(Prose(f"{note[:1].upper()}{note[1:]}.", "care") for note in found.notes)]
-    return Section(7, "change", title, f"{answer}.", _LEVELS[found.verdict], tuple(blocks))
+    return Section(7, "change", title, answer, _LEVELS[found.verdict], tuple(blocks))
+
+
+def _named(found: Change) -> str:
+    """The verdict with the side it is about: what is kept or adopted stands right after the word."""
+    old, new = cut(found.old, 60), cut(found.new, 60)
+    named: dict[Verdict, str] = {
+        "ADOPT": f"ADOPT {new} instead of {old}",
+        "KEEP": f"KEEP {old}; do not adopt {new}",
+        "UNDECIDED": f"UNDECIDED between {old} (in use) and {new} (proposed)",
+    }
+    return named[found.verdict]
+
+
+def _shown(found: Change) -> str:
+    gap = found.difference
+    if gap is None:
+        return ""
+    if found.compared and not found.flips:
+        return f": the same verdict on all compared pairs (n {gap.n})"
+    return f": accuracy {number(gap.value, 'points')} {span(gap, 'points')} (n {gap.n})"
+
+
+def _unbelieved(report: CalibrationReport) -> str:
+    """The verdict of the report is about the proposed side alone, and winning a comparison does not lift it."""
+    if report.change is None or report.belief.word != "DO NOT BELIEVE":
+        return ""
+    old, new = cut(report.change.old, 60), cut(report.change.new, 60)
+    text = f" Either way {new} is not to be believed"
+    if report.change.verdict == "ADOPT":
+        return f"{text}: it is only the better choice of the two."
+    return f"{text}; {old} was compared here, not measured by itself."
 
 
 def _counts(found: Change) -> str:
@@ -43,7 +72,8 @@ def _counts(found: Change) -> str:
         (sum(found.invalid), "invalid on a side"),
     )
     told = ", ".join(f"{count} {why}" for count, why in left)
-    return f"Accuracy: {found.compared} of {found.labelled} labelled pairs on {found.prompts} prompts ({told})"
+    pairs, prompts = counted(found.labelled, "labelled pair"), counted(found.prompts, "prompt")
+    return f"Accuracy: {found.compared} of {pairs} on {prompts} ({told})"
 
 
 def _accuracy(found: Change) -> Iterator[Figure]:
@@ -72,10 +102,16 @@ def _accuracy(found: Change) -> Iterator[Figure]:
 
 def _further(found: Change) -> Iterator[Figure]:
     no_p = "no pair has a preference of both sides"
-    yield figure("log loss", found.log_loss, no_p, unit="signed", note="below 0 the new side is better")
     few = "below 30 prompts, or one outcome only"
-    yield figure("log loss, calibrated", found.calibrated_log_loss, few, unit="signed", note="cross-fitted")
-    yield figure("Cohen kappa", found.kappa, "undefined on one of the sides", unit="signed")
+    if found.same_preferences and found.log_loss is not None:
+        yield Figure("log loss", f"identical: the same preferences (n {found.log_loss.n})")
+    else:
+        yield figure("log loss", found.log_loss, no_p, unit="signed", note="below 0 the new side is better")
+        yield figure("log loss, calibrated", found.calibrated_log_loss, few, unit="signed", note="cross-fitted")
+    if found.kappa is not None and not found.flips:
+        yield Figure("Cohen kappa", f"identical: the same verdicts (n {found.kappa.n})")
+    else:
+        yield figure("Cohen kappa", found.kappa, "undefined on one of the sides", unit="signed")
     moved = found.anchors
     if moved is None:
         why = "no unlabelled pair was judged by both; judge calibrate --anchors N judges some"
@@ -103,6 +139,8 @@ def _power(found: Change) -> Iterator[Figure]:
     seen = Absent("not even the largest difference possible") if power.detectable is None else None
     told = "" if power.detectable is None else f"{number(power.detectable, 'points')} (n {n})"
     yield Figure("smallest difference seen", seen or told, note=f"with {power.power:.0%} power")
+    if found.verdict != "UNDECIDED":  # it is settled: a number of pairs would read as if it were not
+        return
     more = f"; {found.more_pairs} more would decide" if found.more_pairs is not None else ""
     yield Figure("pairs that settle the margin", f"{power.pairs_needed} (have {n}{more})")
 
@@ -128,8 +166,8 @@ def _flipped(flips: tuple[Flip, ...]) -> Iterator[Block]:
             for flip in shown
         ),
         title=(
-            f"{len(flips)} changed verdicts: {counts['new']} now agree with people, {counts['old']} no longer do, "
-            f"{counts['neither']} neither"
+            f"{counted(len(flips), 'changed verdict')}: now with people {counts['new']}, no longer {counts['old']}, "
+            f"neither {counts['neither']}"
         ),
         left_out=len(flips) - len(shown),
     )

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Literal
 
-from .words import Unit, cut, number, safe
+from .words import Unit, counted, cut, number, safe
 
 if TYPE_CHECKING:
     from calibration.estimates import Estimate
@@ -75,7 +75,7 @@ def forest(bars: Sequence[Bar], *, at: float, unit: Unit, name: str, title: str)
     floor = _ROW * len(bars) + 8
     parts = [
         _svg_line("axis", (8, floor), (WIDTH - 8, floor)),
-        _svg_line("zero", (_x(at, low, high), 4), (_x(at, low, high), floor)),
+        *_mark(_x(at, low, high), len(bars)),
     ]
     used: list[float] = []
     for tick in [at, *_ticks(low, high)]:
@@ -94,6 +94,14 @@ def forest(bars: Sequence[Bar], *, at: float, unit: Unit, name: str, title: str)
         parts += _interval(bar, y=_ROW * k + 30.0, low=low, high=high)
     said = "; ".join(f"{bar.name}: {bar.text}{f', {bar.note}' if bar.note else ''}" for bar in bars)
     return _svg(parts, height=floor + 24, name=name, title=title, said=said)
+
+
+def _mark(x: float, rows: int) -> Iterator[str]:
+    """The dashed mark through the intervals alone: over the names it would strike the letters out."""
+    for k in range(rows):
+        middle = _ROW * k + 30
+        foot = _ROW * rows + 8 if k == rows - 1 else middle + 9
+        yield _svg_line("zero", (x, middle - 8), (x, foot))
 
 
 def _interval(bar: Bar, *, y: float, low: float, high: float) -> list[str]:
@@ -192,10 +200,10 @@ def stream(values: Sequence[Sequence[float]], *, limit: float, names: Sequence[s
         for series, tone, label in zip(values, tones, names, strict=True)
     ]
     peaks = ", ".join(f"{label} {max(series, default=0):.3g}" for series, label in zip(values, names, strict=True))
-    said = f"{size} values; highest {peaks}; limit {limit:.3g}"
+    said = f"{counted(size, 'value')}; highest {peaks}; limit {limit:.3g}"
     return plane(
         lines,
-        Caption(name, title, said, (f"share of the {size} anchors", "sum")),
+        Caption(name, title, said, (f"share of the {counted(size, 'stretch', 'stretches')} of ten anchors", "sum")),
         top=top,
         levels=[(limit, f"limit {limit:.3g}")],
     )

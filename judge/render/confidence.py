@@ -11,14 +11,20 @@ from calibration.provenance import Refused
 from .charts import Caption, Line, plane
 from .document import Absent, Block, Chart, Figure, Figures, Prose, Section, Table, withheld
 from .measures import LISTED, level_of
-from .words import number, p_value, span
+from .words import counted, number, p_value, span
 
 if TYPE_CHECKING:
     from calibration.confidence import Calibration
     from calibration.reliability import Reliability
     from calibration.report import CalibrationReport
+    from calibration.selective import Certificate
 
 __all__ = ["calibration", "selective"]
+
+_WRONG = (
+    "Wrong: the judge's preference leans to one answer and the mean of the people's labels to the other; where either "
+    "is even nothing is wrong."
+)
 
 
 def calibration(report: CalibrationReport) -> Section:
@@ -85,7 +91,7 @@ def _scores(raw: Reliability, calibrated: Reliability | None, n: int) -> Table:
     return Table(
         head,
         rows,
-        title=f"Scores on {n} labels of {raw.clusters} prompts; calibrated values are held out",
+        title=f"Scores on {counted(n, 'label')} of {counted(raw.clusters, 'prompt')}; calibrated values are held out",
         note="Brier = MCB - DSC + UNC. A slope below 1 is over-confidence.",
         n=(raw.n,) * len(rows),
     )
@@ -96,12 +102,8 @@ def _map(fitted: Calibration | Refused) -> Iterator[Block]:
     if isinstance(fitted, Refused):
         yield Figures((Figure("map", fitted),), title)
         return
-    losses = sorted(fitted.considered.items(), key=lambda pair: pair[1])
-    told = ", ".join(f"{name} {loss:.4f}" for name, loss in losses)
-    rows = [
-        Figure("map", f"{fitted.method} (n {fitted.n} labels, {fitted.clusters} prompts)"),
-        Figure("why", f"lowest held-out log loss: {told}" if told else "asked for by name"),
-    ]
+    size = f"{counted(fitted.n, 'label')}, {counted(fitted.clusters, 'prompt')}"
+    rows = [Figure("map", f"{fitted.method} (n {size})"), Figure("why", _why(fitted))]
     gain = fitted.quality.get("log_loss_gain")
     if gain is not None:
         rows.append(
@@ -110,6 +112,19 @@ def _map(fitted: Calibration | Refused) -> Iterator[Block]:
     yield Figures(tuple(rows), title)
     for note in fitted.notes:
         yield Prose(f"{note[:1].upper()}{note[1:]}.", "care")
+
+
+def _why(fitted: Calibration) -> str:
+    """Why this map: the best of those that competed, or the only one that these labels allow."""
+    losses = sorted(fitted.considered.items(), key=lambda pair: pair[1])
+    told = ", ".join(f"{name} {loss:.4f}" for name, loss in losses)
+    if not told:
+        return "asked for by name"
+    if len(losses) > 1:
+        return f"lowest held-out log loss: {told}"
+    if fitted.method == "constant":
+        return "the judge says the same of every pair, so no other map can be fitted"
+    return f"the only map that {counted(fitted.clusters, 'prompt')} allow; held-out log loss: {told}"
 
 
 def _reliability(raw: Reliability, calibrated: Reliability | None) -> str:
@@ -143,25 +158,11 @@ def selective(report: CalibrationReport) -> Section:
         blocks.append(Figures((Figure("thresholds and certificates", card.certificates),), "Certificates"))
         answer = f"A threshold with a guarantee is {withheld(card.certificates)}."
         return Section(5, "selective", title, answer, "bad", tuple(blocks))
-    rows = []
-    for made, out in zip(card.certificates, card.abstained, strict=True):
-        head = f"at most {made.alpha:.0%} wrong"
-        if made.threshold is None or made.coverage is None or made.risk is None:
-            need = "at these error rates no number would do" if made.needed is None else f"need about {made.needed}"
-            if made.needed is not None and made.needed > total:
-                need += f", more than the run's {total} pairs: judge more"
-            text = f"cannot certify with {made.n} labels; {need}"
-            rows.append(Figure(head, text, note=f"all {out} of {total} pairs go to people"))
-            continue
-        text = f"certified at confidence >= {number(made.threshold)} (n {made.n})"
-        risk = (
-            f"wrong {number(made.risk.value, 'share')}, upper bound {number(made.risk.high, 'share')} (n {made.risk.n})"
-        )
-        kept = f"{number(made.coverage.value, 'share')} {span(made.coverage, 'share')} (n {made.coverage.n})"
-        rows.append(Figure(head, text, note=f"{risk}; keeps {kept}; {out} of {total} pairs go to people"))
-    blocks.append(Figures(tuple(rows), "Certificates (guarantee holds with 90% confidence, for pairs like these)"))
+    rows = tuple(_certificate(made, out, total) for made, out in zip(card.certificates, card.abstained, strict=True))
+    blocks.append(Figures(rows, "Certificates (guarantee holds with 90% confidence, for pairs like these)"))
+    blocks.append(Prose(_WRONG, "soft"))
     if card.thinned:
-        text = f"{card.thinned} labels of pairs that were drawn more often than others are left out here (seeded)"
+        text = f"{counted(card.thinned, 'label')} of pairs that were drawn more often than others left out (seeded)"
         blocks.append(Prose(f"{text}: the guarantee asks for one chance for all.", "soft"))
     if not card.n:
         cheapest = "none: no labelled pair has a verdict"
@@ -176,12 +177,26 @@ def selective(report: CalibrationReport) -> Section:
     blocks += _curve_table(report)
     held = [made for made in card.certificates if made.threshold is not None]
     if held and held[0].threshold is not None and held[0].coverage is not None:
-        kept = f"{number(held[0].coverage.value, 'share')} of pairs (n {held[0].coverage.n})"
+        kept = f"{number(held[0].coverage.value, 'share')} of the labelled pairs (n {held[0].coverage.n})"
         answer = f"At confidence {number(held[0].threshold)} or more at most {held[0].alpha:.0%} are wrong: {kept}."
         level = "good"
     else:
-        answer, level = f"No threshold can be certified with {card.n} labels.", "care"
+        answer, level = f"No threshold can be certified with {counted(card.n, 'label')}.", "care"
     return Section(5, "selective", title, answer, level_of(level), tuple(blocks))
+
+
+def _certificate(made: Certificate, out: int, total: int) -> Figure:
+    """One tolerated error rate. Shares are of the labelled pairs it was tested on, the queue is of the whole run."""
+    head, queue = f"at most {made.alpha:.0%} wrong", f"{out} of the run's {counted(total, 'pair')} go to people"
+    if made.threshold is None or made.coverage is None or made.risk is None:
+        need = "at these error rates no number would do" if made.needed is None else f"need about {made.needed}"
+        if made.needed is not None and made.needed > total:
+            need += f", more than the run's {counted(total, 'pair')}: judge more"
+        return Figure(head, f"cannot certify with {counted(made.n, 'label')}; {need}", note=f"all {queue}")
+    text = f"certified at confidence >= {number(made.threshold)} (n {made.n})"
+    risk = f"wrong {number(made.risk.value, 'share')}, upper bound {number(made.risk.high, 'share')} (n {made.risk.n})"
+    kept = f"{number(made.coverage.value, 'share')} {span(made.coverage, 'share')}"
+    return Figure(head, text, note=f"{risk}; keeps {kept} of the labelled pairs (n {made.coverage.n}); {queue}")
 
 
 def _risk(report: CalibrationReport) -> str:

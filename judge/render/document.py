@@ -8,7 +8,7 @@ from typing import Literal
 from calibration.estimates import Estimate
 from calibration.provenance import Refused
 
-from .words import Unit, number, span
+from .words import Unit, counted, number, span
 
 __all__ = [
     "Absent",
@@ -176,4 +176,4 @@ def withheld(value: Refused | Absent) -> str:
 
 def base(estimate: Estimate) -> str:
     """``n 300``, and the prompts where several rows share one."""
-    return f"n {estimate.n}" + (f", {estimate.clusters} prompts" if estimate.clusters != estimate.n else "")
+    return f"n {estimate.n}" + (f", {counted(estimate.clusters, 'prompt')}" if estimate.clusters != estimate.n else "")

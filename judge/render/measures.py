@@ -10,7 +10,7 @@ from calibration.provenance import Refused
 
 from .charts import Bar, Tone, forest
 from .document import Absent, Block, Chart, Figure, Figures, Level, Prose, Section, Table, figure, withheld
-from .words import cut, number, p_value, span
+from .words import counted, cut, number, p_value, span
 
 if TYPE_CHECKING:
     from calibration.agreement import AgreementReport, Ceiling
@@ -23,6 +23,7 @@ __all__ = ["LISTED", "agreement", "headline", "identity", "level_of", "trimmed"]
 LISTED = 20
 """Rows that a table shows at most; the JSON holds all of them."""
 _ORDER = ("win", "tie", "loss")
+_SOFT = "mean of P(win) + P(tie)/2; judge report counts settled verdicts instead"
 
 
 def trimmed(values: Sequence[str]) -> str:
@@ -39,9 +40,11 @@ def identity(report: CalibrationReport) -> Section:
     blocks: list[Block] = [Figures(tuple(rows))]
     blocks += [Prose(f"{note[:1].upper()}{note[1:]}.", "care") for note in report.warnings]
     if report.disputed:
-        text = f"For an expert ({len(report.disputed)} pairs on which annotators differ): {trimmed(report.disputed)}."
+        pairs = counted(len(report.disputed), "pair")
+        text = f"For an expert ({pairs} on which annotators differ): {trimmed(report.disputed)}."
         blocks.append(Prose(text))
-    answer = f"Everything below holds for this judge, rubric and gold set only ({report.labels} labelled pairs)."
+    pairs = counted(report.labels, "labelled pair")
+    answer = f"Everything below holds for this judge, rubric and gold set only ({pairs})."
     return Section(1, "identity", "What was measured", answer, blocks=tuple(blocks))
 
 
@@ -53,7 +56,7 @@ def headline(report: CalibrationReport) -> Section:
     rows = [
         Figure("human scale (corrected)", corrected, "share", _how(rate)),
         Figure("labels alone", rate.human or none, "share"),
-        figure("judge scale", rate.judge, "no pair has a verdict", unit="share"),
+        figure("judge scale (soft preference)", rate.judge, "no pair has a verdict", unit="share", note=_SOFT),
     ]
     counts = [Figure("win", rate.win, "share"), Figure("tie", rate.tie, "share"), Figure("loss", rate.loss, "share")]
     if isinstance(corrected, Refused):
@@ -86,14 +89,14 @@ def level_of(word: str) -> Level:
 def _how(rate: WinRate) -> str:
     if isinstance(rate.corrected, Refused):
         return ""
-    return f"{rate.corrected.method}; {rate.labels} labels of {rate.judged} pairs"
+    return f"{rate.corrected.method}; {counted(rate.labels, 'label')} of {counted(rate.judged, 'pair')}"
 
 
 def _three(rate: WinRate) -> str:
     named: list[tuple[str, Estimate | Refused | None, Tone]] = [
         ("human scale (corrected)", rate.corrected, "first"),
         ("labels alone", rate.human, "soft"),
-        ("judge scale", rate.judge, "second"),
+        ("judge scale (soft preference)", rate.judge, "second"),
     ]
     bars = [
         Bar(name, value, f"{number(value.value, 'share')} {span(value, 'share')}", tone)
@@ -116,7 +119,7 @@ def _worth(rate: WinRate, none: Refused | Absent) -> Iterator[Figure]:
     for half, needed in rate.labels_for:
         text = f"{needed} in all (have {rate.labels})"
         if needed is None:
-            text = f"no number of labels: judge more pairs (have {rate.judged})"
+            text = f"more than all {rate.judged} pairs of this run: judge more pairs (have {rate.labels} labels)"
         yield Figure(f"labels for ±{100 * half:g} points", text)
 
 
@@ -134,7 +137,7 @@ def agreement(report: CalibrationReport) -> Section:
     """3: the judge against people, and against how far people agree with each other."""
     found = report.agreement
     why = "no labelled pair has a verdict and a majority"
-    undefined = f"undefined on {found.compared} pairs (one category only, or none)"
+    undefined = f"undefined on {counted(found.compared, 'pair')} (one category only, or none)"
     counts = (
         f"{found.labelled} labelled, {found.compared} compared; {found.invalid} without a verdict, {found.missing} not "
         f"judged, {found.no_majority} without a majority."
@@ -149,6 +152,12 @@ def agreement(report: CalibrationReport) -> Section:
         figure("Krippendorff alpha, ordinal", found.alpha_ordinal, undefined),
     )
     blocks: list[Block] = [Prose(counts), Figures(rows)]
+    if found.weighted:
+        text = (
+            "Pairs were drawn with unequal chances, so each counts 1/chance: the figures speak of the run. "
+            "The confusion table, the alternative annotator test and Dawid-Skene are of the labelled pairs as they are."
+        )
+        blocks.insert(1, Prose(text, "soft"))
     if found.compared:
         blocks.append(_confusion(found))
     blocks += _ceiling(found.ceiling)
@@ -181,7 +190,7 @@ def _confusion(found: AgreementReport) -> Table:
     return Table(
         ("", *(f"judge: {name}" for name in _ORDER)),
         rows,
-        title=f"Confusion of the {found.compared} compared pairs",
+        title=f"Confusion of the {counted(found.compared, 'compared pair')}",
         heat=tuple(tuple(count / most for count in line) for line in found.confusion),
     )
 
@@ -216,13 +225,12 @@ def _alternative(found: AltTest | None) -> Iterator[Block]:
         return
     passed = "passed: it may stand in for an annotator" if found.passed else "not passed"
     people = len(found.rows)
+    base = counted(people, "annotator")
     yield Figures(
         (
             Figure("result", f"{passed} (epsilon {found.epsilon:g})"),
-            Figure("omega", f"{number(found.omega)} (n {people} annotators)", note="share of annotators it beats"),
-            Figure(
-                "rho", f"{number(found.rho)} (n {people} annotators)", note="mean share of pairs where it is as near"
-            ),
+            Figure("omega", f"{number(found.omega)} (n {base})", note="share of annotators it beats"),
+            Figure("rho", f"{number(found.rho)} (n {base})", note="mean share of pairs where it is as near"),
         ),
         title,
     )

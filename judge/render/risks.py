@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from calibration.drift import moves
 from calibration.provenance import Refused
 
 from .charts import Bar, Tone, forest, stream
 from .document import Absent, Block, Chart, Figure, Figures, Level, Prose, Section, Table, figure, withheld
 from .measures import LISTED
-from .words import number, p_value, span
+from .words import counted, number, p_value, span
 
 if TYPE_CHECKING:
     from calibration.bias import FlipSources, PositionBias
     from calibration.cards import BiasCard, DriftCard
-    from calibration.drift import AnchorDrift, Cusum, Shift
+    from calibration.drift import AnchorDrift, Cusum, Moved, Shift
     from calibration.report import CalibrationReport
     from calibration.selfcheck import SelfCheck
     from calibration.winrate import SegmentRate
@@ -42,7 +43,7 @@ def bias(report: CalibrationReport) -> Section:
             )
         )
     loud = [name for name, q in card.q.items() if q < _LOUD]
-    tests = f"of {len(card.q)} tests, adjusted together"
+    tests = f"of {counted(len(card.q), 'test')}{', adjusted together' if len(card.q) > 1 else ''}"
     answer = f"Shown ({tests}): {', '.join(loud)}." if loud else f"None is shown ({tests})."
     level: Level = "care" if loud else "ink"
     if not card.q:
@@ -61,7 +62,7 @@ def _position(found: PositionBias, q: float | None) -> Iterator[Block]:
             figure("flips that go to the first", found.first_rate, lone, unit="share", note=test),
             figure("shift of the soft score", found.score_shift, why, unit="signed", note="first place minus second"),
         ),
-        f"Position (needs no label; {found.pairs} pairs, {found.invalid} invalid)",
+        f"Position (needs no label; {counted(found.pairs, 'pair')}, {found.invalid} invalid)",
     )
 
 
@@ -178,14 +179,39 @@ def drift(report: CalibrationReport) -> Section:
     if card.anchors is None:
         answer, level = f"No pair is the same in run {card.previous}.", "care"
     else:
-        shift = card.anchors.shift
-        moved = card.anchors.p_value < _LOUD
-        said = (
-            f"{number(shift.value, 'signed')} {span(shift, 'signed')} (n {shift.n}, p {p_value(card.anchors.p_value)})"
-        )
-        answer = f"Against run {card.previous} it has {'moved' if moved else 'not been shown to move'}: {said}."
+        moved = moves(card.anchors, card.cusum)
+        answer = f"Against run {card.previous} it has {_moved(card.anchors, card.cusum, moved)}."
         level = "care" if moved else "good"
     return Section(9, "drift", title, answer, level, tuple(blocks))
+
+
+def _moved(found: AnchorDrift, watched: Cusum | None, moved: tuple[Moved, ...]) -> str:
+    """Which of the four moved, or what stands behind "not been shown to"."""
+    if found.identical:
+        return f"not moved: every preference is identical (n {found.n})"
+    said: dict[Moved, str] = {"preference": f"mean preference {_change(found)}"}
+    if found.accuracy is not None:
+        gap = found.accuracy
+        test = f"n {gap.n}, McNemar p {p_value(found.mcnemar)}"
+        said["accuracy"] = f"accuracy {number(gap.value, 'points')} {span(gap, 'points')} ({test})"
+    floor = "noise floor unknown" if found.noise_flips is None else f"noise {number(found.noise_flips.value, 'share')}"
+    flips = f"{number(found.flips.value, 'share')} {span(found.flips, 'share')}"
+    said["verdicts"] = f"{flips} of verdicts changed side (n {found.flips.n}, {floor})"
+    if watched is not None and watched.alarm_at is not None:
+        said["stream"] = f"CUSUM {_alarm(watched)}"
+    if not moved:
+        return f"not been shown to move: {said['preference']}; {said['verdicts']}"
+    rest = "" if "preference" in moved else f"; its mean preference hides it: {_change(found)}"
+    return f"moved: {'; '.join(said[name] for name in moved)}{rest}"
+
+
+def _change(found: AnchorDrift) -> str:
+    shift = found.shift
+    return f"{number(shift.value, 'signed')} {span(shift, 'signed')} (n {shift.n}, p {p_value(found.p_value)})"
+
+
+def _alarm(found: Cusum) -> str:
+    return f"alarm {found.direction} at stretch {found.alarm_at} of {len(found.up)}"
 
 
 def _anchors(found: AnchorDrift | None) -> Iterator[Block]:
@@ -202,7 +228,7 @@ def _anchors(found: AnchorDrift | None) -> Iterator[Block]:
             figure("beyond the noise floor", found.excess, none, unit="points"),
             figure("change of accuracy", found.accuracy, gold, unit="points", note=moved if found.accuracy else ""),
         ),
-        f"Anchors: {found.n} pairs with the same texts, {found.skipped} left out without a verdict",
+        f"Anchors: {counted(found.n, 'pair')} with the same texts, {found.skipped} left out without a verdict",
     )
 
 
@@ -225,9 +251,9 @@ def _cusum(found: Cusum) -> Iterator[Block]:
             [found.up, found.down], limit=found.limit, names=("up", "down"), name="cusum", title="CUSUM of the change"
         )
     )
-    told = "no alarm" if found.alarm_at is None else f"alarm {found.direction} at anchor {found.alarm_at}"
-    note = f"limit {found.limit:.3g}: one false alarm in {found.run_length:.0f} values"
-    yield Figures((Figure(name, f"{told} (n {len(found.up)})", note=note),))
+    told = "no alarm" if found.alarm_at is None else _alarm(found)
+    note = f"limit {found.limit:.3g}: one false alarm in {found.run_length:.0f} stretches of ten anchors"
+    yield Figures((Figure(name, f"{told} (n {counted(len(found.up), 'stretch', 'stretches')})", note=note),))
 
 
 def validity(report: CalibrationReport) -> Section:
@@ -247,7 +273,8 @@ def validity(report: CalibrationReport) -> Section:
     failed = [assumption.name for assumption in report.ledger if assumption.holds is False]
     unknown = sum(assumption.holds is None for assumption in report.ledger)
     total = len(report.ledger)
-    answer = f"{len(failed)} of {total} assumptions fail, {unknown} cannot be told."
+    fail = "fails" if len(failed) == 1 else "fail"
+    answer = f"{len(failed)} of {counted(total, 'assumption')} {fail}, {unknown} cannot be told."
     return Section(10, "validity", "What these figures rest on", answer, "bad" if failed else "ink", tuple(blocks))
 
 
@@ -277,9 +304,10 @@ def _checked(found: SelfCheck) -> Iterator[Block]:
     )
     rho = "none" if found.rho is None else number(found.rho)
     yield Prose(
-        f"{found.rounds} simulated runs, {found.refused} refused; {found.labels} labels of {found.pairs} pairs on "
-        f"{found.prompts} prompts, drawn: {found.design}, {found.estimand}, {found.method}. The simulated "
-        f"population has rho {rho}, {number(found.ties, 'share')} ties, and a correlation of {number(found.within)} "
+        f"{counted(found.rounds, 'simulated run')}, {found.refused} refused; {counted(found.labels, 'label')} of "
+        f"{counted(found.pairs, 'pair')} on {counted(found.prompts, 'prompt')}, drawn: {found.design}, "
+        f"{found.estimand}, {found.method}. The simulated population "
+        f"has rho {rho}, {number(found.ties, 'share')} ties, and a correlation of {number(found.within)} "
         "within a prompt.",
         "soft",
     )

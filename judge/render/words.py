@@ -13,7 +13,20 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from calibration.estimates import Estimate
 
-__all__ = ["Unit", "columns", "cut", "markdown", "markdown_code", "number", "p_value", "plain", "safe", "span", "wrap"]
+__all__ = [
+    "Unit",
+    "columns",
+    "counted",
+    "cut",
+    "markdown",
+    "markdown_code",
+    "number",
+    "p_value",
+    "plain",
+    "safe",
+    "span",
+    "wrap",
+]
 
 Unit = Literal["share", "points", "signed", "plain"]
 """How a number is written: 0.531 as ``53.1%``, ``+53.1 pp``, ``+0.531`` or ``0.531``."""
@@ -99,6 +112,11 @@ def number(value: float, unit: Unit = "plain") -> str:
     if abs(scaled) >= _HUGE:
         return f"{scaled:{sign}.2e}{ending}"
     return f"{scaled + 0.0:{sign}.{digits}f}{ending}"
+
+
+def counted(count: int, one: str, many: str = "") -> str:
+    """A count with its noun: ``1 label``, ``2 labels``; ``many`` where the plural does not end in s."""
+    return f"{count} {one if count == 1 else many or f'{one}s'}"
 
 
 def p_value(value: float | None) -> str:
