@@ -49,7 +49,8 @@ class Ceiling:
 
     ``human`` is the chance that two annotators of a pair agree, ``judge`` the chance that the judge agrees with one of
     them, ``share`` judge over human. ``fleiss``, ``ac1`` and ``alpha`` (ordinal) are among humans.
-    ``annotator_accuracy`` and ``judge_accuracy`` are against the unseen truth on decisive votes (``latent_accuracy``).
+    ``annotator_accuracy`` and ``judge_accuracy`` are against the unseen truth on decisive votes (``latent_accuracy``):
+    the n of the first are pairs that two annotators decide, of the second pairs that the judge and one annotator do.
     """
 
     human: Estimate | None
@@ -289,23 +290,31 @@ def _ceiling(gold: GoldSet, verdicts: Verdicts, weights: PairWeights, how: Resam
     near = _decisive_meetings(judged, verdicts)
     among = _resampling(shared, weights, how)
     beside = _resampling(judged, weights, how)
+    prompts = _prompts(judged)
 
     def average(values: Sequence[float] | Array, sample: Resampling) -> Estimate | None:
         return mean(values, clusters=sample.clusters, level=how.level, bounds=(0.0, 1.0), weights=sample.weights)
 
-    def ratio(statistic: Callable[[Array], Array], moments: Array, bounds: tuple[float, float]) -> Estimate | None:
+    def ratio(
+        statistic: Callable[[Array], Array], moments: Array, bounds: tuple[float, float], bases: tuple[int, ...] = ()
+    ) -> Estimate | None:
+        """A ratio of sums; with ``bases`` over the pairs alone that stand in one of these columns."""
         scale = 1.0 if beside.weights is None else np.asarray(beside.weights)[:, None]
+        rows = np.flatnonzero(moments[:, bases].any(axis=1)) if bases else np.arange(len(moments))
         return bootstrap(
-            statistic, moments * scale,
-            clusters=beside.clusters, level=how.level, bounds=bounds, rounds=how.rounds, seed=how.seed,
+            statistic, (moments * scale)[rows], clusters=[prompts[k] for k in rows],
+            level=how.level, bounds=bounds, rounds=how.rounds, seed=how.seed,
         )  # fmt: skip
 
-    def latent(which: int) -> Callable[[Array], Array]:
+    def latent(which: int, bounds: tuple[float, float]) -> Estimate | None:
         def statistic(sums: Array) -> Array:
             found = [latent_accuracy(s[0] / s[1], s[2] / s[3]) if min(s[1], s[3]) > 0 else None for s in sums]
             return np.array([np.nan if pair is None else pair[which] for pair in found])
 
-        return statistic
+        estimate = ratio(statistic, near, bounds, (1, 3))
+        own = np.flatnonzero(near[:, 2 * which + 1])
+        own_prompts = len({prompts[k] for k in own})
+        return None if estimate is None else replace(estimate, n=len(own), clusters=own_prompts)
 
     return Ceiling(
         human=average([1 - item.disagreement for item in shared], among),
@@ -314,8 +323,8 @@ def _ceiling(gold: GoldSet, verdicts: Verdicts, weights: PairWeights, how: Resam
         fleiss=fleiss_kappa(table, ORDER, resampling=among),
         ac1=gwet_ac(table, ORDER, resampling=among),
         alpha=krippendorff_alpha(table, ORDER, metric="ordinal", resampling=among),
-        annotator_accuracy=ratio(latent(0), near, (0.5, 1.0)),
-        judge_accuracy=ratio(latent(1), near, (0.0, 1.0)),
+        annotator_accuracy=latent(0, (0.5, 1.0)),
+        judge_accuracy=latent(1, (0.0, 1.0)),
     )
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from .drift import moves
 from .estimates import Estimate
 from .evidence import Matched
 from .provenance import Refused
@@ -73,9 +74,10 @@ def believe(report: CalibrationReport) -> Belief:
         )
         return Belief("UNKNOWN", (why + "judge from a bad one. Label pairs that are not ties.", *_rate(report)))
     if agreement.compared < FEW:
-        have = f"{agreement.compared} labelled pairs have a verdict and a majority"
+        pairs = _plural(agreement.compared, "labelled pair has", "labelled pairs have")
+        have = f"{agreement.compared} {pairs} a verdict and a majority"
         if agreement.no_majority:
-            have += f" (on {agreement.no_majority} more people were split)"
+            have += f" (people were split on {agreement.no_majority} more)"
         text = f"{have}; below {FEW} nothing can be said about this judge. Label {max(FEW - agreement.compared, 1)} "
         more = f"more at the least, better {max(ENOUGH - agreement.compared, 1)}."
         return Belief("UNKNOWN", (text + more, *_rate(report)))
@@ -141,7 +143,7 @@ def _rate(report: CalibrationReport) -> Iterator[str]:
 def _doubts(report: CalibrationReport) -> Iterator[str]:
     agreement, ceiling = report.agreement, report.agreement.ceiling
     if agreement.compared < ENOUGH:
-        split = f" (on {agreement.no_majority} more people were split)" if agreement.no_majority else ""
+        split = f" (people were split on {agreement.no_majority} more)" if agreement.no_majority else ""
         yield f"Only {agreement.compared} labelled pairs stand behind this{split}; label {ENOUGH} to decide by it."
     elif agreement.decisive is not None and agreement.decisive.n < ENOUGH:
         yield f"Only {agreement.decisive.n} pairs are decided by both; {ENOUGH} are asked for before deciding by it."
@@ -208,7 +210,7 @@ def _labels(report: CalibrationReport, matched: Matched) -> Iterator[Assumption]
         "enough labels",
         ("too_few", "no_labels", "unknown_pairs"),
         holds=None if refused else True,
-        text=f"{rate.labels} labels may speak for the rate; below {FEW} no corrected interval is given.",
+        text=f"{rate.labels} label{'s' * (rate.labels != 1)} may speak for the rate; below {FEW} no corrected interval is given.",
     )
     for note in rate.notes:
         if "hardly were drawn" in note:
@@ -217,7 +219,7 @@ def _labels(report: CalibrationReport, matched: Matched) -> Iterator[Assumption]
 
 def _drawn(matched: Matched) -> str:
     if all(item.drawn == "all" for item in matched.gold.items):
-        return "Every pair of the run is labelled."
+        return "Every pair of the run is labelled, so nothing hangs on how pairs were drawn."
     return "The labelled pairs were drawn at random, with known chances."
 
 
@@ -238,16 +240,24 @@ def _people(report: CalibrationReport) -> Iterator[Assumption]:
 def _judging(report: CalibrationReport) -> Iterator[Assumption]:
     """What every figure asks of the judge: verdicts for nearly all pairs, and the same judge as before."""
     rate, bounds = report.win_rate, report.agreement.accuracy_bounds
-    text = f"{rate.invalid} of {rate.judged} pairs have no verdict"
+    text = f"{rate.invalid} of {rate.judged} pairs {_plural(rate.invalid, 'has', 'have')} no verdict"
     if report.agreement.invalid and bounds is not None:
         text += f"; with those wrong or right the agreement lies between {bounds[0]:.0%} and {bounds[1]:.0%}"
     yield Assumption("verdicts", rate.invalid <= _INVALID * rate.judged if rate.judged else None, text + ".")
     anchors = report.drift.anchors if report.drift is not None else None
     if report.drift is not None and anchors is not None and not report.drift.judge_changed:
-        shift = anchors.shift
-        moved = f"{shift.value:+.3f} [{shift.low:+.3f}, {shift.high:+.3f}]"
-        text = f"On {anchors.n} anchors of run {report.drift.previous} it moved by {moved}."
-        yield Assumption("the judge stands still", anchors.p_value >= 0.05, text)
+        moved = moves(anchors, report.drift.cusum)
+        on = f"On {anchors.n} anchors of run {report.drift.previous} "
+        if anchors.identical:
+            text = on + "every preference is identical."
+        elif moved:
+            text = (
+                on
+                + f"its {', '.join(moved)} moved: mean preference {anchors.shift.value:+.3f} [{anchors.shift.low:+.3f}, {anchors.shift.high:+.3f}]."
+            )
+        else:
+            text = on + "neither its preference, accuracy, verdicts nor CUSUM is shown to have moved."
+        yield Assumption("the judge stands still", not moved, text)
 
 
 def _plural(count: int, one: str, many: str) -> str:

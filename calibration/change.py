@@ -222,11 +222,9 @@ def compare_judges(
     verdict, finding, reasons = _decide(test, strict, ratios, margin=margin, saving=saving)
     if _same(old, new) and old.verdicts == new.verdicts:
         verdict, reasons = "KEEP", (f"both sides are {old.judge} under {old.rubric} with the same verdicts",)
-    more = None
-    if verdict == "UNDECIDED" and plan is not None and test is not None:
-        more = _more(test, plan, margin=margin, level=level)
-        pairs = "pair" if more == 1 else "pairs"
-        reasons = (*reasons, f"about {more} more labelled {pairs} would decide at a margin of {margin:g}")
+    more = _more(test, plan, margin=margin, level=level) if verdict == "UNDECIDED" and test and plan else None
+    if more is not None:
+        reasons += (f"about {more} more labelled pair{'s' * (more != 1)} would decide at a margin of {margin:g}",)
     return Change(
         old=old.name,
         new=new.name,
@@ -341,8 +339,8 @@ def _decide(
     shown = f"accuracy {gap.value:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}] on {gap.n} pair{'s' * (gap.n != 1)}"
     reasons = [f"{shown}: {_words(finding, margin)}"]
     if gap.clusters < MINIMUM:
-        few = "1 prompt is" if gap.clusters == 1 else f"{gap.clusters} prompts are"
-        reasons.append(f"{few} too few: below {MINIMUM} no verdict is given")
+        are = " is" if gap.clusters == 1 else "s are"
+        reasons.append(f"{gap.clusters} prompt{are} too few: below {MINIMUM} no verdict is given")
         return "UNDECIDED", finding, tuple(reasons)
     if strict is not None and strict.finding != finding:
         reasons.append(f"with invalid verdicts counted as wrong it would be {_words(strict.finding, margin)}")
@@ -377,8 +375,7 @@ def _notes(rows: Sequence[GoldItem], old: Side, new: Side, test: _Accuracy | Non
     found = []
     kinds = {item.majority for item in rows}
     if len(kinds) == 1 and len(rows) > 1:
-        (only,) = kinds
-        found.append(f"every majority is a {only}: a judge that always says so would be perfect")
+        found.append(f"every majority is a {kinds.pop()}: a judge that always says so would be perfect")
     for side in (old, new):
         said = {side.verdicts[item.pair_id] for item in rows}
         if len(said) == 1 and len(rows) > 1:

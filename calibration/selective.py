@@ -1,8 +1,8 @@
 """Judge only where the judge can be trusted, with a guarantee; send the rest to people.
 
 A threshold picked because its accuracy looked good breaks its promise in half of all runs. Here a threshold is
-certified: with probability 1 - delta over the gold draw, P(judge decisive and human opposite | confidence >= threshold)
-<= alpha.
+certified: with probability 1 - delta over the gold draw, P(judge leans one way, people the other | confidence >=
+threshold) <= alpha.
 
 Method: Learn-then-Test with a fixed sequence (Angelopoulos et al. 2021, arXiv 2110.01052; for judges: Jung, Brahman,
 Choi 2024, arXiv 2407.18370). At most ten thresholds fixed before the labels are looked at are tested from strict to lax
@@ -12,8 +12,8 @@ on each.
 
 Assumptions: gold drawn at random from what will be judged, every row with the same chance (``equal_chance`` thins a
 draw with unequal ones until that holds: the binomial bound knows no weights), one row per prompt (more are thinned to
-one, drawn by seed), the same judge and rubric. Ties are harmless: an error is a decisive verdict against a decisive
-human.
+one, drawn by seed), the same judge and rubric. An error is a preference on one side of 1/2 where the mean of the
+people's labels is on the other; where either is even nothing is wrong.
 """
 
 from __future__ import annotations

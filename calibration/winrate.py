@@ -379,7 +379,8 @@ def _tie(run: JudgedRun, joined: Joined, *, method: Method, seed: int) -> Correc
 def _too_few(sample: Sample, estimand: Estimand) -> Refused | None:
     n, prompts = len(sample.rows), len(np.unique(sample.clusters[sample.rows]))
     if n < MINIMUM:
-        reason = f"{n} {'label is' if n == 1 else 'labels are'} too few: below {MINIMUM} the interval would not hold its level"
+        few = "1 label is" if n == 1 else f"{n} labels are"
+        reason = f"{few} too few: below {MINIMUM} the interval would not hold its level"
         pairs = "pair" if n == MINIMUM - 1 else "pairs"
         return Refused("too_few", reason, f"label {MINIMUM - n} more {pairs}, better {max(100 - n, 0)} more")
     if prompts < MINIMUM and (estimand == "superpopulation" or sample.unit == "prompt"):

@@ -319,6 +319,19 @@ def test_share_of_ceiling_is_judge_over_human():
     assert report.alt_test.passed and report.alt_test.rho > 0.8
 
 
+def test_latent_accuracies_count_the_decisive_pairs():
+    """Against the unseen truth only pairs count on which two people, or the judge and a person, decide."""
+    win, tie, loss = Outcome.WIN, Outcome.TIE, Outcome.LOSS
+    votes_ = [(win, win, win)] * 20 + [(loss, loss, win)] * 20 + [(tie, tie, win)] * 15 + [(tie, tie, tie)] * 45
+    gold = items(*votes_)
+    verdicts = {f"p{k}": (tie if k % 4 == 0 else win if k < 20 else loss) for k in range(100)}
+    ceiling = agreement_report(gold, verdicts, rounds=50).ceiling
+    judged_ = [k for k in range(55) if k % 4]
+    assert ceiling.human.n == ceiling.judge.n == 100
+    assert (ceiling.annotator_accuracy.n, ceiling.annotator_accuracy.clusters) == (40, 40)
+    assert (ceiling.judge_accuracy.n, ceiling.judge_accuracy.clusters) == (len(judged_), len(judged_))
+
+
 def test_alt_test_fails_a_coin():
     """A judge that guesses stands in for nobody; annotators with few items are skipped by name, fewer than three give
     nothing.

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -183,7 +184,7 @@ def test_an_ask_that_two_workers_died_of_is_not_sent_again(cluster: Cluster, ser
     async def work() -> list[Reply]:
         task = asyncio.ensure_future(backend.ask([ask]))
         for death in range(2):
-            while server.book("poison")["requests"] <= death:
+            while server.book("poison")["requests"] <= death and not task.done():
                 await asyncio.sleep(0.01)
             (busy,) = (seat for seat in backend._seats if seat.flying)
             os.kill(busy.opened.pid, signal.SIGKILL)
@@ -270,6 +271,22 @@ def test_one_worker_looks_at_the_server_for_all(cluster: Cluster, server: Any) -
     assert backend.id == alone.id
     assert server.book("auto")["requests"] == 1 + 4
     assert sum(reply.attempts for reply in replies) == 1 + 4
+
+
+@needs_ray
+def test_the_server_is_the_drivers_and_not_the_nodes(cluster: Cluster, server: Any) -> None:
+    """Where OPENAI_BASE_URL says which server, it is that of the process that was started: prompts go nowhere else."""
+    env = replace(environment(), base_url=server.url("base"))
+    backend = open_on_ray("openai:m?mode=logprobs", env, cluster)
+
+    async def work() -> list[Reply]:
+        try:
+            return await backend.ask(protocol.plan(sample_pair(), sample_rubric(), backend.id))
+        finally:
+            await backend.close()
+
+    assert [reply.error for reply in asyncio.run(work())] == [None, None]
+    assert server.book("base")["paid"] == 2
 
 
 @needs_ray

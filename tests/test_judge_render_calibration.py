@@ -206,6 +206,53 @@ def test_what_is_missing_says_why(kind: str) -> None:
             assert all(all(block.cells(k)) for k in range(len(block.rows)) if block.rows[k][0])
 
 
+def test_labels_that_nobody_drew_print_why_no_threshold_has_a_guarantee() -> None:
+    """Section 5 says withheld with reason and fix, on every surface, and shows neither a threshold nor a curve."""
+    found = report("refused")
+    part = next(part for part in render.sections(found) if part.key == "selective")
+    refused = found.selective.certificates
+    assert isinstance(refused, Refused) and refused.kind == "not_random"
+    assert part.answer == f"A threshold with a guarantee is withheld: {refused.reason}; {refused.fix}."
+    assert part.level == "bad" and not any(isinstance(block, Chart | Table) for block in part.blocks)
+    for text in (render.to_text(found), Page(render.to_html(found)).text):
+        assert f"withheld: {refused.reason}; {refused.fix}" in " ".join(text.split())
+    assert json.loads(render.to_json(found))["selective"]["certificates"]["kind"] == "not_random"
+
+
+def test_weighted_agreement_and_thinned_certificates_say_so() -> None:
+    """Where pairs were drawn with unequal chances, sections 3 and 5 name what was weighed and what was left out."""
+    evidence = judged(240)
+    plain = labels(evidence, 120)
+    drawn = GoldSet(
+        tuple(replace(i, drawn="active", probability=0.9 if k % 2 else 0.3) for k, i in enumerate(plain.items))
+    )
+    weighed, equal = (
+        " ".join(render.to_text(calibration_report(evidence, g, rounds=40)).split()) for g in (drawn, plain)
+    )
+    assert "each counts 1/chance: the figures speak of the run" in weighed
+    assert "the guarantee asks for one chance for all" in weighed
+    assert "1/chance:" not in equal and "one chance for all" not in equal
+
+
+def test_a_plan_of_more_labels_than_pairs_is_said_in_words() -> None:
+    """Where all pairs of the run would not do, the figure says to judge more; so does a certificate's need."""
+    found = report("full")
+    part = render.sections(replace(found, win_rate=replace(found.win_rate, labels_for=((0.03, None),))))[1]
+    shown = {row.name: row.shown for block in part.blocks if isinstance(block, Figures) for row in block.rows}
+    assert shown["labels for ±3 points"] == "more than all 240 pairs of this run: judge more pairs (have 120 labels)"
+    card = found.selective
+    assert not isinstance(card.certificates, Refused)
+    made = replace(card.certificates[0], threshold=None, coverage=None, risk=None, needed=9000, n=110)
+    many = replace(found, selective=replace(card, certificates=(made, *card.certificates[1:])))
+    assert "need about 9000, more than the run's 240 pairs: judge more" in " ".join(render.to_text(many).split())
+
+
+def test_the_style_table_says_what_each_slope_is_adjusted_for() -> None:
+    """Length stands alone and every other style beside length, and the title says so."""
+    text = " ".join(render.to_text(report("full")).split())
+    assert "slope of preference per unit: length alone, each style beside length" in text
+
+
 @each_kind
 def test_the_text_keeps_to_eighty_columns_without_control_characters(kind: str) -> None:
     """No line is wider than a terminal of 80 columns, and no escape reaches it, whatever the names are."""

@@ -267,7 +267,7 @@ class RayBackend:
         """
         from ray.exceptions import RayError
 
-        for lost in range(1):
+        for lost in range(_SENT):
             seat = await self._take()
             try:
                 answer = await seat.actor.ask.remote(list(asks))

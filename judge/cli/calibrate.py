@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -139,7 +140,7 @@ def _calibrate(options: Options) -> int:
     elif options.as_md:
         click.echo(render.to_markdown(report))
     elif options.html is None:
-        click.echo(render.to_text(report))
+        click.echo(render.to_text(report, shutil.get_terminal_size().columns if sys.stdout.isatty() else 80))
     _keep(report, store, options.save)
     return {"ADOPT": 0, "KEEP": 1, "UNDECIDED": 4}[report.change.verdict] if report.change is not None else 0
 

@@ -53,17 +53,18 @@ def begin(options: Options) -> int:
     group_id = f"{kind[0]}-{secrets.token_hex(3)}"
     announce(plan, group_id, f"{kind} of {len(backends)} judges")
 
+    opened = dict(enumerate(backends, 1))
+
     async def work() -> None:
         try:
             for backend in backends:
                 await ready(backend)
             # A judge that looks at its server first may be another one than its string alone says.
             record = {"id": group_id, **_record(options, plan, backends)}
-            opened = dict(enumerate(backends, 1))
             await _Work(store, open_judge, kind, record, plan, opened=opened, limit=plan.max_cost).complete({})
         finally:
-            for backend in backends:
-                await backend.close()
+            while opened:
+                await opened.popitem()[1].close()
 
     drive(work(), group_id, options.home)
     return show(store, group_id, Showing(as_json=options.as_json, home=options.home, after=True))
@@ -167,8 +168,8 @@ class _Work:
                         return
                     plan = replace(plan, evalset=escalated_evalset(self.store, run_id, ids), options={})
         finally:
-            for backend in self.opened.values():
-                await backend.close()
+            while self.opened:
+                await self.opened.popitem()[1].close()
 
     async def _start(self, plan: RunPlan, place: int) -> str:
         from ..runs import start_run
@@ -195,15 +196,17 @@ class _Work:
         from .batching import batching
 
         self._say(place, f"{run_id}: resumed")
-        await resume_run(
-            run_id,
-            self.store,
-            lambda spec: self._open(place, spec),
-            report=progress(),
-            max_cost=limit,
-            batching=batching(self.store.home),
-        )
-        self.opened.pop(place, None)
+        try:
+            await resume_run(
+                run_id,
+                self.store,
+                lambda spec: self._open(place, spec),
+                report=progress(),
+                max_cost=limit,
+                batching=batching(self.store.home),
+            )
+        finally:
+            self.opened.pop(place, None)  # it was closed with the run
 
     def _open(self, place: int, spec: str) -> Backend:
         if place not in self.opened:

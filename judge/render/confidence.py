@@ -162,7 +162,8 @@ def selective(report: CalibrationReport) -> Section:
     blocks.append(Figures(rows, "Certificates (guarantee holds with 90% confidence, for pairs like these)"))
     blocks.append(Prose(_WRONG, "soft"))
     if card.thinned:
-        text = f"{counted(card.thinned, 'label')} of pairs that were drawn more often than others left out (seeded)"
+        drawn = f"{counted(card.thinned, 'label')} of pairs that were drawn more often than others"
+        text = f"{drawn} {'is' if card.thinned == 1 else 'are'} left out here (seeded)"
         blocks.append(Prose(f"{text}: the guarantee asks for one chance for all.", "soft"))
     if not card.n:
         cheapest = "none: no labelled pair has a verdict"

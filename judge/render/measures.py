@@ -23,6 +23,7 @@ __all__ = ["LISTED", "agreement", "headline", "identity", "level_of", "trimmed"]
 LISTED = 20
 """Rows that a table shows at most; the JSON holds all of them."""
 _ORDER = ("win", "tie", "loss")
+_LATENT = ("latent; n: pairs that two people decide", "latent; n: pairs that the judge and a person decide")
 _SOFT = "mean of P(win) + P(tie)/2; judge report counts settled verdicts instead"
 
 
@@ -210,8 +211,8 @@ def _ceiling(found: Ceiling | None) -> Iterator[Block]:
             figure("Fleiss kappa among people", found.fleiss, why),
             figure("Gwet AC1 among people", found.ac1, why),
             figure("alpha among people, ordinal", found.alpha, why),
-            figure("one person against the truth", found.annotator_accuracy, why, unit="share"),
-            figure("judge against the truth", found.judge_accuracy, why, unit="share"),
+            figure("one person against the truth", found.annotator_accuracy, why, unit="share", note=_LATENT[0]),
+            figure("judge against the truth", found.judge_accuracy, why, unit="share", note=_LATENT[1]),
         ),
         title,
     )
