@@ -210,7 +210,7 @@ def _labels(report: CalibrationReport, matched: Matched) -> Iterator[Assumption]
         "enough labels",
         ("too_few", "no_labels", "unknown_pairs"),
         holds=None if refused else True,
-        text=f"{rate.labels} label{'s' * (rate.labels != 1)} may speak for the rate; below {FEW} no corrected interval is given.",
+        text=f"{rate.labels} label{'s' * (rate.labels != 1)} may speak for the rate; below {FEW} it has no interval.",
     )
     for note in rate.notes:
         if "hardly were drawn" in note:
@@ -251,10 +251,8 @@ def _judging(report: CalibrationReport) -> Iterator[Assumption]:
         if anchors.identical:
             text = on + "every preference is identical."
         elif moved:
-            text = (
-                on
-                + f"its {', '.join(moved)} moved: mean preference {anchors.shift.value:+.3f} [{anchors.shift.low:+.3f}, {anchors.shift.high:+.3f}]."
-            )
+            shift = f"{anchors.shift.value:+.3f} [{anchors.shift.low:+.3f}, {anchors.shift.high:+.3f}]"
+            text = f"{on}its {', '.join(moved)} moved: mean preference {shift}."
         else:
             text = on + "neither its preference, accuracy, verdicts nor CUSUM is shown to have moved."
         yield Assumption("the judge stands still", not moved, text)

@@ -35,6 +35,7 @@ HEAVY = (
     "openai",
     "pandas",
     "polars",
+    "ray",
     "scipy",
     "sklearn",
     "streamlit",
