@@ -310,6 +310,8 @@ def drive(work: Any, run_id: str, home: str | None) -> None:
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
     go_on = f"what was judged is kept; finish with: judge resume {run_id}{home_words(home)}"
+    begun = Path(home) / "runs" if home else environment().home / "runs"
+    alone = run_id.startswith("r-")
     try:
         asyncio.run(work)
     except KeyboardInterrupt:
@@ -318,6 +320,8 @@ def drive(work: Any, run_id: str, home: str | None) -> None:
     except BackendError as error:
         rest = f" ({error.unanswered} comparisons without a result)" if error.unanswered else ""
         more = " --max-cost MORE" if isinstance(error, BudgetSpent) else ""
+        if alone and not (begun / f"{run_id}.jsonl").exists():
+            raise  # it ended before the run began: there is nothing to resume
         raise BackendError(f"{error}{rest}; {go_on}{more}") from error
     except OSError as error:
         raise OSError(error.errno, f"{error.strerror}; make room, {go_on}", error.filename) from error
