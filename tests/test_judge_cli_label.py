@@ -493,7 +493,7 @@ def test_a_narrow_screen_cuts_neither_header_nor_help(home: Path, tmp_path: Path
 def test_a_hint_is_gone_while_a_note_is_typed(home: Path) -> None:
     """What the last key left on the screen does not stay beside the note."""
     with Terminal("--to", "gold.jsonl", "--as", "ada", "--n", "2") as person:
-        person.wait("0 of 2 done")
+        person.wait("q quit")
         assert "no such key" in person.press("x", "q quit")
         noted = person.press("n", "note (Enter keeps")
         assert "no such key" not in noted
