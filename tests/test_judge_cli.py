@@ -15,7 +15,7 @@ import orjson
 import pytest
 
 REPO = Path(__file__).parent.parent
-VERBS = ("demo", "compare", "run", "resume", "recover", "calibrate", "label", "report", "rubric", "doctor")
+VERBS = ("demo", "compare", "run", "resume", "recover", "calibrate", "label", "report", "rank", "rubric", "doctor")
 
 
 def judge(
