@@ -281,7 +281,10 @@ def test_a_lasting_fault_is_an_error_reply(server: type[_Server], status: int, b
             {"choices": [{"message": {"refusal": "I'm sorry, I can't help."}, "finish_reason": "stop"}]},
             InvalidReason.REFUSAL,
         ),
-        ({}, InvalidReason.EMPTY),
+        ({}, InvalidReason.ERROR),
+        ({"error": "overloaded"}, InvalidReason.ERROR),
+        ({"detail": "worker crashed"}, InvalidReason.ERROR),
+        ({"error": None, "code": 503, "message": "busy"}, InvalidReason.ERROR),
     ],
 )
 def test_odd_completions_are_invalid_with_their_reason(server: type[_Server], body: Any, reason: InvalidReason) -> None:

@@ -79,7 +79,9 @@ class Scene:
     @property
     def spec(self) -> str:
         mode = "logprobs" if self.shape == "openai" else "text"
-        return f"{self.shape}:m?mode={mode}&base_url={self.server.url}&price_in=1&price_out=5&price_batch=0.5"
+        return (
+            f"{self.shape}:m?mode={mode}&base_url={self.server.url}&revision=r&price_in=1&price_out=5&price_batch=0.5"
+        )
 
     @property
     def env(self) -> Environment:
@@ -308,7 +310,7 @@ def test_the_mode_is_found_out_by_one_ordinary_call(tmp_path: Path, server: Batc
     frame = scene.run(spec=scene.spec.replace("mode=logprobs&", ""))
     assert (server.live, server.counts) == (1, [ASKS])
     assert frame["cost"].sum() == pytest.approx(ASKS * COST / 2 + COST)
-    assert scene.store.run("r-1").judge == "openai/m[t0-n8-logprobs]"
+    assert scene.store.run("r-1").judge == "openai/m@r[t0-n8-logprobs]"
 
 
 def test_duplicate_rows_count_once(scene: Scene) -> None:

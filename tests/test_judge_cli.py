@@ -154,11 +154,15 @@ def test_bad_input_exits_2_with_one_message(home: Path, tmp_path: Path, args: li
     assert not list(home.glob("**/*.jsonl"))
 
 
-def test_a_judge_that_cannot_answer_exits_3_with_the_resume_command(home: Path, tmp_path: Path) -> None:
-    """No server: exit 3, what was judged is kept, and the command to go on is printed."""
-    done = judge("run", str(evalset(tmp_path / "e.jsonl")), "-j", "openai:m?base_url=http://127.0.0.1:9/v1", home=home)
-    assert done.returncode == 3
-    assert re.search(r"finish with: judge resume r-[0-9a-f]{6}", done.stderr)
+def test_a_judge_that_cannot_answer_exits_3(home: Path, tmp_path: Path) -> None:
+    """No server: exit 3 before a run begins; with a mode that needs no probe the run begins and can be resumed."""
+    url = "openai:m?base_url=http://127.0.0.1:9/v1"
+    done = judge("run", str(evalset(tmp_path / "e.jsonl")), "-j", url, home=home)
+    assert done.returncode == 3 and "is the server running?" in done.stderr
+    assert "judge resume" not in done.stderr and not list((home / "runs").glob("*"))
+    begun = judge("run", str(tmp_path / "e.jsonl"), "-j", f"{url}&mode=text", home=home)
+    assert begun.returncode == 3
+    assert re.search(r"finish with: judge resume r-[0-9a-f]{6}", begun.stderr)
 
 
 def test_a_run_without_one_verdict_exits_3(home: Path, tmp_path: Path) -> None:

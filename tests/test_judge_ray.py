@@ -254,8 +254,8 @@ def test_a_planted_key_is_in_no_artefact_of_ray(cluster: Cluster, server: Any, t
 @needs_ray
 def test_one_worker_looks_at_the_server_for_all(cluster: Cluster, server: Any) -> None:
     """With mode=auto one call finds the mode, is booked once, and gives the id that a plain run has."""
-    backend = open_on_ray(chat(server, "auto", "ok", ""), environment(), cluster)
-    alone = open_backend(chat(server, "alone", "ok", ""), environment())
+    backend = open_on_ray(chat(server, "auto", "ok", "&revision=r"), environment(), cluster)
+    alone = open_backend(chat(server, "alone", "ok", "&revision=r"), environment())
 
     async def work() -> list[Reply]:
         try:

@@ -19,7 +19,7 @@ import pytest
 from judge import protocol
 from judge.backends import open_backend, ready
 from judge.backends.chat import ChatBackend, Generation, Options
-from judge.backends.completions import Form, Malformed, label_probs_of, load, read
+from judge.backends.completions import Form, Malformed, label_probs_of, load, plain, read
 from judge.environment import Environment, environment
 from judge.errors import BackendUnavailable, InputError
 from judge.money import Priced
@@ -115,7 +115,7 @@ def test_a_named_mode_is_not_probed_and_a_resume_keeps_the_recorded_one(server: 
     assert len(answered(named, prepared=True)) == 2
     assert server.book("pinned")["requests"] == 2
     resumed = opened(url)
-    recorded = JudgeId("openai/m", "", "t0-n64-schema")
+    recorded = JudgeId("openai/m", resumed.id.revision, "t0-n64-schema")
     asyncio.run(ready(resumed, recorded))
     assert (resumed.id, server.book("pinned")["requests"]) == (recorded, 2)
 
@@ -634,3 +634,27 @@ def test_options_have_the_defaults_that_the_docs_name() -> None:
     """An unprepared judge asks for log-probabilities, eight at a time."""
     options = Options()
     assert (options.mode, options.concurrency, options.form().decoding) == ("auto", 8, "t0-n8-logprobs")
+
+
+def test_the_same_model_name_elsewhere_is_another_judge(server: Any) -> None:
+    """Servers are told apart by their URL, unless a revision says which weights answer; the provider's own has none."""
+    here, there = (opened(server.url(name), "&mode=text").id for name in ("here", "there"))
+    assert here != there and here.revision and there.revision
+    named = [opened(server.url(name), "&mode=text&revision=v3").id for name in ("here", "there")]
+    assert named[0] == named[1] and named[0].revision == "v3"
+    assert open_backend("openai:gpt-4o-mini?mode=text", Environment(Path(), Path())).id.revision == ""
+
+
+def test_a_key_spelled_with_escapes_is_found() -> None:
+    """JSON may write a key in escapes; it is searched for as it reads, not as it is spelled."""
+    escaped = b'{"text": "' + b"".join(b"\\u%04x" % ord(letter) for letter in "sk-secret") + b'"}'
+    assert b"sk-secret" in plain(escaped)
+    assert plain(b"no json \\u12") == b"no json \\u12"
+
+
+@pytest.mark.parametrize("usage", [{"prompt_tokens": 5, "completion_tokens": None}, {"prompt_tokens": 2**52}, [], "x"])
+def test_a_verdict_is_not_thrown_away_over_its_accounts(usage: object) -> None:
+    """Usage that cannot be used counts as not said; the answer stays."""
+    body = {"choices": [{"message": {"content": "A"}, "finish_reason": "stop"}], "usage": usage}
+    found = read(body)
+    assert (found.text, found.usage) == ("A", None)

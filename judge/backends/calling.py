@@ -268,9 +268,10 @@ class Caller:
             if policy.stops:
                 self._stop(self._error(failure, tries), count)
             return failure, None
-        if failure.wait is not None:
-            return failure, 0.0
-        return failure, self.clock.draw() * min(policy.wait * 2 ** (tries - 1), MAX_WAIT)
+        backed = self.clock.draw() * min(policy.wait * 2 ** (tries - 1), MAX_WAIT)
+        if failure.wait is not None and failure.wait >= backed:
+            return failure, 0.0  # the pause that was asked for holds for all calls (``_resume_at``)
+        return failure, backed
 
     def _error(self, failure: Failure, tries: int) -> BackendError:
         match failure.fault:

@@ -7,6 +7,7 @@ sent and how often is the caller's (``calling``); what is asked and how an answe
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -39,7 +40,9 @@ _BYTES_A_TOKEN = 3
 class Options:
     """What a judge string may say after its question mark, for every remote judge.
 
-    * ``base_url``: where the server is; ``key_env``: the environment variable that holds its key.
+    * ``base_url``: where the server is; ``key_env``: the environment variable that holds its key. ``revision``: which
+      weights answer there, part of the judge's id. Without it a server other than the provider's own is told apart by
+      a digest of its URL: the same model name elsewhere may be another model.
     * ``concurrency``: calls in flight at most; fewer are sent while the server is overloaded.
     * ``rpm``, ``tpm``: requests and tokens a minute, shared by all workers; 0 for no limit.
     * ``timeout``: seconds that one attempt may take.
@@ -54,6 +57,7 @@ class Options:
 
     base_url: str = ""
     key_env: str = ""
+    revision: str = ""
     concurrency: int = 8
     rpm: float = 0
     tpm: float = 0
@@ -94,6 +98,12 @@ class Options:
         if self.price_in is not None and self.price_out is not None:
             return Price(self.price_in, self.price_out, self.price_batch)
         return find_price(model, override=prices) if model else None
+
+    def at(self, url: str, *, own: str) -> str:
+        """The revision in the judge's id: as given, empty at the provider's ``own`` URL, else a digest of ``url``."""
+        if self.revision or url.rstrip("/").lower() == own:
+            return self.revision
+        return hashlib.sha256(url.rstrip("/").lower().encode()).hexdigest()[:8]
 
     def limits(self) -> Limits:
         """The limits of the caller."""
@@ -153,7 +163,7 @@ class ChatBackend:
     ) -> None:
         self.model, self.caller, self.price = model, caller, price
         self.batch, self.concurrency, self.notice = 1, options.concurrency, ""
-        self._name, self._transport = name, transport
+        self._name, self._revision, self._transport = name, options.revision, transport
         self._use(options.form())
         self._open_mode = options.mode == "auto"
         self._failures = 0
@@ -164,7 +174,7 @@ class ChatBackend:
 
     def _use(self, form: Form) -> None:
         """Ask in this form from now on; the id, for example ``openai/m[t0-n8-logprobs]``, follows it."""
-        self._form, self.id = form, JudgeId(self._name, "", form.decoding)
+        self._form, self.id = form, JudgeId(self._name, self._revision, form.decoding)
 
     async def ask(self, asks: Sequence[Ask]) -> list[Reply]:
         """Send the asks; one that failed for good gives a reply with ``error``, ten in a row a ``BackendError``."""

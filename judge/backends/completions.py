@@ -25,6 +25,7 @@ Mode = Literal["logprobs", "schema", "text"]
 """Where a verdict comes from: the label probabilities of the first token, strict structured output, or plain text."""
 
 _MIN_MASS = 0.5
+_MOST_TOKENS = 100_000_000
 _TOP = 20
 _MAX_TOKENS: Mapping[str, int] = {"logprobs": 8, "schema": 64, "text": 32}
 _REPAIR_TOKENS = 1_024
@@ -152,6 +153,20 @@ def load(data: bytes) -> Any:
         raise ValueError("nested too deeply") from None
 
 
+def plain(data: bytes) -> bytes:
+    r"""A JSON body with nothing spelled as an escape that can be written out: a key is then found as it is.
+
+    >>> plain(b'{"a": "\u006bey"}')
+    b'{"a":"key"}'
+    """
+    if b"\\u" not in data and b"\\/" not in data:
+        return data
+    try:
+        return orjson.dumps(load(data))
+    except (ValueError, TypeError):
+        return data
+
+
 def _refuse(name: str) -> Any:
     raise ValueError(f"{name} is no JSON")
 
@@ -160,6 +175,8 @@ def read(payload: Any) -> Completion:
     """Read a decoded answer; raises ``Malformed`` where something has another shape than a chat completion."""
     body = _object(payload, "the body")
     choices = body.get("choices")
+    if "choices" not in body:
+        raise Malformed("there are no choices")
     if choices is None:
         choices = []
     if not isinstance(choices, list):
@@ -215,13 +232,11 @@ def _tokens(content: Any) -> list[dict[str, Any]] | None:
 def _usage(value: Any) -> tuple[int, int] | None:
     if value is None:
         return None
-    counts = _object(value, "usage")
+    counts = value if isinstance(value, dict) else {}
     found = counts.get("prompt_tokens"), counts.get("completion_tokens", 0)
-    if found[0] is None:
+    # A verdict is not thrown away over its accounts: what cannot be used counts as not said.
+    if not all(isinstance(count, int) and not isinstance(count, bool) and 0 <= count < _MOST_TOKENS for count in found):
         return None
-    for count in found:
-        if not isinstance(count, int) or not 0 <= count < 2**53:
-            raise Malformed("usage: token counts are whole numbers from 0")
     return found  # type: ignore[return-value]
 
 

@@ -200,8 +200,15 @@ def detail_of(body: Any) -> tuple[int, str] | None:
     >>> detail_of({"error": {"code": 502, "message": "upstream"}})
     (502, 'upstream')
     """
-    if not isinstance(body, dict) or not isinstance(body.get("error"), dict) or body.get("choices"):
+    if not isinstance(body, dict) or body.get("choices") or body.get("content"):
         return None
-    code = body["error"].get("code")
+    error = body.get("error")
+    told = error if isinstance(error, dict) else body
+    if error in (None, "") and "choices" not in body and "detail" not in body and "message" not in body:
+        return None
+    if error in (None, "") and "choices" in body:
+        return None
+    code = told.get("code")
     status = code if isinstance(code, int) and 400 <= code < 600 else 500
-    return status, str(body["error"].get("message", ""))
+    words = error if isinstance(error, str) and error else told.get("message") or told.get("detail") or ""
+    return status, str(words)

@@ -126,6 +126,7 @@ def open_anthropic(model: str, *, options: Options | None = None, access: Access
     advice = f"check the URL, the model name and {options.key_env or 'ANTHROPIC_API_KEY'}"
     caller = Caller(url, options.limits(), advice=advice)
     transport = MessagesTransport(Wire(url, headers, access, timeout=options.timeout))
+    options = replace(options, revision=options.at(url, own=ANTHROPIC))
     backend = MessagesBackend(f"anthropic/{model}", model, transport, caller, options=options, price=price)
     wire = Wire(url, headers, access, timeout=options.timeout)
     backend.batches = lambda: AnthropicBatches(wire, caller, params=params_of, read=read_message)

@@ -12,6 +12,7 @@ import importlib.util
 import json
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -157,6 +158,8 @@ def open_litellm(model: str, *, options: Options | None = None, access: Access |
     advice = f"check the model name and the provider's key ({options.key_env or provider.upper() + '_API_KEY'})"
     caller = Caller(model, options.limits(), advice=advice)
     options.form()
+    if options.base_url:
+        options = replace(options, revision=options.at(options.base_url, own=""))
     return ChatBackend(model, model, transport, caller, options=options, price=price)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -66,6 +67,7 @@ class HttpTransport:
             return Failure(Fault.BAD_REQUEST, f"the prompt cannot be sent as JSON ({error})"[:200])
         if data is None:
             return Failure(Fault.UNREADABLE, f"the answer has more than {_MAX_BODY:,} bytes", status=200)
+        data = completions.plain(data)
         for secret in self._secrets:
             if secret in data:
                 data = data.replace(secret, b"[redacted]")
@@ -164,6 +166,7 @@ def open_openai(model: str, *, options: Options | None = None, access: Access | 
     options.form()
     advice = f"check the URL, the model name and {options.key_env or 'OPENAI_API_KEY'}"
     caller = Caller(url, options.limits(), advice=advice)
+    options = replace(options, revision=options.at(url, own=OPENAI))
     backend = ChatBackend(f"openai/{model}", model, transport, caller, options=options, price=price)
     headers = {"Authorization": f"Bearer {access.key}"} if access.key else {}
     backend.batches = lambda: OpenAIBatches(Wire(url, headers, access, timeout=options.timeout), caller)

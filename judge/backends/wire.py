@@ -143,6 +143,7 @@ class Wire:
         return redact(text, self._secrets)
 
     def _clean(self, data: bytes) -> bytes:
+        data = completions.plain(data)
         for secret in self._secrets:
             if secret.encode() in data:
                 data = data.replace(secret.encode(), b"[redacted]")
