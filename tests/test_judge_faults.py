@@ -274,6 +274,15 @@ def test_a_wish_to_wait_is_capped_and_slows_everybody() -> None:
     assert later[0] >= 1_000 + MAX_WAIT
 
 
+def test_a_wish_not_to_wait_is_no_storm() -> None:
+    """Retry-After: 0 and a moment already past wait no less than the back-off would."""
+    time = Time(chance=1.0)
+    calls(Caller("x", Limits(), clock=time.clock()), failed(Fault.RATE_LIMITED, 0.0, 429))
+    plain = Time(chance=1.0)
+    calls(Caller("x", Limits(), clock=plain.clock()), failed(Fault.RATE_LIMITED, status=429))
+    assert time.waits == plain.waits and sum(time.waits) > 10
+
+
 def test_backoff_is_full_jitter_over_a_doubling_bound() -> None:
     """The wait before the n-th retry is drawn from zero to first * 2^n: at the top of the draw it doubles."""
     time = Time(chance=1.0)
