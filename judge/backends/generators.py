@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -99,7 +100,7 @@ def open_generator(spec: str, env: Environment, settings: Settings) -> Generator
     raise InputError(f"model {head!r} judges and does not generate; use local, hf:MODEL, openai:MODEL or scripted")
 
 
-class _InThreads:
+class _InThreads(ABC):
     """What the two generators in this process share: a pool of threads, and a flag that ends what is at work."""
 
     takes_tools = False
@@ -109,9 +110,9 @@ class _InThreads:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="generate")
         self._stop = Event()
 
+    @abstractmethod
     def tokens(self, prompt: Prompt) -> int:
         """Tokens of the prompt in the model's chat template."""
-        raise NotImplementedError
 
     def quote(self, prompt: Prompt) -> Quote:
         """The most tokens; nothing is paid for what runs here."""
@@ -121,8 +122,8 @@ class _InThreads:
         """Answer in a thread; the event loop stays free."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, self._work, prompts)
 
-    def _work(self, prompts: Sequence[Prompt]) -> list[Generation]:
-        raise NotImplementedError
+    @abstractmethod
+    def _work(self, prompts: Sequence[Prompt]) -> list[Generation]: ...
 
     async def close(self) -> None:
         """End what is at work at its next token, and wait for it."""
