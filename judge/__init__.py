@@ -18,15 +18,31 @@ if TYPE_CHECKING:
     from .api import acompare, compare, compare_many
     from .backends import Backend
     from .errors import BackendError, BackendUnavailable, InputError, RubricError, StoreError
-    from .types import Answer, Ask, Comparison, InvalidReason, Item, JudgeId, Order, Pair, Reply, Usage, Verdict
+    from .types import (
+        Answer,
+        Ask,
+        Comparison,
+        Finding,
+        InvalidReason,
+        Item,
+        JudgeId,
+        Measure,
+        Order,
+        Pair,
+        Reply,
+        Severity,
+        Span,
+        Usage,
+        Verdict,
+    )
 else:
     _HOMES = {
         "api": ("acompare", "compare", "compare_many"),
         "backends": ("Backend",),
         "errors": ("BackendError", "BackendUnavailable", "InputError", "RubricError", "StoreError"),
         "types": (
-            "Answer", "Ask", "Comparison", "InvalidReason", "Item", "JudgeId",
-            "Order", "Outcome", "Pair", "Reply", "Usage", "Verdict",
+            "Answer", "Ask", "Comparison", "Finding", "InvalidReason", "Item", "JudgeId", "Measure",
+            "Order", "Outcome", "Pair", "Reply", "Severity", "Span", "Usage", "Verdict",
         ),
     }  # fmt: skip
     _MODULES = {name: module for module, names in _HOMES.items() for name in names}
@@ -51,15 +67,19 @@ __all__ = [
     "BackendError",
     "BackendUnavailable",
     "Comparison",
+    "Finding",
     "InputError",
     "InvalidReason",
     "Item",
     "JudgeId",
+    "Measure",
     "Order",
     "Outcome",
     "Pair",
     "Reply",
     "RubricError",
+    "Severity",
+    "Span",
     "StoreError",
     "Usage",
     "Verdict",

@@ -11,23 +11,30 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rubrics import Outcome, RubricRef
+
+if TYPE_CHECKING:
+    from calibration.estimates import Estimate
 
 __all__ = [
     "Answer",
     "Ask",
     "Comparison",
+    "Finding",
     "InvalidReason",
     "Item",
     "JudgeId",
     "Labels",
+    "Measure",
     "Message",
     "Order",
     "Outcome",
     "Pair",
     "Reply",
+    "Severity",
+    "Span",
     "Usage",
     "Verdict",
 ]
@@ -234,3 +241,64 @@ class Comparison:
     flags: tuple[str, ...] = ()
     rationale: str = ""
     cost: float | None = None
+
+
+class Severity(StrEnum):
+    """What a failed check means for a release."""
+
+    BLOCK = "block"
+    """It may not ship."""
+    WARN = "warn"
+    """A person has to look."""
+    INFO = "info"
+    """It is counted, no more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The part of an answer that a finding is about: characters ``start`` to ``end`` (exclusive), and why."""
+
+    start: int
+    end: int
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One hard check on one answer: what was checked, whether it passed, and where to look; not a score.
+
+    ``check`` is ``name@version``; ``side`` is ``candidate`` or ``baseline``. ``passed`` is ``None`` where the check
+    could not be made (it crashed, ran out of time, lacks what it needs): never a pass, and counted apart; ``detail``
+    says why.
+    """
+
+    check: str
+    pair_id: str
+    side: str
+    passed: bool | None
+    severity: Severity = Severity.BLOCK
+    detail: str = ""
+    spans: tuple[Span, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """One number about the candidate against the baseline, which a report shows and a policy may hold to a limit.
+
+    ``name`` is dotted (``length.log_ratio``, ``refusal.harmless``, ``latency.p95_ratio``, ``probe.boilerplate``).
+    ``layer`` is ``preference``, ``behaviour`` or ``evidence``; ``axis`` is ``capability``, ``reliability`` or
+    ``safety``.
+    ``candidate`` and ``baseline`` are the two sides' own figures, ``difference`` is candidate minus baseline (or the
+    ratio, where the name says so), paired and clustered by prompt. ``unit`` is what they are counted in. Where there
+    is no number, ``missing`` says why: absence is not zero. ``examples`` are ids of pairs to read next to it.
+    """
+
+    name: str
+    layer: str
+    axis: str
+    unit: str = ""
+    candidate: Estimate | None = None
+    baseline: Estimate | None = None
+    difference: Estimate | None = None
+    missing: str = ""
+    examples: tuple[str, ...] = ()

@@ -1,0 +1,8 @@
+"""The DuckDB store: every query of the package, and a view that can be rebuilt from the journals at any time."""
+
+from __future__ import annotations
+
+from .rows import Settled, settled
+from .runs import Audit, RunInfo, Store
+
+__all__ = ["Audit", "RunInfo", "Settled", "Store", "settled"]

@@ -1,0 +1,355 @@
+"""The runs of one home folder in DuckDB: brought in from their journals, audited, read.
+
+Layout of a home folder (default ``.judge``): ``runs/<run id>.jsonl`` are the journals, ``judge.duckdb`` is the view.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from .. import failpoints, journal
+from ..errors import JournalError, StoreError
+from ..ledger import Ledger
+from ..types import JudgeId, Pair, Reply
+from .database import Stream, reading, writing
+from .rows import (
+    TABLES,
+    TYPES,
+    comparison_row,
+    identity,
+    row_digest,
+    rows_of,
+    run_row,
+    settled,
+    settled_records,
+    write_parquet,
+)
+
+if TYPE_CHECKING:
+    import polars
+
+    from calibration.confidence import Calibration
+
+__all__ = ["Audit", "RunInfo", "Store"]
+
+_CHUNK = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class RunInfo:
+    """One run as the database lists it; ``header`` is the journal's header record, with the counts of calls put in.
+
+    ``calls`` were answered, ``rate`` of them a second where that was measured; ``possibly_paid`` attempts may have been
+    charged without an answer, for at most ``possibly_paid_cost`` US dollars (``None`` where a price is unknown);
+    ``given_up`` asks are invalid because the process died each time they were asked.
+    """
+
+    run_id: str
+    created_at: str
+    rubric: str
+    judge: str
+    sealed: bool
+    header: Mapping[str, Any]
+    calls: int = 0
+    possibly_paid: int = 0
+    possibly_paid_cost: float | None = 0.0
+    given_up: int = 0
+    rate: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """One journal against the database, row by row over comparisons, pairs and replies.
+
+    ``comparisons`` are what the journal settles to, ``missing`` rows are in the journal alone, ``extra`` ones in the
+    database alone, ``differing`` ones in both with other content; ``first`` names the first of them. ``ledger`` is the
+    journal's.
+    """
+
+    comparisons: int
+    missing: int
+    extra: int
+    differing: int
+    first: str
+    ledger: Ledger
+
+    @property
+    def agrees(self) -> bool:
+        """Whether database and journal say the same."""
+        return not (self.missing or self.extra or self.differing)
+
+
+class Store:
+    """The database of one home folder."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.path = home / "judge.duckdb"
+        self.runs_folder = home / "runs"
+
+    def journal_path(self, run_id: str) -> Path:
+        """Where a run's journal lies; raises ``StoreError`` for a name that could leave the folder."""
+        if not re.fullmatch(r"[A-Za-z0-9_.-]{1,80}", run_id) or run_id.startswith("."):
+            raise StoreError(f"{run_id!r} is no run id; list them with `judge report --list`")
+        return self.runs_folder / f"{run_id}.jsonl"
+
+    def ingest(self, path: Path) -> int:
+        """Replace one run's rows by what its journal says; returns the number of comparisons. Safe to repeat."""
+        self.home.mkdir(parents=True, exist_ok=True)
+        header = next(journal.records(path))
+        if header["run_id"] != path.stem:
+            raise JournalError(
+                f"{path}: this is a copy of run {header['run_id']}; keep copies in another folder, or restore it as "
+                f"{header['run_id']}.jsonl"
+            )
+        failpoints.reached("before_ingest")
+        ledger = Ledger()
+        with tempfile.TemporaryDirectory(dir=self.home, prefix="ingest-") as folder:
+            count = write_parquet(path, header, Path(folder), ledger)
+            failpoints.reached("after_segments")
+            with writing(self.path) as con:
+                # One transaction a part keeps memory flat. The run is listed only by its last statement, so a crash
+                # in between leaves rows of a run that does not exist yet, and the next ingest begins by deleting them.
+                for table in ("run", *TABLES):
+                    con.execute(f"DELETE FROM {table} WHERE run_id = ?", [header["run_id"]])  # noqa: S608 - a name from the tuple
+                failpoints.reached("after_delete")
+                for table in TABLES:
+                    for part in sorted(Path(folder).glob(f"{table}-*.parquet")):
+                        con.execute(f"INSERT INTO {table} BY NAME SELECT * FROM read_parquet(?)", [str(part)])  # noqa: S608
+                failpoints.reached("before_listing")
+                row = run_row(header, ledger)
+                con.execute(
+                    f"INSERT INTO run ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})",  # noqa: S608 - names of ours
+                    list(row.values()),
+                )
+        failpoints.reached("after_ingest")
+        return count
+
+    def catch_up(self) -> list[str]:
+        """Bring in journals that the database does not hold, or held only in part; returns what could not be read.
+
+        One damaged journal never hides the other runs.
+        """
+        whole = {run.run_id for run in self.runs() if run.sealed}
+        return self._ingest_all(path for path in self._journals() if path.stem not in whole)
+
+    def audit(self, path: Path) -> Audit:
+        """Settle a journal anew and hold every row against the database; nothing is written."""
+        header = next(journal.records(path))
+        ledger, count, missing, extra, differing, first = Ledger(), 0, 0, 0, 0, ""
+        wanted: dict[tuple[str, ...], bytes] = {}
+        for entry, answers in settled_records(path, None, ledger):
+            count += 1
+            for table, row in rows_of(header, entry, answers):
+                wanted[identity(table, row)] = row_digest(row)
+        run = run_row(header, ledger)
+        wanted[identity("run", run)] = row_digest(run)
+        with reading(self.path) as con:
+            for table in ("run", *TABLES):
+                found = con.execute(f"SELECT * FROM {table} WHERE run_id = ?", [header["run_id"]])  # noqa: S608
+                names = [column[0] for column in found.description]
+                while batch := found.fetchmany(_CHUNK):
+                    for values in batch:
+                        row = dict(zip(names, values, strict=True))
+                        name = identity(table, row)
+                        digest = wanted.pop(name, None)
+                        extra += digest is None
+                        differing += digest is not None and digest != row_digest(row)
+                        if digest != row_digest(row):
+                            first = first or " ".join(name)
+        missing = len(wanted)
+        return Audit(count, missing, extra, differing, first or " ".join(next(iter(wanted), ())), ledger)
+
+    def rebuild(self) -> tuple[list[str], list[str]]:
+        """Build the database anew from all journals, then swap it in; the old file is kept as ``.old``.
+
+        Returns the runs that were built and what could not be read.
+        """
+        if not self._journals():
+            raise StoreError(f"{self.runs_folder}: no journals to rebuild from")
+        fresh = Store(self.home)
+        fresh.path = self.home / f"rebuild-{os.getpid()}.duckdb"
+        try:
+            bad = fresh._ingest_all(self._journals())
+            built = [run.run_id for run in fresh.runs()]
+            # A write-ahead log belongs to the file it was written beside; left here it would spoil the new one.
+            for name in ("judge.duckdb", "judge.duckdb.wal"):
+                if (self.home / name).exists():
+                    (self.home / name).replace(self.home / f"{name}.old")
+            if fresh.path.exists():
+                fresh.path.replace(self.path)
+        finally:
+            fresh.path.unlink(missing_ok=True)
+        return built, bad
+
+    def _journals(self) -> list[Path]:
+        return sorted(self.runs_folder.glob("*.jsonl"))
+
+    def _ingest_all(self, paths: Iterable[Path]) -> list[str]:
+        bad = []
+        for path in paths:
+            try:
+                self.ingest(path)
+            except JournalError as error:
+                bad.append(str(error))
+        return bad
+
+    def runs(self) -> list[RunInfo]:
+        """All runs, newest first; empty where no database exists."""
+        if not self.path.exists():
+            return []
+        with reading(self.path) as con:
+            rows = con.execute(
+                "SELECT run_id, created_at, rubric, judge, sealed, header, calls, possibly_paid, possibly_paid_cost, "
+                "given_up, rate FROM run ORDER BY created_at DESC, run_id DESC"
+            ).fetchall()
+        found = []
+        for name, made, rubric, judge, sealed, head, *counts in rows:
+            calls = dict(zip(("calls", "possibly_paid", "possibly_paid_cost", "given_up"), counts, strict=False))
+            found.append(RunInfo(name, made, rubric, judge, sealed, {**orjson.loads(head), "calls": calls}, *counts))
+        return found
+
+    def run(self, run_id: str = "latest") -> RunInfo:
+        """One run by id, by unique prefix, or the latest; raises ``StoreError`` naming what exists."""
+        runs = self.runs()
+        if not runs:
+            raise StoreError(f"{self.home}: no runs here yet; start one with `judge run` or pass --home")
+        found = runs[:1] if run_id == "latest" else [run for run in runs if run.run_id == run_id]
+        found = found or [run for run in runs if run.run_id.startswith(run_id)]
+        if len(found) != 1:
+            listed = found or runs
+            names = ", ".join(run.run_id for run in listed[:5])
+            names += f" and {len(listed) - 5} more (`judge report --list`)" if len(listed) > 5 else ""
+            raise StoreError(f"{run_id!r} {'is ambiguous: ' if found else 'is not a run here; there are: '}{names}")
+        return found[0]
+
+    def comparisons(self, run_id: str) -> polars.DataFrame:
+        """Every comparison of a run without texts, in the order of pair id and repeat (columns as in
+        ``schema/001_runs.sql``).
+        """
+        import polars
+
+        with reading(self.path) as con:
+            relation = con.cursor().sql(
+                "SELECT * FROM comparison WHERE run_id = $id ORDER BY pair_id, repeat", params={"id": run_id}
+            )
+            return polars.DataFrame(Stream(relation))
+
+    def resettled(self, run_id: str, tie_margin: float) -> polars.DataFrame:
+        """The comparisons of a run settled anew under another tie margin, from its stored replies and without a model.
+
+        Same columns and order as ``comparisons``; nothing is written. Raises ``StoreError`` where the journal is gone.
+        """
+        import polars
+
+        from rubrics import TieRule, parse
+
+        path = self.journal_path(run_id)
+        if not path.exists():
+            raise StoreError(f"{path}: the journal is gone; settling anew needs its replies")
+        frozen = parse(next(journal.records(path))["rubric_text"], path=str(path))
+        rubric = frozen.model_copy(update={"tie_rule": TieRule(margin=tie_margin, conflict=frozen.tie_rule.conflict)})
+        rows = [comparison_row(run_id, entry) for entry in settled(path, rubric)]
+        return (
+            polars.DataFrame(rows, schema_overrides=TYPES, infer_schema_length=None).sort("pair_id", "repeat")
+            if rows
+            else polars.DataFrame()
+        )
+
+    def pair(self, run_id: str, pair_id: str) -> Pair:
+        """The texts of one pair; raises ``StoreError`` if the run has no such pair."""
+        with reading(self.path) as con:
+            row = con.execute("SELECT body FROM pair WHERE run_id = ? AND pair_id = ?", [run_id, pair_id]).fetchone()
+        if row is None:
+            raise StoreError(f"run {run_id} has no pair {pair_id!r}")
+        return journal.decode_pair(orjson.loads(row[0]))
+
+    def pairs(self, run_id: str, pair_ids: Sequence[str]) -> Iterator[Pair]:
+        """The texts of those of ``pair_ids`` that the run has, in order of id."""
+        with reading(self.path) as con:
+            rows = con.execute(
+                "SELECT body FROM pair WHERE run_id = ? AND pair_id IN (SELECT unnest(?)) ORDER BY pair_id",
+                [run_id, list(pair_ids)],
+            ).fetchall()
+        return (journal.decode_pair(orjson.loads(body)) for (body,) in rows)
+
+    def models(self, run_id: str) -> dict[str, tuple[str | None, str | None]]:
+        """By pair id, the models that the candidate's and the baseline's answer name."""
+        with reading(self.path) as con:
+            rows = con.execute(
+                "SELECT pair_id, json_extract_string(body, '$.candidate.model'), "
+                "json_extract_string(body, '$.baseline.model') FROM pair WHERE run_id = ?",
+                [run_id],
+            ).fetchall()
+        return {pair: (candidate, baseline) for pair, candidate, baseline in rows}
+
+    def digests(self, run_id: str) -> dict[str, str]:
+        """By pair id, in the order in which pairs were judged, a digest of both answers' texts."""
+        with reading(self.path) as con:
+            rows = con.execute(
+                "SELECT pair_id, md5(json_extract_string(body, '$.candidate.text') || chr(31) || "
+                "json_extract_string(body, '$.baseline.text')) FROM pair WHERE run_id = ? ORDER BY rowid",
+                [run_id],
+            ).fetchall()
+        return dict(rows)
+
+    def usage(self, run_id: str) -> tuple[float | None, int, float | None]:
+        """What the run's judgements take when each is asked for: US dollars (``None``: a price is unknown), tokens,
+        and mean seconds of a call (``None`` where none was timed). Replies that were reused count like the others.
+        """
+        with reading(self.path) as con:
+            row = con.execute(
+                "SELECT sum(CAST(json_extract_string(body, '$.usage.cost') AS DOUBLE)), "
+                "count(*) - count(json_extract_string(body, '$.usage.cost')), "
+                "sum(coalesce(CAST(json_extract_string(body, '$.usage.prompt_tokens') AS BIGINT), 0) + "
+                "coalesce(CAST(json_extract_string(body, '$.usage.completion_tokens') AS BIGINT), 0)), "
+                "avg(CAST(json_extract_string(body, '$.latency_ms') AS DOUBLE)) / 1000 FROM reply WHERE run_id = ?",
+                [run_id],
+            ).fetchone()
+        cost, unpriced, tokens, seconds = row or (None, 1, 0, None)
+        return (None if unpriced else float(cost or 0.0)), int(tokens or 0), float(seconds) if seconds else None
+
+    def known(self, rubric_digest: str, judge: JudgeId) -> Callable[[Sequence[str]], dict[str, Reply]] | None:
+        """A lookup of stored replies by key for one rubric and judge, or ``None`` where the store has none at all."""
+        if not self.path.exists():
+            return None
+        with reading(self.path) as con:
+            row = con.execute(
+                "SELECT 1 FROM reply WHERE rubric_digest = ? AND judge = ? LIMIT 1", [rubric_digest, str(judge)]
+            ).fetchone()
+        return self._replies if row else None
+
+    def _replies(self, keys: Sequence[str]) -> dict[str, Reply]:
+        with reading(self.path) as con:
+            # Where a judge was asked again and answered otherwise, the first answer stays the answer.
+            rows = con.execute(
+                "SELECT key, arg_min(body, created_at || run_id) FROM reply JOIN run USING (run_id) "
+                "WHERE key IN (SELECT unnest(?)) GROUP BY key",
+                [list(keys)],
+            ).fetchall()
+        return {key: journal.decode_reply(orjson.loads(body)) for key, body in rows}
+
+    def rate(self, judge: JudgeId) -> tuple[float, str] | None:
+        """Calls per second of the latest run of a judge that measured one, and that run's id."""
+        found = next((run for run in self.runs() if run.judge == str(judge) and run.rate), None)
+        return (found.rate, found.run_id) if found is not None and found.rate else None
+
+    def keep_calibration(self, fitted: Calibration) -> Path:
+        """Store a calibration in the home folder under the digest of its content; a fitted one never changes."""
+        text = fitted.to_json() + "\n"
+        name = f"{re.sub(r'[^a-z0-9]+', '-', fitted.rubric)}-{hashlib.sha256(text.encode()).hexdigest()[:12]}.json"
+        path = self.home / "calibrations" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(".part")
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+        return path
