@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .bias import family_bias, flip_sources, position_bias, style_bias
     from .coefficients import Resampling, cohen_kappa, fleiss_kappa, gwet_ac, krippendorff_alpha
     from .confidence import Calibration, NotCalibrated
+    from .discrimination import auc, auc_difference, fit_logistic
     from .draws import Draw, draw_active, draw_random, draw_stratified
     from .drift import AnchorDrift
     from .estimates import Estimate, bootstrap, difference, equivalence, geometric_mean_ratio, mcnemar, mean, share
@@ -44,6 +45,7 @@ else:
         "bias": ("family_bias", "flip_sources", "position_bias", "style_bias"),
         "coefficients": ("Resampling", "cohen_kappa", "fleiss_kappa", "gwet_ac", "krippendorff_alpha"),
         "confidence": ("Calibration", "NotCalibrated"),
+        "discrimination": ("auc", "auc_difference", "fit_logistic"),
         "draws": ("Draw", "draw_active", "draw_random", "draw_stratified"),
         "drift": ("AnchorDrift",),
         "estimates": (
@@ -112,6 +114,8 @@ __all__ = [
     "alpacaeval2",
     "alt_test",
     "assess",
+    "auc",
+    "auc_difference",
     "benjamini_hochberg",
     "benjamini_yekutieli",
     "bootstrap",
@@ -127,6 +131,7 @@ __all__ = [
     "draw_stratified",
     "equivalence",
     "family_bias",
+    "fit_logistic",
     "fit_panel",
     "fleiss_kappa",
     "flip_sources",

@@ -1,0 +1,341 @@
+"""The coefficients fitted, or corrected, on labelled claims, and how good they are on documents they have not seen.
+
+Three ways compete by log loss on held-out documents: the coefficients as they are, the same with their probability
+corrected (a slope and a shift, Platt 1999), and a fit of all weights (from 100 documents on). All rows of a document
+are in one fold, every figure is out of fold, and what is returned is fitted again on all rows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+
+from calibration.confidence import NotCalibrated
+
+from ..errors import InputError
+from .claims import features
+from .coefficients import FEATURES, Coefficients, shipped
+from .contradictions import contradictions
+from .documents import Documents
+from .words import folded, language_problem, tokens
+
+if TYPE_CHECKING:
+    from calibration.estimates import Estimate
+    from calibration.reliability import Reliability
+
+__all__ = ["LEAST", "Calibrated", "LabelledClaim", "Table", "calibrate", "read_labels", "table"]
+
+Array = npt.NDArray[np.float64]
+
+LEAST = 30
+"""Documents below which nothing is fitted; and each kind of label must come from ten of them."""
+_LEAST_KIND = 10
+_REFIT = 100
+"""Documents from which on all weights may be fitted anew."""
+_FOLDS = 5
+_RIDGE = 1.0
+_SIGNS = tuple(-1.0 if name == "stitched" else 1.0 for name in FEATURES)
+_FIELDS = ("context", "claim", "label", "document")
+_WORDS = {
+    "supported": True, "unsupported": False, "grounded": True, "ungrounded": False, "yes": True, "no": False,
+    "true": True, "false": False, "1": True, "0": False, "hallucinated": False, "ok": True,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledClaim:
+    """A claim, the documents it is held against, and whether a person calls it supported; ``document`` groups the
+    claims about the same documents.
+    """
+
+    context: tuple[str, ...]
+    claim: str
+    supported: bool
+    document: str
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """The features of labelled claims: one line a claim, one column for each of ``FEATURES``; ``outcome`` is 1 where
+    supported, ``words`` how long each is, ``contradicted`` whether a rule found something. ``left_out`` counts the
+    claims that cannot be judged, by reason.
+    """
+
+    features: Array
+    outcome: Array
+    documents: tuple[str, ...]
+    words: Array
+    contradicted: npt.NDArray[np.bool_]
+    left_out: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Calibrated:
+    """What a calibration found. ``method`` is ``as it is``, ``corrected`` or ``fitted anew``; ``held_out`` the log loss
+    of each that competed; ``auc`` and ``reliability`` are those of the chosen way out of fold; ``against`` is the area
+    under the curve of single features and of length on the same claims; ``gain`` the paired difference in area to the
+    coefficients as they were. ``contradictions`` is the share of contradicted claims that people call unsupported.
+    """
+
+    coefficients: Coefficients
+    method: str
+    held_out: Mapping[str, float]
+    auc: Estimate
+    reliability: Reliability
+    against: Mapping[str, Estimate]
+    gain: Estimate
+    rows: int
+    documents: int
+    supported: Estimate
+    contradictions: Estimate | None
+    left_out: Mapping[str, int]
+    notes: tuple[str, ...] = ()
+
+
+def read_labels(path: Path, mapping: Mapping[str, str] | None = None) -> tuple[LabelledClaim, ...]:
+    """Labelled claims of a JSONL file: ``context`` (a text or a list), ``claim``, ``label`` and, if wanted,
+    ``document`` (what groups claims; default: the context itself).
+
+    ``mapping`` names other columns: ``{"context": "prompt"}``. Raises ``InputError`` naming file, line and field; an
+    unlabelled claim is no label and is refused, too.
+    """
+    names = {**{name: name for name in _FIELDS}, **(mapping or {})}
+    unknown = sorted(set(names) - set(_FIELDS))
+    if unknown:
+        raise InputError(f"--map {unknown[0]}=...: unknown field; the fields are {', '.join(_FIELDS)}")
+    if path.suffix.lower() not in (".jsonl", ".ndjson"):
+        raise InputError(f"{path}: labels are read from JSONL, one claim a line, named .jsonl")
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    found = []
+    with path.open("rb") as handle:
+        for number, line in enumerate(handle, 1):
+            if line.strip():
+                found.append(_row(line, f"{path}:{number}", names))
+    if not found:
+        raise InputError(f"{path}: no labelled claim in it")
+    return tuple(found)
+
+
+def table(rows: Sequence[LabelledClaim], *, progress: Callable[[int, int], None] | None = None) -> Table:
+    """The features of labelled claims; the documents of equal contexts are indexed once where they follow each
+    other.
+    """
+    lines, outcome, documents, words, odd = [], [], [], [], []
+    left_out: dict[str, int] = {}
+    context: tuple[str, ...] | None = None
+    index = Documents(())
+    for done, row in enumerate(rows, 1):
+        if row.context != context:
+            context, index = row.context, Documents(row.context)
+        text = folded(row.claim)
+        said = tokens(text)
+        problem = (
+            "no words in the context" if not len(index)
+            else f"context {index.problem}" if index.problem
+            else "no words in the claim" if not said
+            else f"claim {language_problem(text)}" if language_problem(text)
+            else ""
+        )  # fmt: skip
+        if problem:
+            left_out[problem] = left_out.get(problem, 0) + 1
+        else:
+            fit = index.fit(said)
+            values = features(said, index, fit)
+            lines.append([values[name] for name in FEATURES])
+            outcome.append(float(row.supported))
+            documents.append(row.document)
+            words.append(float(len(said)))
+            odd.append(bool(contradictions(said, index, fit)))
+        if progress is not None:
+            progress(done, len(rows))
+    return Table(
+        np.array(lines, dtype=np.float64).reshape(len(lines), len(FEATURES)),
+        np.array(outcome),
+        tuple(documents),
+        np.array(words),
+        np.array(odd, dtype=bool),
+        left_out,
+    )
+
+
+def calibrate(
+    found: Table,
+    *,
+    start: Coefficients | None = None,
+    name: str,
+    source: Mapping[str, Any],
+    seed: int = 0,
+    only: str = "",
+) -> Calibrated:
+    """Fit or correct coefficients on labelled claims and measure them out of fold.
+
+    ``source`` is recorded in the coefficients as what they were fitted on; ``only`` forces one of the ways. Raises
+    ``NotCalibrated`` for fewer than 30 documents, or fewer than ten with a label of either kind.
+    """
+    from calibration.discrimination import auc, auc_difference
+    from calibration.estimates import cluster_codes, share
+    from calibration.reliability import assess, log_losses
+
+    begun = shipped() if start is None else start
+    codes = cluster_codes(found.documents, len(found.documents))
+    _enough(found.outcome, codes)
+    count = int(codes.max()) + 1
+    folds = np.random.default_rng(seed).permutation(np.arange(count) % _FOLDS)[codes]
+    ways = [only] if only else ["as it is", "corrected", *(["fitted anew"] if count >= _REFIT else [])]
+    held = {way: _held_out(way, found, folds, begun) for way in ways}
+    losses = {way: float(log_losses(p, found.outcome).mean()) for way, p in held.items()}
+    chosen = min(losses, key=losses.__getitem__)
+    p, was = held[chosen], _apply(found.features, begun)
+    names = [str(code) for code in codes]
+    area = auc(p, found.outcome, clusters=codes)
+    gain = auc_difference(p, was, found.outcome, clusters=codes)
+    card = assess(p, found.outcome, clusters=names, seed=seed)
+    supported = share(found.outcome.tolist(), clusters=codes)
+    assert area is not None and gain is not None and card is not None and supported is not None
+    wrong = found.contradicted
+    precise = share((1 - found.outcome[wrong]).tolist(), clusters=codes[wrong])
+    made = _fitted(chosen, found, begun)
+    quality = {
+        "method": chosen,
+        "held_out_documents": True,
+        "auc": area.to_dict(),
+        "log_loss": losses[chosen],
+        "brier": card.brier.to_dict(),
+        "calibration_error": {**card.ece.error.to_dict(), "chance": card.ece.chance},
+    }
+    fitted_on = {**source, "rows": len(found.outcome), "documents": count, "supported": supported.value}
+    weights = dict(zip(FEATURES, (float(weight) for weight in made[1]), strict=True))
+    coefficients = Coefficients(name, made[0], weights, begun.threshold, fitted_on, quality)
+    single = {feature: found.features[:, k] for k, feature in enumerate(FEATURES)}
+    single["stitched"] = -single["stitched"]
+    against = {**single, "shorter": -found.words}
+    areas = {key: auc(value, found.outcome, clusters=codes) for key, value in against.items()}
+    return Calibrated(
+        coefficients,
+        chosen,
+        losses,
+        area,
+        card,
+        {key: value for key, value in areas.items() if value is not None},
+        gain,
+        len(found.outcome),
+        count,
+        supported,
+        precise,
+        found.left_out,
+        _notes(found, area, gain, count),
+    )
+
+
+def _notes(found: Table, area: Estimate, gain: Estimate, count: int) -> tuple[str, ...]:
+    notes = []
+    if area.low <= 0.5:
+        notes.append("it is not shown to tell supported from unsupported claims here: do not decide on it")
+    if count < _REFIT:
+        notes.append(f"{count} documents: the weights stay as they were, all are fitted from {_REFIT} documents on")
+    if gain.high < 0:
+        notes.append("the coefficients as they were order these claims better; the new ones fit their probabilities")
+    if found.left_out:
+        notes.append(f"{sum(found.left_out.values())} claims left out: " + ", ".join(found.left_out))
+    return tuple(notes)
+
+
+def _enough(outcome: Array, codes: npt.NDArray[np.int64]) -> None:
+    count = len(np.unique(codes)) if len(codes) else 0
+    if count < LEAST:
+        raise NotCalibrated(f"labels of {count} documents are too few; at least {LEAST} are needed")
+    for kind, word in ((1.0, "supported"), (0.0, "unsupported")):
+        some = len(np.unique(codes[outcome == kind]))
+        if some < _LEAST_KIND:
+            raise NotCalibrated(
+                f"only {some} documents have a claim labelled {word}; at least {_LEAST_KIND} of each kind are needed"
+            )
+
+
+def _linear(x: Array, coefficients: Coefficients) -> Array:
+    weights = np.array([coefficients.weights[name] for name in FEATURES])
+    return np.asarray(coefficients.intercept + x @ weights)
+
+
+def _apply(x: Array, coefficients: Coefficients) -> Array:
+    from calibration.calibrators import logistic
+
+    return logistic(_linear(x, coefficients))
+
+
+def _fitted(way: str, found: Table, begun: Coefficients, rows: npt.NDArray[np.bool_] | None = None) -> tuple[float, Array]:
+    """Intercept and weights by one way, from all rows or some."""
+    from calibration.discrimination import fit_logistic
+
+    x, y = (found.features, found.outcome) if rows is None else (found.features[rows], found.outcome[rows])
+    weights = np.array([begun.weights[name] for name in FEATURES])
+    if way == "as it is":
+        return begun.intercept, weights
+    if way == "corrected":
+        shift, slope = fit_logistic(_linear(x, begun)[:, None], y, ridge=_RIDGE)
+        return shift + float(slope[0]) * begun.intercept, float(slope[0]) * weights
+    return _monotone(x, y)
+
+
+def _monotone(x: Array, y: Array) -> tuple[float, Array]:
+    """All weights fitted, those against their sense left out one by one: more of the claim in the documents must never
+    count against it, however few labels say so.
+    """
+    from calibration.discrimination import fit_logistic
+
+    keep = list(range(x.shape[1]))
+    weights = np.zeros(x.shape[1])
+    while True:
+        intercept, fitted = fit_logistic(x[:, keep], y, ridge=_RIDGE)
+        senseless = np.array([_SIGNS[k] for k in keep]) * fitted * x[:, keep].std(axis=0)
+        worst = int(senseless.argmin()) if keep else 0
+        if not keep or senseless[worst] >= 0:
+            weights[keep] = fitted
+            return intercept, weights
+        del keep[worst]
+
+
+def _held_out(way: str, found: Table, folds: npt.NDArray[np.int64], begun: Coefficients) -> Array:
+    from calibration.calibrators import logistic
+
+    p = np.empty(len(found.outcome))
+    for fold in range(_FOLDS):
+        out = folds == fold
+        if not out.any():
+            continue
+        intercept, weights = _fitted(way, found, begun, ~out)
+        p[out] = logistic(intercept + found.features[out] @ weights)
+    return p
+
+
+def _row(line: bytes, where: str, names: Mapping[str, str]) -> LabelledClaim:
+    try:
+        row = orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        raise InputError(f"{where}: not JSON: {error.msg}") from None
+    if not isinstance(row, dict):
+        raise InputError(f"{where}: not an object; one claim a line with context, claim and label")
+    missing = [name for name in ("context", "claim", "label") if row.get(names[name]) in (None, "", [])]
+    if missing:
+        raise InputError(f"{where}: no {names[missing[0]]!r}; every line needs context, claim and label (or --map)")
+    context, claim, label = (row[names[name]] for name in ("context", "claim", "label"))
+    texts = [context] if isinstance(context, str) else context
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise InputError(f"{where}: {names['context']!r} is neither a text nor a list of texts")
+    if not isinstance(claim, str):
+        raise InputError(f"{where}: {names['claim']!r} is {type(claim).__name__}, not a text")
+    word = str(label).strip().lower()
+    if word not in _WORDS:
+        raise InputError(f"{where}: label {str(label)[:40]!r} is neither supported nor unsupported (nor yes/no, 1/0)")
+    group = row.get(names["document"])
+    if group is None:
+        group = hashlib.sha256("\x00".join(texts).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    return LabelledClaim(tuple(texts), claim, _WORDS[word], str(group))

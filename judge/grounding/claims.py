@@ -1,0 +1,260 @@
+"""``ground``: an answer taken apart into claims, each held against the supplied documents.
+
+    from judge.grounding import ground
+    grounding = ground("The bridge opened in 1935.", ["The bridge opened in 1932."])
+    grounding.claims[0].supported, grounding.claims[0].contradictions[0].instead      # False, '1932'
+
+Nothing is ever supported for want of documents: without them, or where they cannot be read here (another language), the
+answer is not judged and ``not_judged`` says why.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ..errors import InputError
+from ..types import Finding, Severity, Span
+from .coefficients import Coefficients, shipped
+from .contradictions import Contradiction, contradictions
+from .documents import Documents, Fit, Place
+from .words import Token, folded, language_problem, sentences, tokens
+
+__all__ = ["CHECK", "CONTRADICTION_CHECK", "MAX_CLAIMS", "Claim", "Evidence", "Grounding", "features", "ground", "ground_in"]
+
+CHECK = "grounded@1"
+CONTRADICTION_CHECK = "grounded.contradiction@1"
+MAX_CLAIMS = 5_000
+"""Claims an answer may have: a longer one is no answer, and is not judged."""
+
+_ASIDE = re.compile(
+    r"(?:i|we)(?: am|'m| are|'re)? (?:sorry|afraid|unable|happy to|glad to)\b"
+    r"|(?:i|we) (?:do not|don't|cannot|can't|could not|couldn't|did not|didn't) (?:know|find|answer|say|see|determine|have)\b"
+    r"|(?:i|we) (?:hope|apologi[sz]e)\b|let me know\b|as an ai\b|feel free\b|please\b|(?:sure|certainly|of course)\b[^a-z]*"
+    r"(?:here|$)|here (?:is|are|'s)\b|thank(?:s| you)\b|you(?:'re| are) welcome\b"
+    r"|(?:unfortunately, )?(?:the|this|these|your|provided|given) (?:provided |given |supplied )?"
+    r"(?:document|context|text|passage|source|article|material)s? "
+    r"(?:does not|doesn't|do not|don't|did not) (?:say|mention|specify|state|contain|provide|include|give)\b"
+    r"|there is no (?:information|mention|answer)\b|(?:this|that|it) is not (?:mentioned|stated|specified|given)\b",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """The stretch of a document that supports a claim best: its number, characters and text."""
+
+    document: int
+    start: int
+    end: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One sentence of an answer, with its characters there.
+
+    ``support`` is the probability that a person would call it supported, ``supported`` whether that reaches the
+    coefficients' threshold with nothing contradicted. Both are ``None`` for what makes no claim (``skipped`` says why:
+    ``question``, ``heading``, ``code``, ``aside``, ``nothing said``).
+    """
+
+    start: int
+    end: int
+    text: str
+    support: float | None = None
+    supported: bool | None = None
+    evidence: Evidence | None = None
+    contradictions: tuple[Contradiction, ...] = ()
+    features: Mapping[str, float] = field(default_factory=dict)
+    skipped: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Grounding:
+    """An answer's claims. ``not_judged`` says why there is no judgement of it (then nothing in it is supported), and is
+    empty otherwise. ``coefficients`` names what weighed the evidence.
+    """
+
+    claims: tuple[Claim, ...]
+    coefficients: str
+    not_judged: str = ""
+
+    @property
+    def judged(self) -> tuple[Claim, ...]:
+        """The sentences that make a claim and were judged."""
+        return tuple(claim for claim in self.claims if claim.support is not None)
+
+    @property
+    def unsupported(self) -> tuple[Claim, ...]:
+        """The claims that are not supported."""
+        return tuple(claim for claim in self.judged if not claim.supported)
+
+    @property
+    def unsupported_share(self) -> float | None:
+        """Share of the claims that are not supported; ``None`` where nothing was judged."""
+        return len(self.unsupported) / len(self.judged) if self.judged else None
+
+    @property
+    def contradictions(self) -> tuple[Contradiction, ...]:
+        """Everything in the answer that the documents say otherwise or do not have."""
+        return tuple(one for claim in self.claims for one in claim.contradictions)
+
+    def findings(self, pair_id: str, side: str, *, severity: Severity = Severity.WARN) -> tuple[Finding, ...]:
+        """Two findings: whether every claim is supported (``grounded@1``), and whether nothing is contradicted
+        (``grounded.contradiction@1``), with the places in the answer.
+
+        An answer that was not judged passes neither and fails neither (``passed`` is ``None``).
+        """
+        if self.not_judged:
+            return tuple(
+                Finding(check, pair_id, side, None, severity, f"not judged: {self.not_judged}")
+                for check in (CHECK, CONTRADICTION_CHECK)
+            )
+        bad, odd = self.unsupported, self.contradictions
+        detail = f"{len(bad)} of {len(self.judged)} claims are not supported ({self.coefficients})" if bad else ""
+        return (
+            Finding(
+                CHECK, pair_id, side, not bad, severity, detail, tuple(Span(c.start, c.end, _why(c)) for c in bad)
+            ),
+            Finding(
+                CONTRADICTION_CHECK,
+                pair_id,
+                side,
+                not odd,
+                severity,
+                "; ".join(str(one) for one in odd[:3]) + ("; ..." if len(odd) > 3 else ""),
+                tuple(Span(one.start, one.end, str(one)) for one in odd),
+            ),
+        )
+
+
+def ground(answer: str, context: Sequence[str], coefficients: Coefficients | None = None) -> Grounding:
+    """Hold an answer against the documents of ``context``, with the shipped coefficients unless others are given.
+
+    Pure: the same texts give the same value. Raises ``InputError`` where the context is no list of texts. Source of the
+    features: docs/grounding.md. Example: see the module.
+    """
+    documents = _documents(context)
+    return ground_in(documents, answer, coefficients)
+
+
+def ground_in(documents: Documents, answer: str, coefficients: Coefficients | None = None) -> Grounding:
+    """``ground`` with documents that are indexed already: for several answers to one question."""
+    weighed = shipped() if coefficients is None else coefficients
+    if not isinstance(answer, str):
+        raise InputError(f"an answer is a text, not {type(answer).__name__}")
+    problem = _problem(documents, answer)
+    if problem:
+        return Grounding((), weighed.name, problem)
+    text = folded(answer)
+    found: list[Claim] = []
+    known: dict[str, Claim] = {}
+    judged = 0
+    for sentence in sentences(text):
+        said = answer[sentence.start : sentence.end]
+        skipped = sentence.skipped or ("aside" if _ASIDE.match(text, sentence.start, sentence.end) else "")
+        if skipped:
+            found.append(Claim(sentence.start, sentence.end, said, skipped=skipped))
+            continue
+        judged += 1
+        if judged > MAX_CLAIMS:
+            return Grounding((), weighed.name, f"more than {MAX_CLAIMS:,} claims: no answer is that long")
+        if said not in known:
+            known[said] = _judged(documents, text, sentence.start, sentence.end, weighed)
+        found.append(_moved(known[said], sentence.start))
+    reason = "" if judged else "the answer makes no claim"
+    return Grounding(tuple(found), weighed.name, reason)
+
+
+def features(claim: Sequence[Token], documents: Documents, fit: Fit) -> dict[str, float]:
+    """What is weighed, each in [0, 1]:
+
+    ``phrases``   share of the claim's neighbouring word pairs that stand so in the documents (ROUGE-2 precision, over
+    words without their endings); ``order`` the longest common subsequence with the best evidence over the claim's
+    words (ROUGE-L precision, Lin 2004); ``coverage`` share of the claim's weight, by rarity, within the best evidence;
+    ``stitched`` from how many more sentences than one its longest stretches come, 4 and more as 1: what summarisers
+    stitch together from far places is often wrong although every word is there.
+    """
+    fragments = documents.fragments(claim, near=fit.first)
+    count = len(claim)
+    total = float(fit.weights.sum())
+    used = {
+        documents.sentence_at(one.position) for one in fragments if one.length > 1 or claim[one.at].content
+    }
+    in_order = documents.in_order(claim, fit.first, fit.last) if fit.first >= 0 else 0
+    pairs = sum(one.length - 1 for one in fragments)
+    return {
+        "phrases": pairs / (count - 1) if count > 1 else float(bool(fragments)),
+        "order": in_order / count,
+        "coverage": float(fit.weights @ fit.within) / total if total else 0.0,
+        "stitched": min(max(len(used) - 1, 0), 4) / 4,
+    }
+
+
+def _documents(context: Sequence[str]) -> Documents:
+    if isinstance(context, str):
+        raise InputError("the context is a list of documents, not one text; write [text]")
+    for number, text in enumerate(context, 1):
+        if not isinstance(text, str):
+            raise InputError(f"document {number} of the context is {type(text).__name__}, not a text")
+    return Documents([text for text in context if text.strip()])
+
+
+def _problem(documents: Documents, answer: str) -> str:
+    """Why an answer cannot be judged, or an empty string."""
+    if not documents.texts:
+        return "no context"
+    if not len(documents):
+        return "the context has no words"
+    if not answer.strip():
+        return "the answer is empty"
+    if documents.problem:
+        return f"the context is {documents.problem}"
+    problem = language_problem(answer)
+    return f"the answer is {problem}" if problem else ""
+
+
+def _judged(documents: Documents, text: str, start: int, end: int, coefficients: Coefficients) -> Claim:
+    words = tokens(text, start, end)
+    fit = documents.fit(words)
+    odd = contradictions(words, documents, fit)
+    values = features(words, documents, fit)
+    support = coefficients.probability(values)
+    place = documents.evidence(fit)
+    return Claim(
+        start,
+        end,
+        text[start:end],
+        support,
+        support >= coefficients.threshold and not odd,
+        None if place is None else _evidence(documents, place),
+        odd,
+        values,
+    )
+
+
+def _evidence(documents: Documents, place: Place) -> Evidence:
+    return Evidence(place.document, place.start, place.end, documents.text_of(place))
+
+
+def _moved(claim: Claim, start: int) -> Claim:
+    """A claim that was said before, at another place of the answer."""
+    by = start - claim.start
+    if not by:
+        return claim
+    odd = tuple(
+        Contradiction(one.kind, one.start + by, one.end + by, one.said, one.instead, one.place)
+        for one in claim.contradictions
+    )
+    return Claim(
+        claim.start + by, claim.end + by, claim.text, claim.support, claim.supported, claim.evidence, odd, claim.features
+    )
+
+
+def _why(claim: Claim) -> str:
+    if claim.contradictions:
+        return "; ".join(str(one) for one in claim.contradictions)
+    place = "" if claim.evidence is None else f"; nearest: {' '.join(claim.evidence.text.split())[:120]!r}"
+    return f"support {claim.support:.2f}{place}"

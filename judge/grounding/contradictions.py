@@ -1,0 +1,367 @@
+"""What in a claim the documents say otherwise, or do not say at all: numbers, dates, units, names, negations, opposites.
+
+Rules, not a model: each names the words it is about on both sides, so that a person can check it at a glance. They see
+what stands in words and nothing else; how often each is right is measured in docs/grounding.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from .documents import Documents, Fit, Place
+from .words import NEGATORS, Number, Token, numbers, stem
+
+__all__ = ["KINDS", "Contradiction", "Kind", "contradictions"]
+
+Kind = Literal["number", "date", "unit", "noun", "name", "negation", "opposite", "quantifier"]
+KINDS: dict[Kind, str] = {
+    "number": "a number that stands in no document",
+    "date": "a year or day that stands in no document, or a month with another day",
+    "unit": "a number that the documents give in another unit",
+    "noun": "a number that the best evidence gives to something else, and another number for this",
+    "name": "a name that stands in no document",
+    "negation": "said where the best evidence denies it, or denied where it says it",
+    "opposite": "a word where the best evidence has its opposite",
+    "quantifier": "all, some, most or none where the best evidence has another",
+}
+"""Each kind of contradiction and what it means."""
+
+_NEAR = 0.6
+"""Share of a claim's weight that the best evidence must hold before its negations and opposites are compared."""
+_DATES = frozenset({"year", "month"})
+_DAYS = frozenset("monday tuesday wednesday thursday friday saturday sunday".split())
+_NOT_NEGATED = frozenset("only just least until unless".split())
+_TITLES = frozenset("i mr mrs ms dr prof sir ok".split())
+
+_OPPOSITES = (
+    "increas/decreas/declin/drop/fall/fell/shrink/lower/reduc rise/fall/drop/declin rose/fell/dropp/declin "
+    "grow/shrink/declin/fall grew/shrank/fell more/fewer/less higher/lower high/low bigger/smaller larger/smaller "
+    "large/small longer/shorter long/short older/younger old/young/new faster/slower fast/slow early/late "
+    "earlier/later before/after above/below over/under up/down left/right north/south east/west northern/southern "
+    "eastern/western win/lose/lost won/lost/lose victory/defeat success/failure succeed/fail pass/fail "
+    "accept/reject/refus/declin approv/reject/refus allow/ban/forbid/prohibit/block legal/illegal open/clos "
+    "start/end/stop/finish begin/end began/end/ended first/last best/worst better/worse true/false right/wrong "
+    "male/female man/woman men/women boy/girl husband/wife father/mother son/daughter brother/sister he/she his/her "
+    "him/her alive/dead born/died guilty/innocent guilty/acquitt convict/acquitt support/oppos back/oppos for/against "
+    "includ/exclud add/remov enabl/disabl on/off enter/leav arriv/depart/left buy/sell bought/sold import/export "
+    "maximum/minimum most/least hot/cold warm/cold positiv/negativ profit/loss gain/loss gain/lost saf/dangerous "
+    "possibl/impossibl always/never often/rarely public/privat major/minor strong/weak full/empty inside/outside "
+    "confirm/deni/deny admit/deni/deny agre/disagre remember/forget same/different heavier/lighter cheap/expensiv "
+    "required/optional mandatory/optional"
+)
+_WEAK = frozenset("over under up down on off for against right left back open long for high low old new".split())
+"""Opposites that are as often something else: believed only where the words on both sides are the same."""
+_QUANTIFIERS = {
+    "all": "whole", "every": "whole", "each": "whole", "both": "whole", "entire": "whole",
+    "some": "part", "few": "part", "several": "part", "part": "part", "half": "part",
+    "most": "most", "majority": "most", "none": "none", "no": "none", "neither": "none",
+}  # fmt: skip
+
+
+def _table() -> dict[str, frozenset[str]]:
+    found: dict[str, set[str]] = {}
+    for group in _OPPOSITES.split():
+        head, *others = (stem(word) for word in group.split("/"))
+        for other in others:
+            found.setdefault(head, set()).add(other)
+            found.setdefault(other, set()).add(head)
+    return {word: frozenset(opposites) for word, opposites in found.items()}
+
+
+_OPPOSITE = _table()
+
+
+@dataclass(frozen=True, slots=True)
+class Contradiction:
+    """One thing a claim says that the documents do not: its ``kind``, its characters in the answer, the words said
+    there, and what the documents have instead, with its place where there is one.
+    """
+
+    kind: Kind
+    start: int
+    end: int
+    said: str
+    instead: str = ""
+    place: Place | None = None
+
+    def __str__(self) -> str:
+        found = f"; the documents have {self.instead!r}" if self.instead else ""
+        return f"{self.kind}: {self.said!r}, {KINDS[self.kind]}{found}"
+
+
+def contradictions(claim: Sequence[Token], documents: Documents, fit: Fit) -> tuple[Contradiction, ...]:
+    """Everything the rules find in one claim, in the order of its words; each word is in one of them at most."""
+    if not len(documents):
+        return ()
+    window = _Window(documents, fit)
+    found: list[Contradiction] = []
+    taken: set[int] = set()
+    for one in (
+        *_numbers(claim, documents, window),
+        *_names(claim, documents),
+        *_negations(claim, window, fit),
+        *_opposites(claim, window, fit),
+    ):
+        if not taken & set(range(one.start, one.end)):
+            taken |= set(range(one.start, one.end))
+            found.append(one)
+    return tuple(sorted(found, key=lambda one: (one.start, one.end)))
+
+
+class _Window:
+    """The best evidence of a claim as words and numbers."""
+
+    def __init__(self, documents: Documents, fit: Fit) -> None:
+        self.documents = documents
+        self.sentences = range(fit.first, fit.last + 1) if fit.first >= 0 else range(0)
+        self.words: list[Token] = []
+        self.numbers: list[Number] = []
+        self.begin = documents.words_of(fit.first)[0] if self.sentences else 0
+        if self.sentences:
+            self.words = documents.words[self.begin : documents.words_of(fit.last)[1]]
+            self.numbers = [number for k in self.sentences for number in documents.numbers_of(k)]
+        self.stems = [word.stem for word in self.words]
+
+    def place(self, start: int, end: int) -> Place | None:
+        """A stretch of the window's characters, as a place."""
+        return Place(self.documents.sentences[self.sentences[0]].document, start, end) if self.sentences else None
+
+    def where(self, word: str) -> list[int]:
+        """Where a stem stands in the window."""
+        return [k for k, other in enumerate(self.stems) if other == word]
+
+
+def _same(a: Number, b: Number) -> bool:
+    """Whether a number of a claim is one of the documents', exactly or as rounded by the claim."""
+    for x in (a.value, *a.others):
+        for y in (b.value, *b.others):
+            if x == y or (x and abs(x - y) <= 1e-9 * abs(x)):
+                return True
+            if a.digits < 6 and abs(x) >= 10 and abs(x - y) < 0.05 * abs(y) and float(f"{y:.{a.digits}g}") == x:
+                return True
+    return False
+
+
+def _numbers(claim: Sequence[Token], documents: Documents, window: _Window) -> Iterator[Contradiction]:
+    said = numbers(list(claim))
+    for k, number in enumerate(said):
+        if number.kind == "ordinal":
+            continue
+        equal = [other for other in documents.numbers if _same(number, other)]
+        if not equal and len(documents.positions(claim[number.at].stem)) and claim[number.at].is_number:
+            continue  # it stands there as part of a version, a score or a code
+        text = _text(claim, number)
+        if not equal:
+            if number.kind == "month" and not any(other.kind == "month" for other in documents.numbers):
+                continue
+            instead = _rival(claim, number, window)
+            yield Contradiction(
+                "date" if number.kind in _DATES else "number",
+                number.start,
+                number.end,
+                text,
+                *(_shown(instead, window) if instead is not None else ("", None)),
+            )
+            continue
+        if number.kind == "month":
+            yield from _day(claim, number, said[k - 1 : k] + said[k + 1 : k + 2], documents)
+            continue
+        units = {other.unit for other in equal}
+        if number.unit and number.unit not in units and "" not in units:
+            other = equal[0]
+            words = " ".join(word.text for word in documents.words[other.at : other.until])
+            place = Place(documents.sentences[documents.sentence_at(other.at)].document, other.start, other.end)
+            yield Contradiction("unit", number.start, number.end, text, f"{words} ({other.unit})", place)
+            continue
+        yield from _noun(claim, number, equal, window)
+
+
+def _text(claim: Sequence[Token], number: Number) -> str:
+    return " ".join(word.text for word in claim[number.at : number.until])
+
+
+def _shown(number: Number, window: _Window) -> tuple[str, Place | None]:
+    words = window.documents.words[number.at : number.until]
+    return " ".join(word.text for word in words), window.place(number.start, number.end)
+
+
+def _things(words: Sequence[Token], number: Number) -> list[str]:
+    """What a number counts: its unit's noun, else the next two words that say something."""
+    found = [word.stem for word in words[number.until : number.until + 3] if word.content and not word.is_number]
+    return found[:2]
+
+
+def _rival(claim: Sequence[Token], number: Number, window: _Window) -> Number | None:
+    """The number that the best evidence has in this place: of the same thing or unit, else the only one of its kind."""
+    things = set(_things(claim, number))
+    same_kind = [other for other in window.numbers if other.kind == number.kind and not _same(number, other)]
+    for other in same_kind:
+        if things & set(_things(window.documents.words, other)) or (number.unit and number.unit == other.unit):
+            return other
+    return same_kind[0] if len(same_kind) == 1 else None
+
+
+def _day(claim: Sequence[Token], month: Number, beside: Sequence[Number], documents: Documents) -> Iterator[Contradiction]:
+    """A month that the documents have with other days only."""
+    days = [
+        other
+        for other in beside
+        if other.kind == "number" and 1 <= other.value <= 31 and (month.until == other.at or other.until == month.at)
+    ]
+    if not days:
+        return
+    spans = {}
+    for k, other in enumerate(documents.numbers):
+        if other.kind == "month" and other.value == month.value:
+            near = documents.numbers[max(0, k - 1) : k] + documents.numbers[k + 1 : k + 2]
+            for day in near:
+                if 1 <= day.value <= 31 and min(abs(day.at - other.until), abs(other.at - day.until)) <= 1:
+                    spans[day.value] = (min(day.start, other.start), max(day.end, other.end), other)
+    if spans and days[0].value not in spans:
+        start, end, other = next(iter(spans.values()))
+        document = documents.sentences[documents.sentence_at(other.at)].document
+        first, last = min(month.start, days[0].start), max(month.end, days[0].end)
+        said = " ".join(word.text for word in claim if first <= word.start < last)
+        yield Contradiction("date", first, last, said, documents.texts[document][start:end], Place(document, start, end))
+
+
+def _noun(
+    claim: Sequence[Token], number: Number, equal: Sequence[Number], window: _Window
+) -> Iterator[Contradiction]:
+    """The number is there, but never in a sentence with what it is said to count, and that has another number."""
+    things = set(_things(claim, number))
+    if not things or number.kind != "number" or number.unit or len(equal) > 50:
+        return
+    documents = window.documents
+    for other in equal:
+        begin, end = documents.words_of(documents.sentence_at(other.at))
+        if things & {word.stem for word in documents.words[begin:end]}:
+            return
+    for other in window.numbers:
+        if other.kind == "number" and not other.unit and things & set(_things(documents.words, other)):
+            words, place = _shown(other, window)
+            thing = next(name for name in _things(documents.words, other) if name in things)
+            full = next(
+                (word.text for word in documents.words[other.until : other.until + 3] if word.stem == thing), thing
+            )
+            yield Contradiction("noun", number.start, number.end, _text(claim, number), f"{words} {full}", place)
+            return
+
+
+def _names(claim: Sequence[Token], documents: Documents) -> Iterator[Contradiction]:
+    """Capitalised words amid a sentence that no document has, in any case or form; a title in capitals has no names."""
+    words = [word for word in claim if word.content and not word.is_number]
+    capital = [word for word in words if word.text[0].isupper()]
+    if len(words) > 3 and 2 * len(capital) > 1.4 * len(words):
+        return
+    for k, word in enumerate(claim):
+        if k == 0 or word not in capital or word.lower in _TITLES or len(word.text) < 2:
+            continue
+        if len(documents.positions(word.stem)) or documents.has_kin(word.stem):
+            continue
+        if numbers([word]):
+            continue
+        yield Contradiction("date" if word.lower in _DAYS else "name", word.start, word.end, word.text)
+
+
+def _negated(words: Sequence[Token]) -> dict[str, bool]:
+    """Each content stem with whether it stands right after a negation (the first content word within four)."""
+    found: dict[str, bool] = {}
+    reach = 0
+    for k, word in enumerate(words):
+        if word.stem in NEGATORS and word.stem != "nor":
+            after = words[k + 1].lower if k + 1 < len(words) else ""
+            reach = 0 if after in _NOT_NEGATED or after in {"doubt", "matter", "wonder"} else 5
+            continue
+        reach -= 1
+        if word.content:
+            found[word.stem] = reach > 0 or found.get(word.stem, False)
+            reach = 0
+    return found
+
+
+def _weight_within(fit: Fit, *, without: int = -1) -> float:
+    """Share of a claim's weight that its best evidence holds, one word left out where asked."""
+    total = held = 0.0
+    for k, (weight, within) in enumerate(zip(fit.weights.tolist(), fit.within.tolist(), strict=True)):
+        if k != without:
+            total += weight
+            held += weight * within
+    return held / total if total else 0.0
+
+
+def _negations(claim: Sequence[Token], window: _Window, fit: Fit) -> Iterator[Contradiction]:
+    if _weight_within(fit) < _NEAR:
+        return
+    mine, theirs = _negated(claim), _negated(window.words)
+    deny_mine, deny_theirs = any(mine.values()), any(theirs.values())
+    if deny_mine == deny_theirs:
+        return
+    denying = mine if deny_mine else theirs
+    for k, word in enumerate(claim):
+        if word.stem in mine and word.stem in theirs and denying[word.stem]:
+            at = window.where(word.stem)[0]
+            start, end = _with_negation(claim, k) if deny_mine else (word.start, word.end)
+            begin, until = (
+                (window.words[at].start, window.words[at].end) if deny_mine else _with_negation(window.words, at)
+            )
+            place = window.place(begin, until)
+            assert place is not None
+            said = " ".join(other.text for other in claim if start <= other.start < end)
+            yield Contradiction("negation", start, end, said, window.documents.text_of(place), place)
+            return
+
+
+def _with_negation(words: Sequence[Token], at: int) -> tuple[int, int]:
+    """Characters of a word with the negation before it."""
+    first = next((k for k in range(at - 1, max(at - 6, -1), -1) if words[k].stem in NEGATORS), at)
+    return words[first].start, words[at].end
+
+
+def _opposites(claim: Sequence[Token], window: _Window, fit: Fit) -> Iterator[Contradiction]:
+    mine = {word.stem for word in claim}
+    negated = _negated(window.words)
+    for k, word in enumerate(claim):
+        kind = _QUANTIFIERS.get(word.lower)
+        if kind is not None:
+            yield from _quantifier(claim, k, kind, window, fit)
+        rivals = _OPPOSITE.get(word.stem, frozenset()) - mine
+        if not rivals or word.stem in window.stems or _weight_within(fit, without=k) < _NEAR:
+            continue
+        for at, other in enumerate(window.words):
+            if other.stem in rivals and not negated.get(other.stem, False) and _same_company(claim, k, window, at):
+                place = window.place(other.start, other.end)
+                yield Contradiction("opposite", word.start, word.end, word.text, other.text, place)
+                break
+
+
+def _same_company(claim: Sequence[Token], k: int, window: _Window, at: int) -> bool:
+    """Whether two opposites stand among the same words; for those with other meanings, between the same words."""
+    if claim[k].lower in _WEAK or claim[k].stem in {"he", "she", "his", "her", "him"}:
+        before = k > 0 and at > 0 and claim[k - 1].stem == window.stems[at - 1]
+        after = k + 1 < len(claim) and at + 1 < len(window.stems) and claim[k + 1].stem == window.stems[at + 1]
+        return before and after
+    mine = {word.stem for word in claim[max(0, k - 4) : k + 5] if word.content} - {claim[k].stem}
+    theirs = {word.stem for word in window.words[max(0, at - 4) : at + 5] if word.content}
+    return len(mine & theirs) >= min(2, len(mine))
+
+
+def _quantifier(
+    claim: Sequence[Token], k: int, kind: str, window: _Window, fit: Fit
+) -> Iterator[Contradiction]:
+    """The same noun under another quantifier."""
+    noun = next((word.stem for word in claim[k + 1 : k + 4] if word.content), None)
+    if noun is None or _weight_within(fit) < _NEAR:
+        return
+    found = []
+    for at, word in enumerate(window.words):
+        other = _QUANTIFIERS.get(word.lower)
+        if other is not None and noun == next((w.stem for w in window.words[at + 1 : at + 4] if w.content), None):
+            found.append((other, word))
+    if found and kind not in {other for other, _word in found}:
+        word = found[0][1]
+        yield Contradiction(
+            "quantifier", claim[k].start, claim[k].end, claim[k].text, word.text, window.place(word.start, word.end)
+        )
