@@ -67,9 +67,7 @@ def auc_difference(
     count = int(codes.max()) + 1
     se = _clustered(mine - theirs, codes)
     if count < 2 or math.isnan(se):
-        return Estimate(
-            area - other, -1.0, 1.0, level, y.size, count, "one cluster: nothing is known about the spread"
-        )
+        return Estimate(area - other, -1.0, 1.0, level, y.size, count, "one cluster: nothing is known about the spread")
     half = t_quantile(level, count - 1) * se
     value = area - other
     return Estimate(

@@ -23,6 +23,7 @@ _COMMANDS = {
     "resume": "Finish an interrupted run.",
     "calibrate": "Measure a judge against human labels; compare two rubrics or judges.",
     "report": "Show a run: terminal, Markdown, JSON or HTML.",
+    "ground": "Hold the answers against their documents: claims, evidence, contradictions.",
     "rank": "Rate the systems of several runs on one scale.",
     "label": "Label pairs yourself: blind, by keyboard, resumable.",
     "rubric": "List, show, compare, check, write and release rubrics.",

@@ -24,7 +24,7 @@ from .claims import features
 from .coefficients import FEATURES, Coefficients, shipped
 from .contradictions import contradictions
 from .documents import Documents
-from .words import folded, language_problem, tokens
+from .words import folded, language_problem, tokens, uncited
 
 if TYPE_CHECKING:
     from calibration.estimates import Estimate
@@ -41,6 +41,8 @@ _REFIT = 100
 """Documents from which on all weights may be fitted anew."""
 _FOLDS = 5
 _RIDGE = 1.0
+_FALSE_ALARMS = 0.05
+"""Share of the claims that people call supported which the threshold may flag."""
 _SIGNS = tuple(-1.0 if name == "stitched" else 1.0 for name in FEATURES)
 _FIELDS = ("context", "claim", "label", "document")
 _WORDS = {
@@ -81,7 +83,8 @@ class Calibrated:
     """What a calibration found. ``method`` is ``as it is``, ``corrected`` or ``fitted anew``; ``held_out`` the log loss
     of each that competed; ``auc`` and ``reliability`` are those of the chosen way out of fold; ``against`` is the area
     under the curve of single features and of length on the same claims; ``gain`` the paired difference in area to the
-    coefficients as they were. ``contradictions`` is the share of contradicted claims that people call unsupported.
+    coefficients as they were. ``caught`` is the share of the unsupported claims below the threshold that flags one in
+    twenty of the supported ones. ``contradictions`` is the share of contradicted claims that people call unsupported.
     """
 
     coefficients: Coefficients
@@ -91,6 +94,7 @@ class Calibrated:
     reliability: Reliability
     against: Mapping[str, Estimate]
     gain: Estimate
+    caught: Estimate
     rows: int
     documents: int
     supported: Estimate
@@ -103,8 +107,8 @@ def read_labels(path: Path, mapping: Mapping[str, str] | None = None) -> tuple[L
     """Labelled claims of a JSONL file: ``context`` (a text or a list), ``claim``, ``label`` and, if wanted,
     ``document`` (what groups claims; default: the context itself).
 
-    ``mapping`` names other columns: ``{"context": "prompt"}``. Raises ``InputError`` naming file, line and field; an
-    unlabelled claim is no label and is refused, too.
+    ``mapping`` names other columns: ``{"context": "prompt"}``. Lines whose label is null or missing, and sentences that
+    make no claim, are left for later. Raises ``InputError`` naming file, line and field of what cannot be read.
     """
     names = {**{name: name for name in _FIELDS}, **(mapping or {})}
     unknown = sorted(set(names) - set(_FIELDS))
@@ -117,10 +121,11 @@ def read_labels(path: Path, mapping: Mapping[str, str] | None = None) -> tuple[L
     found = []
     with path.open("rb") as handle:
         for number, line in enumerate(handle, 1):
-            if line.strip():
-                found.append(_row(line, f"{path}:{number}", names))
+            row = _row(line, f"{path}:{number}", names) if line.strip() else None
+            if row is not None:
+                found.append(row)
     if not found:
-        raise InputError(f"{path}: no labelled claim in it")
+        raise InputError(f"{path}: no claim with a label in it; put supported or unsupported in {names['label']!r}")
     return tuple(found)
 
 
@@ -135,7 +140,7 @@ def table(rows: Sequence[LabelledClaim], *, progress: Callable[[int, int], None]
     for done, row in enumerate(rows, 1):
         if row.context != context:
             context, index = row.context, Documents(row.context)
-        text = folded(row.claim)
+        text = uncited(folded(row.claim), len(row.context))
         said = tokens(text)
         problem = (
             "no words in the context" if not len(index)
@@ -153,7 +158,7 @@ def table(rows: Sequence[LabelledClaim], *, progress: Callable[[int, int], None]
             outcome.append(float(row.supported))
             documents.append(row.document)
             words.append(float(len(said)))
-            odd.append(bool(contradictions(said, index, fit)))
+            odd.append(bool(contradictions(text, said, index, fit)))
         if progress is not None:
             progress(done, len(rows))
     return Table(
@@ -203,17 +208,22 @@ def calibrate(
     wrong = found.contradicted
     precise = share((1 - found.outcome[wrong]).tolist(), clusters=codes[wrong])
     made = _fitted(chosen, found, begun)
+    # A screen: of the claims that people call supported, one in twenty is flagged on documents held out.
+    threshold = float(np.quantile(p[found.outcome == 1], _FALSE_ALARMS))
+    caught = share((p[found.outcome == 0] < threshold).astype(float), clusters=codes[found.outcome == 0])
+    assert caught is not None
     quality = {
         "method": chosen,
         "held_out_documents": True,
         "auc": area.to_dict(),
         "log_loss": losses[chosen],
         "brier": card.brier.to_dict(),
+        "caught": caught.to_dict(),
         "calibration_error": {**card.ece.error.to_dict(), "chance": card.ece.chance},
     }
     fitted_on = {**source, "rows": len(found.outcome), "documents": count, "supported": supported.value}
     weights = dict(zip(FEATURES, (float(weight) for weight in made[1]), strict=True))
-    coefficients = Coefficients(name, made[0], weights, begun.threshold, fitted_on, quality)
+    coefficients = Coefficients(name, made[0], weights, threshold, fitted_on, quality)
     single = {feature: found.features[:, k] for k, feature in enumerate(FEATURES)}
     single["stitched"] = -single["stitched"]
     against = {**single, "shorter": -found.words}
@@ -226,6 +236,7 @@ def calibrate(
         card,
         {key: value for key, value in areas.items() if value is not None},
         gain,
+        caught,
         len(found.outcome),
         count,
         supported,
@@ -271,7 +282,9 @@ def _apply(x: Array, coefficients: Coefficients) -> Array:
     return logistic(_linear(x, coefficients))
 
 
-def _fitted(way: str, found: Table, begun: Coefficients, rows: npt.NDArray[np.bool_] | None = None) -> tuple[float, Array]:
+def _fitted(
+    way: str, found: Table, begun: Coefficients, rows: npt.NDArray[np.bool_] | None = None
+) -> tuple[float, Array]:
     """Intercept and weights by one way, from all rows or some."""
     from calibration.discrimination import fit_logistic
 
@@ -316,16 +329,20 @@ def _held_out(way: str, found: Table, folds: npt.NDArray[np.int64], begun: Coeff
     return p
 
 
-def _row(line: bytes, where: str, names: Mapping[str, str]) -> LabelledClaim:
+def _row(line: bytes, where: str, names: Mapping[str, str]) -> LabelledClaim | None:
     try:
         row = orjson.loads(line)
     except orjson.JSONDecodeError as error:
         raise InputError(f"{where}: not JSON: {error.msg}") from None
     if not isinstance(row, dict):
         raise InputError(f"{where}: not an object; one claim a line with context, claim and label")
-    missing = [name for name in ("context", "claim", "label") if row.get(names[name]) in (None, "", [])]
+    if row.get(names["label"]) in (None, ""):
+        return None
+    missing = [name for name in ("context", "claim") if row.get(names[name]) in (None, "", [])]
     if missing:
-        raise InputError(f"{where}: no {names[missing[0]]!r}; every line needs context, claim and label (or --map)")
+        raise InputError(
+            f"{where}: a label but no {names[missing[0]]!r}; every line needs context and claim (or --map)"
+        )
     context, claim, label = (row[names[name]] for name in ("context", "claim", "label"))
     texts = [context] if isinstance(context, str) else context
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):

@@ -19,9 +19,20 @@ from ..types import Finding, Severity, Span
 from .coefficients import Coefficients, shipped
 from .contradictions import Contradiction, contradictions
 from .documents import Documents, Fit, Place
-from .words import Token, folded, language_problem, sentences, tokens
+from .words import Token, folded, language_problem, sentences, tokens, uncited
 
-__all__ = ["CHECK", "CONTRADICTION_CHECK", "MAX_CLAIMS", "Claim", "Evidence", "Grounding", "features", "ground", "ground_in"]
+__all__ = [
+    "CHECK",
+    "CONTRADICTION_CHECK",
+    "MAX_CLAIMS",
+    "Claim",
+    "Evidence",
+    "Grounding",
+    "features",
+    "ground",
+    "ground_in",
+    "indexed",
+]
 
 CHECK = "grounded@1"
 CONTRADICTION_CHECK = "grounded.contradiction@1"
@@ -30,12 +41,15 @@ MAX_CLAIMS = 5_000
 
 _ASIDE = re.compile(
     r"(?:i|we)(?: am|'m| are|'re)? (?:sorry|afraid|unable|happy to|glad to)\b"
-    r"|(?:i|we) (?:do not|don't|cannot|can't|could not|couldn't|did not|didn't) (?:know|find|answer|say|see|determine|have)\b"
-    r"|(?:i|we) (?:hope|apologi[sz]e)\b|let me know\b|as an ai\b|feel free\b|please\b|(?:sure|certainly|of course)\b[^a-z]*"
-    r"(?:here|$)|here (?:is|are|'s)\b|thank(?:s| you)\b|you(?:'re| are) welcome\b"
+    r"|(?:i|we) (?:do not|don't|cannot|can't|could not|couldn't|did not|didn't) "
+    r"(?:know|find|answer|say|see|determine|have)\b"
+    r"|(?:i|we) (?:hope|apologi[sz]e)\b|let me know\b|as an ai\b|feel free\b|please\b|(?:happy|glad) to help\b"
+    r"|(?:sure|certainly|of course)\b[^a-z]*(?:here|$)|here (?:is|are|'s)\b|thank(?:s| you)\b"
+    r"|(?:yes|no|okay|ok|right|correct)\b[^a-z0-9]*$|you(?:'re| are) welcome\b|(?:great|good) question\b"
     r"|(?:unfortunately, )?(?:the|this|these|your|provided|given) (?:provided |given |supplied )?"
     r"(?:document|context|text|passage|source|article|material)s? "
-    r"(?:does not|doesn't|do not|don't|did not) (?:say|mention|specify|state|contain|provide|include|give)\b"
+    r"(?:(?:does not|doesn't|do not|don't|did not) (?:say|mention|specify|state|contain|provide|include|give)\b"
+    r"|(?:say|says|said|state|states) nothing\b|(?:name|names|give|gives|mention|mentions) no\b)"
     r"|there is no (?:information|mention|answer)\b|(?:this|that|it) is not (?:mentioned|stated|specified|given)\b",
     re.IGNORECASE,
 )
@@ -115,9 +129,7 @@ class Grounding:
         bad, odd = self.unsupported, self.contradictions
         detail = f"{len(bad)} of {len(self.judged)} claims are not supported ({self.coefficients})" if bad else ""
         return (
-            Finding(
-                CHECK, pair_id, side, not bad, severity, detail, tuple(Span(c.start, c.end, _why(c)) for c in bad)
-            ),
+            Finding(CHECK, pair_id, side, not bad, severity, detail, tuple(Span(c.start, c.end, _why(c)) for c in bad)),
             Finding(
                 CONTRADICTION_CHECK,
                 pair_id,
@@ -136,7 +148,7 @@ def ground(answer: str, context: Sequence[str], coefficients: Coefficients | Non
     Pure: the same texts give the same value. Raises ``InputError`` where the context is no list of texts. Source of the
     features: docs/grounding.md. Example: see the module.
     """
-    documents = _documents(context)
+    documents = indexed(context)
     return ground_in(documents, answer, coefficients)
 
 
@@ -148,7 +160,7 @@ def ground_in(documents: Documents, answer: str, coefficients: Coefficients | No
     problem = _problem(documents, answer)
     if problem:
         return Grounding((), weighed.name, problem)
-    text = folded(answer)
+    text = uncited(folded(answer), len(documents.texts))
     found: list[Claim] = []
     known: dict[str, Claim] = {}
     judged = 0
@@ -162,7 +174,7 @@ def ground_in(documents: Documents, answer: str, coefficients: Coefficients | No
         if judged > MAX_CLAIMS:
             return Grounding((), weighed.name, f"more than {MAX_CLAIMS:,} claims: no answer is that long")
         if said not in known:
-            known[said] = _judged(documents, text, sentence.start, sentence.end, weighed)
+            known[said] = _judged(documents, (answer, text), (sentence.start, sentence.end), weighed)
         found.append(_moved(known[said], sentence.start))
     reason = "" if judged else "the answer makes no claim"
     return Grounding(tuple(found), weighed.name, reason)
@@ -180,9 +192,7 @@ def features(claim: Sequence[Token], documents: Documents, fit: Fit) -> dict[str
     fragments = documents.fragments(claim, near=fit.first)
     count = len(claim)
     total = float(fit.weights.sum())
-    used = {
-        documents.sentence_at(one.position) for one in fragments if one.length > 1 or claim[one.at].content
-    }
+    used = {documents.sentence_at(one.position) for one in fragments if one.length > 1 or claim[one.at].content}
     in_order = documents.in_order(claim, fit.first, fit.last) if fit.first >= 0 else 0
     pairs = sum(one.length - 1 for one in fragments)
     return {
@@ -193,7 +203,10 @@ def features(claim: Sequence[Token], documents: Documents, fit: Fit) -> dict[str
     }
 
 
-def _documents(context: Sequence[str]) -> Documents:
+def indexed(context: Sequence[str]) -> Documents:
+    """The documents of an item, ready to be asked; blank ones are left out. Raises ``InputError`` where the context is
+    no list of texts.
+    """
     if isinstance(context, str):
         raise InputError("the context is a list of documents, not one text; write [text]")
     for number, text in enumerate(context, 1):
@@ -216,17 +229,19 @@ def _problem(documents: Documents, answer: str) -> str:
     return f"the answer is {problem}" if problem else ""
 
 
-def _judged(documents: Documents, text: str, start: int, end: int, coefficients: Coefficients) -> Claim:
+def _judged(documents: Documents, texts: tuple[str, str], span: tuple[int, int], coefficients: Coefficients) -> Claim:
+    """One claim; ``texts`` are the answer as written and as it is compared, place for place."""
+    (written, text), (start, end) = texts, span
     words = tokens(text, start, end)
     fit = documents.fit(words)
-    odd = contradictions(words, documents, fit)
+    odd = contradictions(text, words, documents, fit)
     values = features(words, documents, fit)
     support = coefficients.probability(values)
     place = documents.evidence(fit)
     return Claim(
         start,
         end,
-        text[start:end],
+        written[start:end],
         support,
         support >= coefficients.threshold and not odd,
         None if place is None else _evidence(documents, place),
@@ -249,7 +264,14 @@ def _moved(claim: Claim, start: int) -> Claim:
         for one in claim.contradictions
     )
     return Claim(
-        claim.start + by, claim.end + by, claim.text, claim.support, claim.supported, claim.evidence, odd, claim.features
+        claim.start + by,
+        claim.end + by,
+        claim.text,
+        claim.support,
+        claim.supported,
+        claim.evidence,
+        odd,
+        claim.features,
     )
 
 

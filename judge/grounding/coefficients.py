@@ -61,7 +61,9 @@ class Coefficients:
         try:
             body = orjson.loads(path.read_bytes())
         except FileNotFoundError:
-            raise InputError(f"{path}: no such file; make one with `judge ground --calibrate LABELS --save {path}`") from None
+            raise InputError(
+                f"{path}: no such file; make one with `judge ground --calibrate LABELS --save {path}`"
+            ) from None
         except orjson.JSONDecodeError as error:
             raise InputError(f"{path}: not JSON: {error.msg}") from None
         if not isinstance(body, dict) or body.get("format") != _FORMAT:

@@ -1,4 +1,4 @@
-"""What in a claim the documents say otherwise, or do not say at all: numbers, dates, units, names, negations, opposites.
+"""What in a claim the documents say otherwise, or do not say: numbers, dates, units, names, negations, opposites.
 
 Rules, not a model: each names the words it is about on both sides, so that a person can check it at a glance. They see
 what stands in words and nothing else; how often each is right is measured in docs/grounding.md.
@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from .documents import Documents, Fit, Place
-from .words import NEGATORS, Number, Token, numbers, stem
+from .lexicon import DAYS, NEGATORS, OPPOSITES, QUANTIFIERS, SMALL, WEAK_OPPOSITES
+from .words import Number, Token, numbers
 
 __all__ = ["KINDS", "Contradiction", "Kind", "contradictions"]
 
@@ -31,46 +32,8 @@ KINDS: dict[Kind, str] = {
 _NEAR = 0.6
 """Share of a claim's weight that the best evidence must hold before its negations and opposites are compared."""
 _DATES = frozenset({"year", "month"})
-_DAYS = frozenset("monday tuesday wednesday thursday friday saturday sunday".split())
-_NOT_NEGATED = frozenset("only just least until unless".split())
-_TITLES = frozenset("i mr mrs ms dr prof sir ok".split())
-
-_OPPOSITES = (
-    "increas/decreas/declin/drop/fall/fell/shrink/lower/reduc rise/fall/drop/declin rose/fell/dropp/declin "
-    "grow/shrink/declin/fall grew/shrank/fell more/fewer/less higher/lower high/low bigger/smaller larger/smaller "
-    "large/small longer/shorter long/short older/younger old/young/new faster/slower fast/slow early/late "
-    "earlier/later before/after above/below over/under up/down left/right north/south east/west northern/southern "
-    "eastern/western win/lose/lost won/lost/lose victory/defeat success/failure succeed/fail pass/fail "
-    "accept/reject/refus/declin approv/reject/refus allow/ban/forbid/prohibit/block legal/illegal open/clos "
-    "start/end/stop/finish begin/end began/end/ended first/last best/worst better/worse true/false right/wrong "
-    "male/female man/woman men/women boy/girl husband/wife father/mother son/daughter brother/sister he/she his/her "
-    "him/her alive/dead born/died guilty/innocent guilty/acquitt convict/acquitt support/oppos back/oppos for/against "
-    "includ/exclud add/remov enabl/disabl on/off enter/leav arriv/depart/left buy/sell bought/sold import/export "
-    "maximum/minimum most/least hot/cold warm/cold positiv/negativ profit/loss gain/loss gain/lost saf/dangerous "
-    "possibl/impossibl always/never often/rarely public/privat major/minor strong/weak full/empty inside/outside "
-    "confirm/deni/deny admit/deni/deny agre/disagre remember/forget same/different heavier/lighter cheap/expensiv "
-    "required/optional mandatory/optional"
-)
-_WEAK = frozenset("over under up down on off for against right left back open long for high low old new".split())
-"""Opposites that are as often something else: believed only where the words on both sides are the same."""
-_QUANTIFIERS = {
-    "all": "whole", "every": "whole", "each": "whole", "both": "whole", "entire": "whole",
-    "some": "part", "few": "part", "several": "part", "part": "part", "half": "part",
-    "most": "most", "majority": "most", "none": "none", "no": "none", "neither": "none",
-}  # fmt: skip
-
-
-def _table() -> dict[str, frozenset[str]]:
-    found: dict[str, set[str]] = {}
-    for group in _OPPOSITES.split():
-        head, *others = (stem(word) for word in group.split("/"))
-        for other in others:
-            found.setdefault(head, set()).add(other)
-            found.setdefault(other, set()).add(head)
-    return {word: frozenset(opposites) for word, opposites in found.items()}
-
-
-_OPPOSITE = _table()
+_NOT_NEGATED = frozenset({"only", "just", "least", "until", "unless", "doubt", "matter", "wonder"})
+_TITLES = frozenset({"i", "mr", "mrs", "ms", "dr", "prof", "sir", "ok"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +54,11 @@ class Contradiction:
         return f"{self.kind}: {self.said!r}, {KINDS[self.kind]}{found}"
 
 
-def contradictions(claim: Sequence[Token], documents: Documents, fit: Fit) -> tuple[Contradiction, ...]:
-    """Everything the rules find in one claim, in the order of its words; each word is in one of them at most."""
+def contradictions(text: str, claim: Sequence[Token], documents: Documents, fit: Fit) -> tuple[Contradiction, ...]:
+    """Everything the rules find in one claim, in the order of its words; each word is in one of them at most.
+
+    ``text`` is what the words of ``claim`` stand in.
+    """
     if not len(documents):
         return ()
     window = _Window(documents, fit)
@@ -100,7 +66,7 @@ def contradictions(claim: Sequence[Token], documents: Documents, fit: Fit) -> tu
     taken: set[int] = set()
     for one in (
         *_numbers(claim, documents, window),
-        *_names(claim, documents),
+        *_names(text, claim, documents),
         *_negations(claim, window, fit),
         *_opposites(claim, window, fit),
     ):
@@ -157,6 +123,8 @@ def _numbers(claim: Sequence[Token], documents: Documents, window: _Window) -> I
             if number.kind == "month" and not any(other.kind == "month" for other in documents.numbers):
                 continue
             instead = _rival(claim, number, window)
+            if instead is None and claim[number.at].lower in SMALL and number.value <= 12:
+                continue  # "two of them", "four-legged": counted by the writer, or no count at all
             yield Contradiction(
                 "date" if number.kind in _DATES else "number",
                 number.start,
@@ -200,10 +168,13 @@ def _rival(claim: Sequence[Token], number: Number, window: _Window) -> Number | 
     for other in same_kind:
         if things & set(_things(window.documents.words, other)) or (number.unit and number.unit == other.unit):
             return other
-    return same_kind[0] if len(same_kind) == 1 else None
+    small = claim[number.at].lower in SMALL and number.value <= 12
+    return same_kind[0] if len(same_kind) == 1 and not small else None
 
 
-def _day(claim: Sequence[Token], month: Number, beside: Sequence[Number], documents: Documents) -> Iterator[Contradiction]:
+def _day(
+    claim: Sequence[Token], month: Number, beside: Sequence[Number], documents: Documents
+) -> Iterator[Contradiction]:
     """A month that the documents have with other days only."""
     days = [
         other
@@ -224,12 +195,12 @@ def _day(claim: Sequence[Token], month: Number, beside: Sequence[Number], docume
         document = documents.sentences[documents.sentence_at(other.at)].document
         first, last = min(month.start, days[0].start), max(month.end, days[0].end)
         said = " ".join(word.text for word in claim if first <= word.start < last)
-        yield Contradiction("date", first, last, said, documents.texts[document][start:end], Place(document, start, end))
+        yield Contradiction(
+            "date", first, last, said, documents.texts[document][start:end], Place(document, start, end)
+        )
 
 
-def _noun(
-    claim: Sequence[Token], number: Number, equal: Sequence[Number], window: _Window
-) -> Iterator[Contradiction]:
+def _noun(claim: Sequence[Token], number: Number, equal: Sequence[Number], window: _Window) -> Iterator[Contradiction]:
     """The number is there, but never in a sentence with what it is said to count, and that has another number."""
     things = set(_things(claim, number))
     if not things or number.kind != "number" or number.unit or len(equal) > 50:
@@ -250,7 +221,7 @@ def _noun(
             return
 
 
-def _names(claim: Sequence[Token], documents: Documents) -> Iterator[Contradiction]:
+def _names(text: str, claim: Sequence[Token], documents: Documents) -> Iterator[Contradiction]:
     """Capitalised words amid a sentence that no document has, in any case or form; a title in capitals has no names."""
     words = [word for word in claim if word.content and not word.is_number]
     capital = [word for word in words if word.text[0].isupper()]
@@ -259,11 +230,21 @@ def _names(claim: Sequence[Token], documents: Documents) -> Iterator[Contradicti
     for k, word in enumerate(claim):
         if k == 0 or word not in capital or word.lower in _TITLES or len(word.text) < 2:
             continue
+        if _begins(text, word.start):
+            continue
         if len(documents.positions(word.stem)) or documents.has_kin(word.stem):
             continue
         if numbers([word]):
             continue
-        yield Contradiction("date" if word.lower in _DAYS else "name", word.start, word.end, word.text)
+        yield Contradiction("date" if word.lower in DAYS else "name", word.start, word.end, word.text)
+
+
+def _begins(text: str, at: int) -> bool:
+    """Whether a word follows an opening: a quotation mark, a colon, a bracket, the end of a sentence."""
+    before = at - 1
+    while before > at - 4 and before >= 0 and text[before].isspace():
+        before -= 1
+    return before < 0 or text[before] in "\"'“”‘’«»:;([{<.!?…–—*_#|\n"
 
 
 def _negated(words: Sequence[Token]) -> dict[str, bool]:
@@ -273,7 +254,7 @@ def _negated(words: Sequence[Token]) -> dict[str, bool]:
     for k, word in enumerate(words):
         if word.stem in NEGATORS and word.stem != "nor":
             after = words[k + 1].lower if k + 1 < len(words) else ""
-            reach = 0 if after in _NOT_NEGATED or after in {"doubt", "matter", "wonder"} else 5
+            reach = 0 if after in _NOT_NEGATED else 5
             continue
         reach -= 1
         if word.content:
@@ -324,10 +305,10 @@ def _opposites(claim: Sequence[Token], window: _Window, fit: Fit) -> Iterator[Co
     mine = {word.stem for word in claim}
     negated = _negated(window.words)
     for k, word in enumerate(claim):
-        kind = _QUANTIFIERS.get(word.lower)
+        kind = QUANTIFIERS.get(word.lower)
         if kind is not None:
             yield from _quantifier(claim, k, kind, window, fit)
-        rivals = _OPPOSITE.get(word.stem, frozenset()) - mine
+        rivals = OPPOSITES.get(word.stem, frozenset()) - mine
         if not rivals or word.stem in window.stems or _weight_within(fit, without=k) < _NEAR:
             continue
         for at, other in enumerate(window.words):
@@ -339,7 +320,7 @@ def _opposites(claim: Sequence[Token], window: _Window, fit: Fit) -> Iterator[Co
 
 def _same_company(claim: Sequence[Token], k: int, window: _Window, at: int) -> bool:
     """Whether two opposites stand among the same words; for those with other meanings, between the same words."""
-    if claim[k].lower in _WEAK or claim[k].stem in {"he", "she", "his", "her", "him"}:
+    if claim[k].lower in WEAK_OPPOSITES:
         before = k > 0 and at > 0 and claim[k - 1].stem == window.stems[at - 1]
         after = k + 1 < len(claim) and at + 1 < len(window.stems) and claim[k + 1].stem == window.stems[at + 1]
         return before and after
@@ -348,16 +329,14 @@ def _same_company(claim: Sequence[Token], k: int, window: _Window, at: int) -> b
     return len(mine & theirs) >= min(2, len(mine))
 
 
-def _quantifier(
-    claim: Sequence[Token], k: int, kind: str, window: _Window, fit: Fit
-) -> Iterator[Contradiction]:
+def _quantifier(claim: Sequence[Token], k: int, kind: str, window: _Window, fit: Fit) -> Iterator[Contradiction]:
     """The same noun under another quantifier."""
     noun = next((word.stem for word in claim[k + 1 : k + 4] if word.content), None)
     if noun is None or _weight_within(fit) < _NEAR:
         return
     found = []
     for at, word in enumerate(window.words):
-        other = _QUANTIFIERS.get(word.lower)
+        other = QUANTIFIERS.get(word.lower)
         if other is not None and noun == next((w.stem for w in window.words[at + 1 : at + 4] if w.content), None):
             found.append((other, word))
     if found and kind not in {other for other, _word in found}:

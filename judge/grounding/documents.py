@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from .words import FUNCTION_WORDS, Number, Token, folded, language_problem, numbers, sentences, tokens
+from .lexicon import FUNCTION_WORDS
+from .words import Number, Token, folded, language_problem, numbers, sentences, tokens
 
 __all__ = ["Documents", "Fit", "Fragment", "Place"]
 
@@ -55,8 +56,6 @@ class Fit:
     weights: Floats
     anywhere: npt.NDArray[np.bool_]
     within: npt.NDArray[np.bool_]
-    together: float
-    """Weighted share of neighbouring content words of the claim that share a sentence somewhere."""
     first: int
     last: int
 
@@ -175,7 +174,7 @@ class Documents:
         stems = list(dict.fromkeys(word.stem for word in claim if word.content))
         if not stems or not count:
             nothing = np.zeros(len(claim), dtype=bool)
-            return Fit(weights, nothing, nothing, 0.0, -1, -1)
+            return Fit(weights, nothing, nothing, -1, -1)
         looked_up = stems
         if len(stems) * count > _PRESENT_AT_MOST:
             looked_up = sorted(stems, key=self.rarity, reverse=True)[: max(1, _PRESENT_AT_MOST // count)]
@@ -197,18 +196,7 @@ class Documents:
         within = np.array([word.stem in row and bool(inside[row[word.stem]]) for word in claim])
         if best <= 0:
             first = last = -1
-        return Fit(weights, anywhere, within, self._together(claim, row, present), first, last)
-
-    def _together(self, claim: Sequence[Token], row: dict[str, int], present: npt.NDArray[np.bool_]) -> float:
-        said = [word for word in claim if word.content and word.stem in row]
-        total = met = 0.0
-        for a, b in zip(said, said[1:], strict=False):
-            if a.stem == b.stem:
-                continue
-            weight = self.rarity(a.stem) + self.rarity(b.stem)
-            total += weight
-            met += weight * bool((present[row[a.stem]] & present[row[b.stem]]).any())
-        return met / total if total else 1.0
+        return Fit(weights, anywhere, within, first, last)
 
     def fragments(self, claim: Sequence[Token], *, near: int = -1) -> list[Fragment]:
         """The claim as the longest stretches that stand word by word in the documents, from the left.

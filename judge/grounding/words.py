@@ -11,11 +11,23 @@ import re
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+
+from .lexicon import (
+    ABBREVIATIONS,
+    ELSEWHERE,
+    ENGLISH,
+    FUNCTION_WORDS,
+    LETTER_SCALES,
+    MONTHS,
+    ORDINALS,
+    SCALES,
+    SMALL,
+    TENS,
+    UNITS,
+)
+from .stems import stem
 
 __all__ = [
-    "FUNCTION_WORDS",
-    "NEGATORS",
     "Number",
     "Sentence",
     "Token",
@@ -23,8 +35,8 @@ __all__ = [
     "language_problem",
     "numbers",
     "sentences",
-    "stem",
     "tokens",
+    "uncited",
 ]
 
 LONGEST = 120
@@ -32,96 +44,10 @@ LONGEST = 120
 
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*|\d+(?:[.,]\d+)*|[%$€£¥°]")
 _STOP = re.compile("[.!?…。！？]+[\"'”’)\\]*_]*|\n+")
+_CITATION = re.compile(r"\[\^?\d{1,3}(?:[ ,;–-]{1,2}\d{1,3}){0,8}\]")
+_NUMBERED = re.compile(r"\b(?:passage|document|source|context|excerpt|snippet)s? (?:no\. ?)?(\d{1,3})\b", re.IGNORECASE)
 _FENCE = re.compile(r"^[ \t]{0,3}(?:```|~~~)", re.MULTILINE)
 _BULLET = re.compile(r"[ \t]*(?:[-*+•>|][ \t|]*|#{1,6}[ \t]+|\(?\d{1,3}[.)][ \t]+)")
-_ABBREVIATIONS = frozenset(
-    "mr mrs ms dr prof st jr sr vs etc inc ltd co corp gov sen rep gen col lt sgt capt no fig al approx dept est "
-    "jan feb mar apr jun jul aug sep sept oct nov dec e.g i.e u.s u.k a.m p.m".split()
-)
-
-NEGATORS = frozenset("not no never none nobody nothing neither nor without cannot n't nowhere hardly".split())
-FUNCTION_WORDS = frozenset(
-    "a an the and or but if then than that this these those there here it its he him his she her they them their we us "
-    "our you your i me my who whom whose which what when where why how of to in on at by for from with as into onto "
-    "about over under between after before during against through is are was were be been being am do does did done "
-    "have has had having will would shall should can could may might must s t d ll re ve m o so such also just very "
-    "too only own same both each few more most other some any all says said say".split()
-) | NEGATORS
-_ENGLISH = FUNCTION_WORDS - frozenset("a an as at in is i am me do so on over under d s t m o who has have no".split())
-_ELSEWHERE = frozenset(
-    "der die das und ist nicht ein eine den dem mit für auf von zu sich auch wird sind bei nach wie im zum zur oder "
-    "le la les des du et est une dans pour que qui sur pas avec sont ce cette par plus aux il elle nous vous mais "
-    "el los las y es un una por para con del se su al lo como más pero sus fue son o que "
-    "il lo gli di che non per con una della nel sono è del alla da anche si più "
-    "os as um uma não dos das ao pelo pela são mais foi na no em e o "
-    "het een van niet zijn met voor op aan ook door naar wordt deze dat en de "
-    "och att det som är på för av inte med till ett han var den jag "
-    "i w na z nie się jest do że to jak po co og ikke til er af "
-    "ve bir bu için ile da de".split()
-)
-_MONTHS = {
-    name: k // 2 + 1
-    for k, name in enumerate(
-        "january jan february feb march mar april apr may may june jun july jul august aug september sep october oct "
-        "november nov december dec".split()
-    )
-}
-_SMALL = {
-    name: float(k)
-    for k, name in enumerate(
-        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
-        "seventeen eighteen nineteen".split()
-    )
-}
-_TENS = {name: 10.0 * k for k, name in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), 2)}
-_SCALES = {
-    "hundred": 1e2, "thousand": 1e3, "k": 1e3, "million": 1e6, "millions": 1e6, "m": 1e6, "mn": 1e6, "mln": 1e6,
-    "billion": 1e9, "billions": 1e9, "bn": 1e9, "b": 1e9, "trillion": 1e12, "tn": 1e12, "dozen": 12.0,
-}  # fmt: skip
-_LETTER_SCALES = frozenset("k m b mn mln bn tn".split())
-_ORDINALS = {
-    "first": 1.0, "second": 2.0, "third": 3.0, "fourth": 4.0, "fifth": 5.0, "sixth": 6.0, "seventh": 7.0,
-    "eighth": 8.0, "ninth": 9.0, "tenth": 10.0, "once": 1.0, "twice": 2.0, "half": 0.5, "double": 2.0,
-}  # fmt: skip
-_UNITS = {
-    name: unit
-    for unit, names in {
-        "%": "% percent per-cent pct percentage",
-        "$": "$ dollar dollars usd",
-        "€": "€ euro euros eur",
-        "£": "£ pound pounds gbp quid",
-        "¥": "¥ yen jpy",
-        "km": "km kilometre kilometres kilometer kilometers kms",
-        "mile": "mile miles mi",
-        "metre": "metre metres meter meters",
-        "foot": "foot feet ft",
-        "cm": "cm centimetre centimetres centimeter centimeters",
-        "inch": "inch inches",
-        "kg": "kg kilo kilos kilogram kilograms kgs",
-        "g": "gram grams gramme grammes",
-        "lb": "lb lbs",
-        "tonne": "tonne tonnes ton tons",
-        "second": "sec secs seconds",
-        "minute": "minute minutes min mins",
-        "hour": "hour hours hr hrs",
-        "day": "day days",
-        "week": "week weeks",
-        "month": "month months",
-        "year": "year years yr yrs",
-        "decade": "decade decades",
-        "century": "centuries",
-        "mb": "mb megabyte megabytes",
-        "gb": "gb gigabyte gigabytes",
-        "tb": "tb terabyte terabytes",
-        "ms": "ms millisecond milliseconds",
-        "celsius": "celsius °c",
-        "fahrenheit": "fahrenheit °f",
-        "litre": "litre litres liter liters",
-        "ml": "ml millilitre millilitres milliliter milliliters",
-        "mg": "mg milligram milligrams",
-    }.items()
-    for name in names.split()
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,32 +117,12 @@ def folded(text: str) -> str:
     )
 
 
-@lru_cache(maxsize=65536)
-def stem(word: str) -> str:
-    """A word in lower case without its possessive, plural and the commonest verb endings: ``scored`` and ``scores``
-    are ``scor``.
-
-    Deliberately light: two words that are made equal wrongly hide a fault, two that stay apart show one that is none.
+def uncited(text: str, documents: int) -> str:
+    """The text with its citation marks (``[2]``, ``passage 2`` where there are that many documents) blanked out, place
+    for place: they say where something stands, not what.
     """
-    word = word.lower().replace("’", "'")
-    if word.endswith("n't") and len(word) > 3:
-        return "n't"
-    word = word.removesuffix("'s").removesuffix("'")
-    if len(word) < 4 or not word.isascii():
-        return word
-    if word.endswith("ies") and len(word) > 4:
-        word = word[:-3] + "y"
-    elif word.endswith(("sses", "shes", "ches", "xes", "zes")):
-        word = word[:-2]
-    elif word.endswith("s") and not word.endswith(("ss", "us", "is")):
-        word = word[:-1]
-    for ending in ("ing", "ed"):
-        if word.endswith(ending) and len(word) - len(ending) >= 3:
-            word = word[: -len(ending)]
-            if len(word) > 3 and word[-1] == word[-2] and word[-1] not in "ls":
-                word = word[:-1]
-            break
-    return word[:-1] if word.endswith("e") and len(word) > 3 else word
+    text = _CITATION.sub(lambda match: " " * len(match[0]), text)
+    return _NUMBERED.sub(lambda match: " " * len(match[0]) if 1 <= int(match[1]) <= documents else match[0], text)
 
 
 def tokens(text: str, start: int = 0, end: int | None = None) -> list[Token]:
@@ -224,10 +130,8 @@ def tokens(text: str, start: int = 0, end: int | None = None) -> list[Token]:
     found = []
     for match in _WORD.finditer(text, start, len(text) if end is None else end):
         word = match[0]
-        if word[0].isdigit():
-            shape = word.replace(",", "") if _thousands(word) else word
-        else:
-            shape = stem(word)
+        digits = word.replace(",", "") if _thousands(word) else word
+        shape = digits if word[0].isdigit() else stem(word)
         found.append(Token(word, match.start(), match.end(), shape))
     return found
 
@@ -261,8 +165,8 @@ def language_problem(text: str) -> str:
     words = [match[0].lower() for match in _WORD.finditer(head) if match[0][0].isalpha()]
     if len(words) < 8:
         return ""
-    english = sum(word in _ENGLISH for word in words) / len(words)
-    foreign = sum(word in _ELSEWHERE and word not in _ENGLISH for word in words) / len(words)
+    english = sum(word in ENGLISH for word in words) / len(words)
+    foreign = sum(word in ELSEWHERE and word not in ENGLISH for word in words) / len(words)
     return "not in English" if foreign > max(english, 0.12) else ""
 
 
@@ -320,7 +224,7 @@ def _ends(text: str, match: re.Match[str], begun: int, end: int) -> bool:
     while word_start > floor and not text[word_start - 1].isspace():
         word_start -= 1
     word = text[word_start : match.start()].lower().lstrip("(\"'“‘[")
-    if word in _ABBREVIATIONS or (len(word) == 1 and word.isalpha()):
+    if word in ABBREVIATIONS or (len(word) == 1 and word.isalpha()):
         return False
     if word.isdigit() and not text[begun:word_start].strip():
         return False
@@ -358,14 +262,14 @@ def _skipped(tail: str, words: list[Token], *, heading: bool) -> str:
     tail = tail.rstrip("\"'”’)]*_ ")
     if heading or (tail.endswith(":") and len(words) <= 12):
         return "heading"
-    if tail.endswith("?") or tail.endswith("？"):
+    if tail.endswith(("?", "？")):
         return "question"
     return "" if any(word.content for word in words) else "nothing said"
 
 
 def _thousands(word: str) -> bool:
     """Whether the commas of a number part thousands."""
-    whole = word.split(".")[0].split(",")
+    whole = word.partition(".")[0].split(",")
     return len(whole) > 1 and 1 <= len(whole[0]) <= 3 and all(len(part) == 3 for part in whole[1:])
 
 
@@ -379,14 +283,14 @@ def _value(word: str) -> float | None:
 
 def _number_at(words: list[Token], at: int) -> Number | None:
     word = words[at].lower
-    if word in _MONTHS and _is_month(words, at):
-        return Number(float(_MONTHS[word]), "", words[at].start, words[at].end, at, at + 1, "month")
+    if word in MONTHS and _is_month(words, at):
+        return Number(float(MONTHS[word]), "", words[at].start, words[at].end, at, at + 1, "month")
     if words[at].is_number:
         return _digits(words, at)
-    if word in _SMALL or word in _TENS:
+    if word in SMALL or word in TENS:
         return _spelled(words, at)
-    if word in _ORDINALS and word != "second":
-        return Number(_ORDINALS[word], "", words[at].start, words[at].end, at, at + 1, "ordinal")
+    if word in ORDINALS and word != "second":
+        return Number(ORDINALS[word], "", words[at].start, words[at].end, at, at + 1, "ordinal")
     return None
 
 
@@ -435,11 +339,11 @@ def _joined(words: list[Token], at: int) -> float | None:
 
 def _spelled(words: list[Token], at: int) -> Number | None:
     """``twenty-five``, ``two hundred``; a lone ``one`` is a pronoun as often as a number and is left out."""
-    value, until = _SMALL.get(words[at].lower), at + 1
+    value, until = SMALL.get(words[at].lower), at + 1
     if value is None:
-        value = _TENS[words[at].lower]
-        if until < len(words) and 0 < _SMALL.get(words[until].lower, 0) < 10:
-            value += _SMALL[words[until].lower]
+        value = TENS[words[at].lower]
+        if until < len(words) and 0 < SMALL.get(words[until].lower, 0) < 10:
+            value += SMALL[words[until].lower]
             until += 1
     scale, until = _scaled(words, until)
     if value == 1 and scale == 1:
@@ -450,11 +354,11 @@ def _spelled(words: list[Token], at: int) -> Number | None:
 
 def _scaled(words: list[Token], until: int) -> tuple[float, int]:
     scale = 1.0
-    while until < len(words) and words[until].lower in _SCALES and scale < 1e12:
+    while until < len(words) and words[until].lower in SCALES and scale < 1e12:
         close = words[until].start - words[until - 1].end
-        if words[until].lower in _LETTER_SCALES and close > 0:
+        if words[until].lower in LETTER_SCALES and close > 0:
             break
-        scale *= _SCALES[words[until].lower]
+        scale *= SCALES[words[until].lower]
         until += 1
     return scale, until
 
@@ -467,6 +371,6 @@ def _unit(words: list[Token], at: int, until: int) -> tuple[str, int]:
         name = words[until].lower
         if name == "per" and until + 1 < len(words) and words[until + 1].lower == "cent":
             return "%", until + 2
-        if name in _UNITS:
-            return _UNITS[name], until + 1
+        if name in UNITS:
+            return UNITS[name], until + 1
     return "", until
