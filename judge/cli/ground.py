@@ -14,6 +14,7 @@ from .screen import Ticker, home_option, safe
 
 if TYPE_CHECKING:
     from ..grounding.coefficients import Coefficients
+    from ..grounding.likelihood import Reader
     from ..grounding.report import GroundedPair
     from ..store import RunInfo
     from ..types import Pair
@@ -33,6 +34,7 @@ _SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".parquet")
     "--coefficients", "-c", type=click.Path(dir_okay=False, path_type=Path),
     help="Weights that --calibrate saved (default: the shipped ones, from news summaries).",
 )  # fmt: skip
+@click.option("--local", is_flag=True, help="Let the embedded model read, too: better and far slower.")
 @click.option(
     "--calibrate", type=click.Path(dir_okay=False, path_type=Path), metavar="LABELS",
     help="Fit the weights to labelled claims (JSONL: context, claim, label) and measure them.",
@@ -52,8 +54,8 @@ _SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".parquet")
 def command(**options: Any) -> int:
     """Hold both answers of each pair against its documents (`context`): claims, evidence, contradictions.
 
-    Reads words, numbers and order on this machine; asks no model. Without documents an answer is not judged, and never
-    supported. A judge that reads meaning is the stronger check: --judge J.
+    Reads words, numbers and order on this machine and asks no model (--local: the embedded one). Without documents an
+    answer is not judged, and never supported. A judge that reads meaning is the stronger check: --judge J.
     """
     return _ground(Options(**options))
 
@@ -68,6 +70,7 @@ class Options:
     maps: tuple[str, ...]
     skip_bad: bool
     coefficients: Path | None
+    local: bool
     calibrate: Path | None
     save: Path | None
     claims: Path | None
@@ -84,10 +87,11 @@ class Options:
 
 
 def _ground(options: Options) -> int:
-    from ..grounding.coefficients import Coefficients, shipped
+    from ..grounding.coefficients import Coefficients, shipped, shipped_local
 
     _usable(options)
-    weighed = shipped() if options.coefficients is None else Coefficients.read(options.coefficients)
+    default = shipped_local if options.local else shipped
+    weighed = default() if options.coefficients is None else Coefficients.read(options.coefficients)
     if options.calibrate is not None:
         return _calibrate(options, weighed)
     code = _report(options, weighed)
@@ -125,7 +129,10 @@ def _report(options: Options, weighed: Coefficients) -> int:
     title, total, pairs = _pairs(options)
     ticker = Ticker()
     grounded = ground_pairs(
-        pairs, weighed, progress=lambda done: ticker.show(done, total, lambda: f"grounded {done}/{total} pairs")
+        pairs,
+        weighed,
+        reader=_reader(options, weighed),
+        progress=lambda done: ticker.show(done, total, lambda: f"grounded {done}/{total} pairs"),
     )
     found = report(_written(grounded, options.claims) if options.claims is not None else grounded, weighed)
     if found.pairs and all(counts.get("no context", 0) == found.pairs for counts in found.not_judged.values()):
@@ -147,6 +154,15 @@ def _report(options: Options, weighed: Coefficients) -> int:
         click.echo("error: not one pair could be judged on both sides", err=True)
         return 3
     return 0
+
+
+def _reader(options: Options, weighed: Coefficients) -> Reader | None:
+    """The embedded model where it is asked for, or where the weights need it."""
+    if not (options.local or weighed.reads):
+        return None
+    from ..grounding.likelihood import open_local
+
+    return open_local()
 
 
 def _pairs(options: Options) -> tuple[str, int, Iterator[Pair]]:
@@ -216,7 +232,11 @@ def _calibrate(options: Options, weighed: Coefficients) -> int:
     rows = read_labels(options.calibrate, _mapping(options.maps))
     ticker = Ticker()
     found = calibrate(
-        table(rows, progress=lambda n, total: ticker.show(n, total, lambda: f"read {n}/{total} claims")),
+        table(
+            rows,
+            reader=_reader(options, weighed),
+            progress=lambda n, total: ticker.show(n, total, lambda: f"read {n}/{total} claims"),
+        ),
         start=weighed,
         name=options.save.stem if options.save is not None else options.calibrate.stem,
         source={"file": options.calibrate.name, "sha256": _digest(options.calibrate), "from": weighed.name},

@@ -21,9 +21,10 @@ from calibration.confidence import NotCalibrated
 
 from ..errors import InputError
 from .claims import features
-from .coefficients import FEATURES, Coefficients, shipped
+from .coefficients import FEATURES, LIKELIHOOD, Coefficients, shipped
 from .contradictions import contradictions
 from .documents import Documents
+from .likelihood import Reader, reading
 from .words import folded, language_problem, tokens, uncited
 
 if TYPE_CHECKING:
@@ -43,7 +44,6 @@ _FOLDS = 5
 _RIDGE = 1.0
 _FALSE_ALARMS = 0.05
 """Share of the claims that people call supported which the threshold may flag."""
-_SIGNS = tuple(-1.0 if name == "stitched" else 1.0 for name in FEATURES)
 _FIELDS = ("context", "claim", "label", "document")
 _WORDS = {
     "supported": True, "unsupported": False, "grounded": True, "ungrounded": False, "yes": True, "no": False,
@@ -65,7 +65,7 @@ class LabelledClaim:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """The features of labelled claims: one line a claim, one column for each of ``FEATURES``; ``outcome`` is 1 where
+    """The features of labelled claims: one line a claim, one column for each of ``names``; ``outcome`` is 1 where
     supported, ``words`` how long each is, ``contradicted`` whether a rule found something. ``left_out`` counts the
     claims that cannot be judged, by reason.
     """
@@ -76,6 +76,7 @@ class Table:
     words: Array
     contradicted: npt.NDArray[np.bool_]
     left_out: Mapping[str, int]
+    names: tuple[str, ...] = FEATURES
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,10 +130,16 @@ def read_labels(path: Path, mapping: Mapping[str, str] | None = None) -> tuple[L
     return tuple(found)
 
 
-def table(rows: Sequence[LabelledClaim], *, progress: Callable[[int, int], None] | None = None) -> Table:
+def table(
+    rows: Sequence[LabelledClaim],
+    *,
+    reader: Reader | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Table:
     """The features of labelled claims; the documents of equal contexts are indexed once where they follow each
-    other.
+    other. With a ``reader`` the likelihood is one more column.
     """
+    names = FEATURES if reader is None else (*FEATURES, LIKELIHOOD)
     lines, outcome, documents, words, odd = [], [], [], [], []
     left_out: dict[str, int] = {}
     context: tuple[str, ...] | None = None
@@ -154,7 +161,9 @@ def table(rows: Sequence[LabelledClaim], *, progress: Callable[[int, int], None]
         else:
             fit = index.fit(said)
             values = features(said, index, fit)
-            lines.append([values[name] for name in FEATURES])
+            if reader is not None:
+                values[LIKELIHOOD] = reader(reading(index, index.evidence(fit)), [row.claim])[0]
+            lines.append([values[name] for name in names])
             outcome.append(float(row.supported))
             documents.append(row.document)
             words.append(float(len(said)))
@@ -162,12 +171,13 @@ def table(rows: Sequence[LabelledClaim], *, progress: Callable[[int, int], None]
         if progress is not None:
             progress(done, len(rows))
     return Table(
-        np.array(lines, dtype=np.float64).reshape(len(lines), len(FEATURES)),
+        np.array(lines, dtype=np.float64).reshape(len(lines), len(names)),
         np.array(outcome),
         tuple(documents),
         np.array(words),
         np.array(odd, dtype=bool),
         left_out,
+        names,
     )
 
 
@@ -198,7 +208,7 @@ def calibrate(
     held = {way: _held_out(way, found, folds, begun) for way in ways}
     losses = {way: float(log_losses(p, found.outcome).mean()) for way, p in held.items()}
     chosen = min(losses, key=losses.__getitem__)
-    p, was = held[chosen], _apply(found.features, begun)
+    p, was = held[chosen], _apply(found, begun)
     names = [str(code) for code in codes]
     area = auc(p, found.outcome, clusters=codes)
     gain = auc_difference(p, was, found.outcome, clusters=codes)
@@ -221,10 +231,11 @@ def calibrate(
         "caught": caught.to_dict(),
         "calibration_error": {**card.ece.error.to_dict(), "chance": card.ece.chance},
     }
-    fitted_on = {**source, "rows": len(found.outcome), "documents": count, "supported": supported.value}
-    weights = dict(zip(FEATURES, (float(weight) for weight in made[1]), strict=True))
+    fitted_on: dict[str, Any] = {**source, "rows": len(found.outcome), "documents": count, "supported": supported.value}
+    fitted_on["typical"] = dict(zip(found.names, found.features.mean(axis=0).tolist(), strict=True))
+    weights = dict(zip(found.names, (float(weight) for weight in made[1]), strict=True))
     coefficients = Coefficients(name, made[0], weights, threshold, fitted_on, quality)
-    single = {feature: found.features[:, k] for k, feature in enumerate(FEATURES)}
+    single = {feature: found.features[:, k] for k, feature in enumerate(found.names)}
     single["stitched"] = -single["stitched"]
     against = {**single, "shorter": -found.words}
     areas = {key: auc(value, found.outcome, clusters=codes) for key, value in against.items()}
@@ -271,15 +282,18 @@ def _enough(outcome: Array, codes: npt.NDArray[np.int64]) -> None:
             )
 
 
-def _linear(x: Array, coefficients: Coefficients) -> Array:
-    weights = np.array([coefficients.weights[name] for name in FEATURES])
-    return np.asarray(coefficients.intercept + x @ weights)
+def _weights(found: Table, coefficients: Coefficients) -> Array:
+    """Weights in the order of the table's columns; raises ``InputError`` where they weigh what the table lacks."""
+    missing = sorted(set(coefficients.weights) - set(found.names))
+    if missing:
+        raise InputError(f"the coefficients weigh {missing[0]}, which was not measured on these claims")
+    return np.array([coefficients.weights.get(name, 0.0) for name in found.names])
 
 
-def _apply(x: Array, coefficients: Coefficients) -> Array:
+def _apply(found: Table, coefficients: Coefficients) -> Array:
     from calibration.calibrators import logistic
 
-    return logistic(_linear(x, coefficients))
+    return logistic(coefficients.intercept + found.features @ _weights(found, coefficients))
 
 
 def _fitted(
@@ -289,26 +303,27 @@ def _fitted(
     from calibration.discrimination import fit_logistic
 
     x, y = (found.features, found.outcome) if rows is None else (found.features[rows], found.outcome[rows])
-    weights = np.array([begun.weights[name] for name in FEATURES])
+    weights = _weights(found, begun)
     if way == "as it is":
         return begun.intercept, weights
     if way == "corrected":
-        shift, slope = fit_logistic(_linear(x, begun)[:, None], y, ridge=_RIDGE)
+        shift, slope = fit_logistic((begun.intercept + x @ weights)[:, None], y, ridge=_RIDGE)
         return shift + float(slope[0]) * begun.intercept, float(slope[0]) * weights
-    return _monotone(x, y)
+    return _monotone(x, y, found.names)
 
 
-def _monotone(x: Array, y: Array) -> tuple[float, Array]:
+def _monotone(x: Array, y: Array, names: Sequence[str]) -> tuple[float, Array]:
     """All weights fitted, those against their sense left out one by one: more of the claim in the documents must never
     count against it, however few labels say so.
     """
     from calibration.discrimination import fit_logistic
 
+    signs = [-1.0 if name == "stitched" else 1.0 for name in names]
     keep = list(range(x.shape[1]))
     weights = np.zeros(x.shape[1])
     while True:
         intercept, fitted = fit_logistic(x[:, keep], y, ridge=_RIDGE)
-        senseless = np.array([_SIGNS[k] for k in keep]) * fitted * x[:, keep].std(axis=0)
+        senseless = np.array([signs[k] for k in keep]) * fitted * x[:, keep].std(axis=0)
         worst = int(senseless.argmin()) if keep else 0
         if not keep or senseless[worst] >= 0:
             weights[keep] = fitted

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ..errors import InputError
 from ..types import Finding, Severity, Span
 from .coefficients import Coefficients, shipped
 from .contradictions import Contradiction, contradictions
-from .documents import Documents, Fit, Place
+from .documents import Documents, Fit
+from .likelihood import Reader, reading
 from .words import Token, folded, language_problem, sentences, tokens, uncited
 
 __all__ = [
@@ -142,17 +143,27 @@ class Grounding:
         )
 
 
-def ground(answer: str, context: Sequence[str], coefficients: Coefficients | None = None) -> Grounding:
+def ground(
+    answer: str,
+    context: Sequence[str],
+    coefficients: Coefficients | None = None,
+    *,
+    reader: Reader | None = None,
+) -> Grounding:
     """Hold an answer against the documents of ``context``, with the shipped coefficients unless others are given.
+
+    Coefficients that weigh a model's likelihood (``shipped_local``) need a ``reader`` (``likelihood.open_local``).
 
     Pure: the same texts give the same value. Raises ``InputError`` where the context is no list of texts. Source of the
     features: docs/grounding.md. Example: see the module.
     """
     documents = indexed(context)
-    return ground_in(documents, answer, coefficients)
+    return ground_in(documents, answer, coefficients, reader=reader)
 
 
-def ground_in(documents: Documents, answer: str, coefficients: Coefficients | None = None) -> Grounding:
+def ground_in(
+    documents: Documents, answer: str, coefficients: Coefficients | None = None, *, reader: Reader | None = None
+) -> Grounding:
     """``ground`` with documents that are indexed already: for several answers to one question."""
     weighed = shipped() if coefficients is None else coefficients
     if not isinstance(answer, str):
@@ -161,23 +172,27 @@ def ground_in(documents: Documents, answer: str, coefficients: Coefficients | No
     if problem:
         return Grounding((), weighed.name, problem)
     text = uncited(folded(answer), len(documents.texts))
-    found: list[Claim] = []
-    known: dict[str, Claim] = {}
+    found: list[Claim | tuple[int, int, str]] = []
+    drafts: dict[str, _Draft] = {}
     judged = 0
     for sentence in sentences(text):
-        said = answer[sentence.start : sentence.end]
-        skipped = sentence.skipped or ("aside" if _ASIDE.match(text, sentence.start, sentence.end) else "")
+        start, end = sentence.start, sentence.end
+        said = answer[start:end]
+        skipped = sentence.skipped or ("aside" if _ASIDE.match(text, start, end) else "")
         if skipped:
-            found.append(Claim(sentence.start, sentence.end, said, skipped=skipped))
+            found.append(Claim(start, end, said, skipped=skipped))
             continue
         judged += 1
         if judged > MAX_CLAIMS:
             return Grounding((), weighed.name, f"more than {MAX_CLAIMS:,} claims: no answer is that long")
-        if said not in known:
-            known[said] = _judged(documents, (answer, text), (sentence.start, sentence.end), weighed)
-        found.append(_moved(known[said], sentence.start))
-    reason = "" if judged else "the answer makes no claim"
-    return Grounding(tuple(found), weighed.name, reason)
+        if said not in drafts:
+            drafts[said] = _Draft(documents, text, start, end)
+        found.append((start, end, said))
+    read = _read(documents, drafts, reader) if weighed.reads else {}
+    claims = tuple(
+        one if isinstance(one, Claim) else drafts[one[2]].claim(one, weighed, read.get(one[2])) for one in found
+    )
+    return Grounding(claims, weighed.name, "" if judged else "the answer makes no claim")
 
 
 def features(claim: Sequence[Token], documents: Documents, fit: Fit) -> dict[str, float]:
@@ -229,50 +244,44 @@ def _problem(documents: Documents, answer: str) -> str:
     return f"the answer is {problem}" if problem else ""
 
 
-def _judged(documents: Documents, texts: tuple[str, str], span: tuple[int, int], coefficients: Coefficients) -> Claim:
-    """One claim; ``texts`` are the answer as written and as it is compared, place for place."""
-    (written, text), (start, end) = texts, span
-    words = tokens(text, start, end)
-    fit = documents.fit(words)
-    odd = contradictions(text, words, documents, fit)
-    values = features(words, documents, fit)
-    support = coefficients.probability(values)
-    place = documents.evidence(fit)
-    return Claim(
-        start,
-        end,
-        written[start:end],
-        support,
-        support >= coefficients.threshold and not odd,
-        None if place is None else _evidence(documents, place),
-        odd,
-        values,
-    )
+class _Draft:
+    """One claim as the words have it, before it is weighed; said again elsewhere it is the same draft."""
+
+    def __init__(self, documents: Documents, text: str, start: int, end: int) -> None:
+        words = tokens(text, start, end)
+        fit = documents.fit(words)
+        self.start = start
+        self.odd = contradictions(text, words, documents, fit)
+        self.features = features(words, documents, fit)
+        self.place = documents.evidence(fit)
+        self.evidence = None
+        if self.place is not None:
+            place = self.place
+            self.evidence = Evidence(place.document, place.start, place.end, documents.text_of(place))
+
+    def claim(self, at: tuple[int, int, str], coefficients: Coefficients, likelihood: float | None) -> Claim:
+        """The claim at a place of the answer, weighed."""
+        start, end, said = at
+        values = self.features if likelihood is None else {**self.features, "likelihood": likelihood}
+        support = coefficients.probability(values)
+        by = start - self.start
+        odd = tuple(replace(one, start=one.start + by, end=one.end + by) for one in self.odd)
+        supported = support >= coefficients.threshold and not odd
+        return Claim(start, end, said, support, supported, self.evidence, odd, values)
 
 
-def _evidence(documents: Documents, place: Place) -> Evidence:
-    return Evidence(place.document, place.start, place.end, documents.text_of(place))
-
-
-def _moved(claim: Claim, start: int) -> Claim:
-    """A claim that was said before, at another place of the answer."""
-    by = start - claim.start
-    if not by:
-        return claim
-    odd = tuple(
-        Contradiction(one.kind, one.start + by, one.end + by, one.said, one.instead, one.place)
-        for one in claim.contradictions
-    )
-    return Claim(
-        claim.start + by,
-        claim.end + by,
-        claim.text,
-        claim.support,
-        claim.supported,
-        claim.evidence,
-        odd,
-        claim.features,
-    )
+def _read(documents: Documents, drafts: Mapping[str, _Draft], reader: Reader | None) -> dict[str, float]:
+    """How likely each claim is after what it is read with, by the model."""
+    if reader is None:
+        raise InputError(
+            "these coefficients weigh a model's likelihood, so a reader is needed: likelihood.open_local()"
+        )
+    by: dict[str, list[str]] = {}
+    for said, draft in drafts.items():
+        by.setdefault(reading(documents, draft.place), []).append(said)
+    return {
+        said: value for text, claims in by.items() for said, value in zip(claims, reader(text, claims), strict=True)
+    }
 
 
 def _why(claim: Claim) -> str:

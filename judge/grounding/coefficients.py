@@ -18,12 +18,14 @@ import orjson
 
 from ..errors import InputError
 
-__all__ = ["FEATURES", "Coefficients", "shipped"]
+__all__ = ["FEATURES", "LIKELIHOOD", "Coefficients", "shipped", "shipped_local"]
 
 FEATURES = ("phrases", "order", "coverage", "stitched")
 """What is weighed, each in [0, 1]; ``judge.grounding.claims.features`` says what they are."""
+LIKELIHOOD = "likelihood"
+"""The feature that a language model brings, in nats (``judge.grounding.likelihood``); optional."""
 _FORMAT = 1
-_SHIPPED = Path(__file__).parent.parent / "data" / "grounding-1.json"
+_DATA = Path(__file__).parent.parent / "data"
 _LARGEST = 1e4
 
 
@@ -45,6 +47,11 @@ class Coefficients:
     fitted_on: Mapping[str, Any] = field(default_factory=dict)
     quality: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def reads(self) -> bool:
+        """Whether they weigh a model's likelihood, so that a model has to read."""
+        return LIKELIHOOD in self.weights
+
     def probability(self, features: Mapping[str, float]) -> float:
         """The probability of support for the features of one claim."""
         eta = self.intercept + sum(weight * features[name] for name, weight in self.weights.items())
@@ -52,7 +59,7 @@ class Coefficients:
 
     def to_json(self) -> str:
         """The coefficients as JSON that ``read`` takes."""
-        body = {"format": _FORMAT, "features": list(FEATURES), **asdict(self)}
+        body = {"format": _FORMAT, "features": list(self.weights), **asdict(self)}
         return orjson.dumps(body, option=orjson.OPT_INDENT_2).decode() + "\n"
 
     @classmethod
@@ -69,8 +76,8 @@ class Coefficients:
         if not isinstance(body, dict) or body.get("format") != _FORMAT:
             raise InputError(f"{path}: no grounding coefficients of format {_FORMAT}; make them anew with --calibrate")
         weights = body.get("weights")
-        if not isinstance(weights, dict) or set(weights) != set(FEATURES):
-            raise InputError(f"{path}: weights must name exactly {', '.join(FEATURES)}")
+        if not isinstance(weights, dict) or set(weights) - {LIKELIHOOD} != set(FEATURES):
+            raise InputError(f"{path}: weights must name {', '.join(FEATURES)} and may name {LIKELIHOOD}; nothing else")
         for name, value in {"intercept": body.get("intercept"), **weights}.items():
             if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _LARGEST:
                 raise InputError(f"{path}: {name} is {value!r}, not a number of at most {_LARGEST:g} either way")
@@ -80,11 +87,17 @@ class Coefficients:
         about = {name: body.get(name) or {} for name in ("fitted_on", "quality")}
         if not all(isinstance(value, dict) for value in about.values()):
             raise InputError(f"{path}: fitted_on and quality must be objects")
-        ordered = {name: float(weights[name]) for name in FEATURES}
+        ordered = {name: float(weights[name]) for name in (*FEATURES, LIKELIHOOD) if name in weights}
         return cls(str(body.get("name", path.stem)), float(body["intercept"]), ordered, float(threshold), **about)
 
 
 @cache
 def shipped() -> Coefficients:
-    """The coefficients that come with the package."""
-    return Coefficients.read(_SHIPPED)
+    """The coefficients that come with the package, for words alone."""
+    return Coefficients.read(_DATA / "grounding-1.json")
+
+
+@cache
+def shipped_local() -> Coefficients:
+    """Those that come with the package and also weigh what the embedded model reads."""
+    return Coefficients.read(_DATA / "grounding-local-1.json")

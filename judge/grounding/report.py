@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from ..types import Finding, Measure, Pair
 from .claims import Grounding, ground_in, indexed
 from .coefficients import Coefficients, shipped
+from .likelihood import Reader
 
 if TYPE_CHECKING:
     from calibration.estimates import Estimate
@@ -73,6 +74,8 @@ class GroundingReport:
     worst: tuple[GroundedPair, ...]
     findings: tuple[Finding, ...]
     coefficients: Coefficients
+    phrases: float | None = None
+    """Mean share of the claims' word pairs that stand so in the documents, both sides: how much they are copied."""
 
     def measure(self, name: str) -> Measure:
         """A measure by the end of its name; raises ``KeyError`` for another name."""
@@ -86,15 +89,16 @@ def ground_pairs(
     pairs: Iterable[Pair],
     coefficients: Coefficients | None = None,
     *,
+    reader: Reader | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Iterator[GroundedPair]:
     """Each pair with both answers held against the documents of its item, in order, as a stream."""
     weighed = shipped() if coefficients is None else coefficients
     for done, pair in enumerate(pairs, 1):
         documents = indexed(pair.item.context)
-        candidate = ground_in(documents, pair.candidate.text, weighed)
+        candidate = ground_in(documents, pair.candidate.text, weighed, reader=reader)
         same = pair.candidate.text == pair.baseline.text
-        baseline = candidate if same else ground_in(documents, pair.baseline.text, weighed)
+        baseline = candidate if same else ground_in(documents, pair.baseline.text, weighed, reader=reader)
         prompt = pair.item.prompt or "\n".join(message.content for message in pair.item.messages)
         yield GroundedPair(pair.id, prompt, pair.item.category, candidate, baseline, pair.item.context)
         if progress is not None:
@@ -126,6 +130,7 @@ class _Gathered:
         self.kinds: dict[str, Counter[str]] = {side: Counter() for side in SIDES}
         self.findings: list[Finding] = []
         self.worst: list[GroundedPair] = []
+        self.copied = self.counted = 0.0
 
     def add(self, pair: GroundedPair) -> None:
         self.pairs += 1
@@ -133,6 +138,8 @@ class _Gathered:
             grounding = pair.of(side)
             if grounding.not_judged:
                 self.reasons[side][grounding.not_judged] += 1
+            self.copied += sum(claim.features["phrases"] for claim in grounding.judged)
+            self.counted += len(grounding.judged)
             self.kinds[side].update(one.kind for one in grounding.contradictions)
             self.findings += [one for one in grounding.findings(pair.pair_id, side) if one.passed is not True]
         if not pair.both:
@@ -177,6 +184,7 @@ class _Gathered:
             tuple(self.worst),
             tuple(self.findings),
             coefficients,
+            self.copied / self.counted if self.counted else None,
         )
 
     def _measure(self, name: str, unit: str, bounds: tuple[float, float] | None, level: float) -> Measure:

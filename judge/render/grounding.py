@@ -246,6 +246,12 @@ def _notes(report: GroundingReport) -> list[str]:
             f"[{area['low']:.2f}, {area['high']:.2f}] on documents held out there; on other texts it is unknown until "
             "`judge ground --calibrate LABELS` measures it"
         )
+    typical = (found.fitted_on.get("typical") or {}).get("phrases")
+    if typical and report.phrases is not None and report.phrases < typical / 2:
+        notes.append(
+            f"these answers copy {number(report.phrases, 'share')} of their word pairs, the texts of the weights "
+            f"{number(typical, 'share')}: read the difference between the sides, not the level"
+        )
     notes.append(
         "words, numbers and their order are read, not meaning: a true paraphrase may look unsupported; a judge with "
         "the rubric groundedness@1 (--judge) reads meaning"
