@@ -224,6 +224,8 @@ def indexed(context: Sequence[str]) -> Documents:
     """
     if isinstance(context, str):
         raise InputError("the context is a list of documents, not one text; write [text]")
+    if not isinstance(context, Sequence):
+        raise InputError(f"the context is a list of documents, not {type(context).__name__}")
     for number, text in enumerate(context, 1):
         if not isinstance(text, str):
             raise InputError(f"document {number} of the context is {type(text).__name__}, not a text")

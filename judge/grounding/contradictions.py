@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from .documents import Documents, Fit, Place
+from .documents import LIKE, Documents, Fit, Place
 from .lexicon import DAYS, NEGATORS, OPPOSITES, QUANTIFIERS, SMALL, WEAK_OPPOSITES
 from .words import Number, Token, numbers
 
@@ -100,14 +100,8 @@ class _Window:
 
 
 def _same(a: Number, b: Number) -> bool:
-    """Whether a number of a claim is one of the documents', exactly or as rounded by the claim."""
-    for x in (a.value, *a.others):
-        for y in (b.value, *b.others):
-            if x == y or (x and abs(x - y) <= 1e-9 * abs(x)):
-                return True
-            if a.digits < 6 and abs(x) >= 10 and abs(x - y) < 0.05 * abs(y) and float(f"{y:.{a.digits}g}") == x:
-                return True
-    return False
+    """Whether two numbers may be one, by their value or another reading of it."""
+    return bool({a.value, *a.others} & {b.value, *b.others})
 
 
 def _numbers(claim: Sequence[Token], documents: Documents, window: _Window) -> Iterator[Contradiction]:
@@ -115,12 +109,12 @@ def _numbers(claim: Sequence[Token], documents: Documents, window: _Window) -> I
     for k, number in enumerate(said):
         if number.kind == "ordinal":
             continue
-        equal = [other for other in documents.numbers if _same(number, other)]
+        equal = documents.equal_numbers(number)
         if not equal and len(documents.positions(claim[number.at].stem)) and claim[number.at].is_number:
             continue  # it stands there as part of a version, a score or a code
         text = _text(claim, number)
         if not equal:
-            if number.kind == "month" and not any(other.kind == "month" for other in documents.numbers):
+            if number.kind == "month" and not documents.months:
                 continue
             instead = _rival(claim, number, window)
             if instead is None and claim[number.at].lower in SMALL and number.value <= 12:
@@ -184,8 +178,9 @@ def _day(
     if not days:
         return
     spans = {}
-    for k, other in enumerate(documents.numbers):
-        if other.kind == "month" and other.value == month.value:
+    for k in documents.months:
+        other = documents.numbers[k]
+        if other.value == month.value:
             near = documents.numbers[max(0, k - 1) : k] + documents.numbers[k + 1 : k + 2]
             for day in near:
                 if 1 <= day.value <= 31 and min(abs(day.at - other.until), abs(other.at - day.until)) <= 1:
@@ -203,7 +198,7 @@ def _day(
 def _noun(claim: Sequence[Token], number: Number, equal: Sequence[Number], window: _Window) -> Iterator[Contradiction]:
     """The number is there, but never in a sentence with what it is said to count, and that has another number."""
     things = set(_things(claim, number))
-    if not things or number.kind != "number" or number.unit or len(equal) > 50:
+    if not things or number.kind != "number" or number.unit or len(equal) >= LIKE:
         return
     documents = window.documents
     for other in equal:

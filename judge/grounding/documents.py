@@ -21,6 +21,8 @@ __all__ = ["Documents", "Fit", "Fragment", "Place"]
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
+LIKE = 100
+"""Numbers of one value that are looked at; a value that stands there more often says nothing of where it belongs."""
 _SEPARATOR = -1
 _PRESENT_AT_MOST = 4_000_000
 """Cells of the table words x sentences that is held for one claim; beyond it only the rarest words are looked up."""
@@ -106,9 +108,14 @@ class Documents:
         self._rarity: Floats = np.log1p(len(self.sentences) / (0.5 + spread))
         self._unseen = float(np.log1p(len(self.sentences) / 0.5))
         self.numbers: list[Number] = numbers(self.words)
+        self.months = [k for k, number_said in enumerate(self.numbers) if number_said.kind == "month"]
         self._by_sentence: dict[int, list[Number]] = {}
+        self._by_value: dict[float, list[Number]] = {}
         for number_said in self.numbers:
             self._by_sentence.setdefault(int(self._sentence_of[number_said.at]), []).append(number_said)
+            for value in (number_said.value, *number_said.others):
+                self._by_value.setdefault(value, []).append(number_said)
+        self._values: Floats = np.sort(np.array(list(self._by_value), dtype=np.float64))
         self._neighbours = np.array(
             [a.document == b.document for a, b in zip(self.sentences, self.sentences[1:], strict=False)], dtype=bool
         )
@@ -147,6 +154,24 @@ class Documents:
     def numbers_of(self, sentence: int) -> list[Number]:
         """The numbers said in a sentence."""
         return self._by_sentence.get(sentence, [])
+
+    def equal_numbers(self, number: Number) -> list[Number]:
+        """The numbers that are this one, exactly or as it rounds them (``1.2 million`` for 1,204,331), the exact ones
+        first; no more than ``LIKE`` of them.
+        """
+        found: list[Number] = []
+        for value in (number.value, *number.others):
+            found += self._by_value.get(value, [])[:LIKE]
+        for value in (number.value, *number.others):
+            if found or number.digits >= 6 or number.kind == "year" or not 10 <= abs(value) < 1e300:
+                continue
+            begin, end = np.searchsorted(self._values, (value * 0.94, value * 1.06))
+            for near in self._values[begin:end].tolist():
+                if float(f"{near:.{number.digits}g}") == value:
+                    found += self._by_value[near][:LIKE]
+                if len(found) >= LIKE:
+                    break
+        return found[:LIKE]
 
     def place(self, first: int, last: int) -> Place:
         """The stretch from one sentence to another of the same document."""

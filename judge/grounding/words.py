@@ -166,7 +166,7 @@ def language_problem(text: str) -> str:
     if len(words) < 8:
         return ""
     english = sum(word in ENGLISH for word in words) / len(words)
-    foreign = sum(word in ELSEWHERE and word not in ENGLISH for word in words) / len(words)
+    foreign = sum(word in ELSEWHERE and word not in FUNCTION_WORDS for word in words) / len(words)
     return "not in English" if foreign > max(english, 0.12) else ""
 
 
