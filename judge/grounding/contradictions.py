@@ -120,7 +120,7 @@ def _numbers(claim: Sequence[Token], documents: Documents, window: _Window) -> I
             if instead is None and claim[number.at].lower in SMALL and number.value <= 12:
                 continue  # "two of them", "four-legged": counted by the writer, or no count at all
             yield Contradiction(
-                "date" if number.kind in _DATES else "number",
+                "date" if number.kind in _DATES or _beside_month(said, k) else "number",
                 number.start,
                 number.end,
                 text,
@@ -138,6 +138,15 @@ def _numbers(claim: Sequence[Token], documents: Documents, window: _Window) -> I
             yield Contradiction("unit", number.start, number.end, text, f"{words} ({other.unit})", place)
             continue
         yield from _noun(claim, number, equal, window)
+
+
+def _beside_month(said: Sequence[Number], k: int) -> bool:
+    """Whether a number is the day of the month next to it."""
+    number = said[k]
+    return 1 <= number.value <= 31 and any(
+        other.kind == "month" and (other.until == number.at or number.until == other.at)
+        for other in (*said[max(0, k - 1) : k], *said[k + 1 : k + 2])
+    )
 
 
 def _text(claim: Sequence[Token], number: Number) -> str:
@@ -181,11 +190,13 @@ def _day(
     for k in documents.months:
         other = documents.numbers[k]
         if other.value == month.value:
+            if any(_same(days[0], day) for day in documents.numbers_of(documents.sentence_at(other.at))):
+                return
             near = documents.numbers[max(0, k - 1) : k] + documents.numbers[k + 1 : k + 2]
             for day in near:
                 if 1 <= day.value <= 31 and min(abs(day.at - other.until), abs(other.at - day.until)) <= 1:
                     spans[day.value] = (min(day.start, other.start), max(day.end, other.end), other)
-    if spans and days[0].value not in spans:
+    if spans:
         start, end, other = next(iter(spans.values()))
         document = documents.sentences[documents.sentence_at(other.at)].document
         first, last = min(month.start, days[0].start), max(month.end, days[0].end)
@@ -196,17 +207,16 @@ def _day(
 
 
 def _noun(claim: Sequence[Token], number: Number, equal: Sequence[Number], window: _Window) -> Iterator[Contradiction]:
-    """The number is there, but never in a sentence with what it is said to count, and that has another number."""
-    things = set(_things(claim, number))
+    """The number is there, but never before what it is said to count, and that has another number."""
+    things = set(_things(claim, number)[:1])
     if not things or number.kind != "number" or number.unit or len(equal) >= LIKE:
         return
     documents = window.documents
     for other in equal:
-        begin, end = documents.words_of(documents.sentence_at(other.at))
-        if things & {word.stem for word in documents.words[begin:end]}:
+        if things & set(_things(documents.words, other)):
             return
     for other in window.numbers:
-        if other.kind == "number" and not other.unit and things & set(_things(documents.words, other)):
+        if other.kind == "number" and not other.unit and things & set(_things(documents.words, other)[:1]):
             words, place = _shown(other, window)
             thing = next(name for name in _things(documents.words, other) if name in things)
             full = next(
@@ -242,9 +252,11 @@ def _begins(text: str, at: int) -> bool:
     return before < 0 or text[before] in "\"'“”‘’«»:;([{<.!?…–—*_#|\n"
 
 
-def _negated(words: Sequence[Token]) -> dict[str, bool]:
-    """Each content stem with whether it stands right after a negation (the first content word within four)."""
-    found: dict[str, bool] = {}
+def _negated(words: Sequence[Token]) -> dict[str, list[bool]]:
+    """Each content stem with whether it stands right after a negation (is the first content word within five), for each
+    time it stands there.
+    """
+    found: dict[str, list[bool]] = {}
     reach = 0
     for k, word in enumerate(words):
         if word.stem in NEGATORS and word.stem != "nor":
@@ -253,7 +265,7 @@ def _negated(words: Sequence[Token]) -> dict[str, bool]:
             continue
         reach -= 1
         if word.content:
-            found[word.stem] = reach > 0 or found.get(word.stem, False)
+            found.setdefault(word.stem, []).append(reach > 0)
             reach = 0
     return found
 
@@ -272,12 +284,12 @@ def _negations(claim: Sequence[Token], window: _Window, fit: Fit) -> Iterator[Co
     if _weight_within(fit) < _NEAR:
         return
     mine, theirs = _negated(claim), _negated(window.words)
-    deny_mine, deny_theirs = any(mine.values()), any(theirs.values())
+    deny_mine, deny_theirs = (any(any(times) for times in side.values()) for side in (mine, theirs))
     if deny_mine == deny_theirs:
         return
     denying = mine if deny_mine else theirs
     for k, word in enumerate(claim):
-        if word.stem in mine and word.stem in theirs and denying[word.stem]:
+        if word.stem in mine and word.stem in theirs and all(denying[word.stem]):
             at = window.where(word.stem)[0]
             start, end = _with_negation(claim, k) if deny_mine else (word.start, word.end)
             begin, until = (
@@ -307,7 +319,7 @@ def _opposites(claim: Sequence[Token], window: _Window, fit: Fit) -> Iterator[Co
         if not rivals or word.stem in window.stems or _weight_within(fit, without=k) < _NEAR:
             continue
         for at, other in enumerate(window.words):
-            if other.stem in rivals and not negated.get(other.stem, False) and _same_company(claim, k, window, at):
+            if other.stem in rivals and not any(negated.get(other.stem, ())) and _same_company(claim, k, window, at):
                 place = window.place(other.start, other.end)
                 yield Contradiction("opposite", word.start, word.end, word.text, other.text, place)
                 break

@@ -146,20 +146,20 @@ UNITS = {
 """How units are written, and the one name each has here."""
 
 _GROUPS = """
-    increas/decreas/declin/drop/fall/fell/shrink/lower/reduc rise/fall/drop/declin rose/fell/dropp/declin
-    grow/shrink/declin/fall grew/shrank/fell more/fewer/less higher/lower high/low bigger/smaller larger/smaller
+    increase/decrease/decline/drop/fall/fell/shrink/lower/reduce rise/fall/drop/decline rose/fell/dropped/decline
+    grow/shrink/decline/fall grew/shrank/fell more/fewer/less higher/lower high/low bigger/smaller larger/smaller
     large/small longer/shorter long/short older/younger old/young/new faster/slower fast/slow early/late
     earlier/later before/after above/below over/under up/down left/right north/south east/west northern/southern
     eastern/western win/lose/lost won/lost/lose victory/defeat success/failure succeed/fail pass/fail
-    accept/reject/refus/declin approv/reject/refus allow/ban/forbid/prohibit/block legal/illegal open/clos
+    accept/reject/refuse/decline approve/reject/refuse allow/ban/forbid/prohibit/block legal/illegal open/close
     start/end/stop/finish begin/end began/end/ended first/last best/worst better/worse true/false right/wrong
     male/female man/woman men/women boy/girl husband/wife father/mother son/daughter brother/sister he/she his/her
-    him/her alive/dead born/died guilty/innocent guilty/acquitt convict/acquitt support/oppos back/oppos
-    for/against  includ/exclud add/remov enabl/disabl on/off enter/leav arriv/depart/left buy/sell bought/sold
-    import/export  maximum/minimum most/least hot/cold warm/cold positiv/negativ profit/loss gain/loss gain/lost
-    saf/dangerous  possibl/impossibl always/never often/rarely public/privat major/minor strong/weak full/empty
-    inside/outside  confirm/deni/deny admit/deni/deny agre/disagre remember/forget same/different heavier/lighter
-    cheap/expensiv  required/optional mandatory/optional
+    him/her alive/dead born/died guilty/innocent guilty/acquitt convict/acquitt support/oppose back/oppose
+    for/against include/exclude add/remove enable/disable on/off enter/leave arrive/depart/left buy/sell bought/sold
+    import/export maximum/minimum most/least hot/cold warm/cold positive/negative profit/loss gain/loss gain/lost
+    safe/dangerous possible/impossible always/never often/rarely public/private major/minor strong/weak full/empty
+    inside/outside confirm/deny admit/deny agree/disagree remember/forget same/different heavier/lighter
+    cheap/expensive required/optional mandatory/optional
 """
 
 
