@@ -42,6 +42,8 @@ from judge.grounding.words import language_problem, numbers, sentences, tokens  
 TRIES = 66
 """Features (35) and combinations (31) looked at on part A before these four, weighed equally, were kept."""
 MODEL_SCORES = ("pmi-mean", "pmi-sum", "pmi-min", "given-mean", "given-min", "given-low5")
+HALUEVAL = 300
+"""Answers of HaluEval that the embedded model reads."""
 EQUAL = Coefficients("equal weights", 0.0, {name: -1.0 if name == "stitched" else 1.0 for name in FEATURES})
 SHIPPED_LOCAL = Path(__file__).resolve().parents[1] / "judge" / "data" / "grounding-local-1.json"
 SHIPPED = Path(__file__).resolve().parents[1] / "judge" / "data" / "grounding-1.json"
@@ -175,7 +177,7 @@ def quality(gold: Path, work: Path | None) -> int:
     correlation(rows)
     people(rows)
     faults(rows)
-    halueval(gold)
+    halueval(gold, work)
     return 0
 
 
@@ -382,7 +384,7 @@ def rate(hits: list[bool], documents: list[str]) -> str:
     return "-" if estimate is None else f"{estimate.value:.0%} [{estimate.low:.0%}, {estimate.high:.0%}]"
 
 
-def halueval(gold: Path) -> None:
+def halueval(gold: Path, work: Path | None) -> None:
     """HaluEval general has no documents: with the prompt in their place, words say next to nothing."""
     path = gold / "halueval_general" / "items.jsonl"
     if not path.exists():
@@ -404,6 +406,12 @@ def halueval(gold: Path) -> None:
     print(f"with the prompt in place of documents: {len(y)} answers ({left} make no claim or cannot be judged)")
     for name, values in {"mean support": support, "fewer contradictions": odd, "shorter answer": length}.items():
         print(f"  {name}: area {shown(auc(values, y))}")
+    if work is not None and (work / "halueval.jsonl").exists():
+        rows = read(work / "halueval.jsonl")
+        labels = [float(row["label"] == "ok") for row in rows]
+        print(f"likelihood after the prompt by the embedded model, {len(rows)} answers drawn at random:")
+        for name, key in {"mean of all tokens": "mean", "mean of the five least likely": "low5"}.items():
+            print(f"  {name}: area {shown(auc([row[key] for row in rows], labels))}")
 
 
 def measure(gold: Path, work: Path, seconds: float) -> int:
@@ -429,6 +437,20 @@ def measure(gold: Path, work: Path, seconds: float) -> int:
             handle.write("\n")
             done.add(id_)
     print(f"{len(done)} claims measured in {path}")
+    path = work / "halueval.jsonl"
+    done = {row["id"] for row in read(path)} if path.exists() else set()
+    answers = read(gold / "halueval_general" / "items.jsonl")
+    with path.open("a", encoding="utf-8") as handle:
+        for row in random.Random(0).sample(answers, min(HALUEVAL, len(answers))):
+            if row["id"] in done or time.monotonic() - begun > seconds:
+                continue
+            prompt = model.chat(model.encode(row["prompt"])[:500])
+            values = sorted(model.token_logprobs(prompt, model.encode(row["response"])[:500] or [2]))
+            means = {"mean": float(np.mean(values)), "low5": float(np.mean(values[:5]))}
+            entry = {"id": row["id"], "label": row["label"], **means}
+            handle.write(json.dumps(entry) + "\n")
+            done.add(row["id"])
+    print(f"{len(done)} answers measured in {path}")
     return 0
 
 

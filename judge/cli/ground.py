@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ __all__ = ["command"]
 _SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".parquet")
 
 
-@click.command("ground", epilog="Example: judge ground examples/support.jsonl --md")
+@click.command("ground", epilog="Example: judge ground answers.jsonl --map context=passages --md")
 @click.argument("target", metavar="[RUN|EVALSET]", default="latest")
 @click.option("--candidate", type=click.Path(dir_okay=False, path_type=Path), help="Answers joined on id.")
 @click.option("--baseline", type=click.Path(dir_okay=False, path_type=Path), help="Answers joined on id.")
@@ -278,7 +279,7 @@ def _judge(options: Options) -> int:
         maps = tuple(f"{field}={column}" for field, column in (opened.get("mapping") or {}).items())
         skip_bad, limit = bool(opened.get("skip_bad")), opened.get("limit")
     click.echo("")
-    return run(
+    code = run(
         RunOptions(
             evalset=target,
             candidate=candidate,
@@ -292,6 +293,9 @@ def _judge(options: Options) -> int:
             home=options.home,
         )
     )
+    # Judging froze what was loaded before it; DuckDB has to be collected at the end, or it reports leaks.
+    gc.unfreeze()
+    return code
 
 
 def _mapping(maps: tuple[str, ...]) -> dict[str, str]:

@@ -171,14 +171,17 @@ def ground_in(
     problem = _problem(documents, answer)
     if problem:
         return Grounding((), weighed.name, problem)
-    text = uncited(folded(answer), len(documents.texts))
+    whole = folded(answer)
+    text = uncited(whole, len(documents.texts))
     found: list[Claim | tuple[int, int, str]] = []
     drafts: dict[str, _Draft] = {}
     judged = 0
-    for sentence in sentences(text):
+    for sentence in sentences(whole):
         start, end = sentence.start, sentence.end
         said = answer[start:end]
-        skipped = sentence.skipped or ("aside" if _ASIDE.match(text, start, end) else "")
+        skipped = sentence.skipped or ("aside" if _ASIDE.match(whole, start, end) else "")
+        if not skipped and not any(word.content for word in tokens(text, start, end)):
+            skipped = "nothing said"
         if skipped:
             found.append(Claim(start, end, said, skipped=skipped))
             continue

@@ -59,10 +59,11 @@ class GroundedPair:
 
 @dataclass(frozen=True, slots=True)
 class GroundingReport:
-    """What grounding found. ``measures`` are ``grounding.unsupported_share`` (per answer, then averaged),
-    ``grounding.contradictions`` and ``grounding.claims`` (both per answer). ``not_judged`` counts answers by reason for
-    each side; ``segments`` are the paired differences in the unsupported share by category, raw and shrunk. ``kinds``
-    counts contradictions by kind for each side. ``coefficients`` weighed the evidence.
+    """What grounding found. ``measures`` are ``grounding.unsupported_share`` (of each answer's claims, then averaged),
+    ``grounding.contradictions`` (share of answers with one) and ``grounding.claims`` (claims an answer).
+    ``not_judged`` counts answers by reason for each side; ``segments`` are the paired differences in the unsupported
+    share by category, raw and shrunk. ``kinds`` counts contradictions by kind for each side. ``findings`` are those
+    that did not pass. ``coefficients`` weighed the evidence.
     """
 
     pairs: int
@@ -152,7 +153,7 @@ class _Gathered:
             share = grounding.unsupported_share
             assert share is not None
             self.values["unsupported_share"][side].append(share)
-            self.values["contradictions"][side].append(float(len(grounding.contradictions)))
+            self.values["contradictions"][side].append(float(bool(grounding.contradictions)))
             self.values["claims"][side].append(float(len(grounding.judged)))
         if pair.gap > 0 or len(pair.candidate.contradictions) > len(pair.baseline.contradictions):
             self.worst = sorted([*self.worst, pair], key=_badness, reverse=True)[:_EXAMPLES]
@@ -174,7 +175,7 @@ class _Gathered:
                 self._measure(name, unit, bounds, level)
                 for name, unit, bounds in (
                     ("unsupported_share", "share of claims", (0.0, 1.0)),
-                    ("contradictions", "per answer", None),
+                    ("contradictions", "share of answers", (0.0, 1.0)),
                     ("claims", "per answer", None),
                 )
             ),
@@ -188,7 +189,7 @@ class _Gathered:
         )
 
     def _measure(self, name: str, unit: str, bounds: tuple[float, float] | None, level: float) -> Measure:
-        from calibration.estimates import difference, mean
+        from calibration.estimates import difference, mean, share
 
         about = (f"grounding.{name}", "evidence", "reliability", unit)
         if not self.ids:
@@ -199,6 +200,8 @@ class _Gathered:
         values = self.values[name]
 
         def side(which: str) -> Estimate | None:
+            if name == "contradictions":
+                return share(values[which], clusters=self.prompts, level=level)
             return mean(values[which], clusters=self.prompts, level=level, bounds=bounds)
 
         gap = difference(

@@ -27,8 +27,8 @@ __all__ = [
 
 _NAMES = {
     "grounding.unsupported_share": "unsupported claims",
-    "grounding.contradictions": "contradictions",
-    "grounding.claims": "claims",
+    "grounding.contradictions": "with contradiction",
+    "grounding.claims": "claims an answer",
 }
 _SHOWN = 3
 
@@ -48,9 +48,7 @@ def grounding_text(report: GroundingReport, title: str) -> str:
             _cell(measure.difference, _signed(unit)),
         )
         lines.append(f"{name:20}" + "".join(f"{value:>20}" for value, _interval in cells))
-        lines.append(
-            f"{'' if unit == 'share' else '  an answer':20}" + "".join(f"{found:>20}" for _value, found in cells)
-        )
+        lines.append(" " * 20 + "".join(f"{found:>20}" for _value, found in cells))
     lines += ["", *wrap(verdict(report))]
     if report.segments:
         lines += ["", "unsupported claims by category, candidate minus baseline", *_segments(report)]
@@ -76,8 +74,7 @@ def grounding_markdown(report: GroundingReport, title: str) -> str:
         else:
             cells = [" ".join(_cell(side, unit)) for side in sides]
             cells.append(" ".join(_cell(measure.difference, _signed(unit))))
-        name = _NAMES[measure.name] + ("" if unit == "share" else ", an answer")
-        lines.append(f"| {name} | {' | '.join(cells)} |")
+        lines.append(f"| {_NAMES[measure.name]} | {' | '.join(cells)} |")
     lines += ["", markdown(verdict(report))]
     if report.segments:
         lines += ["", "| category | n | difference | shrunk | q |", "|---|---:|---:|---:|---:|"]
@@ -172,7 +169,7 @@ def _head(report: GroundingReport, title: str) -> str:
 
 
 def _unit(measure: Measure) -> Unit:
-    return "share" if measure.name.endswith("_share") else "plain"
+    return "plain" if measure.name.endswith(".claims") else "share"
 
 
 def _signed(unit: Unit) -> Unit:
