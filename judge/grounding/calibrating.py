@@ -231,21 +231,16 @@ def calibrate(
         "caught": caught.to_dict(),
         "calibration_error": {**card.ece.error.to_dict(), "chance": card.ece.chance},
     }
-    fitted_on: dict[str, Any] = {**source, "rows": len(found.outcome), "documents": count, "supported": supported.value}
-    fitted_on["typical"] = dict(zip(found.names, found.features.mean(axis=0).tolist(), strict=True))
+    about = {**source, **_about(found, count, supported)}
     weights = dict(zip(found.names, (float(weight) for weight in made[1]), strict=True))
-    coefficients = Coefficients(name, made[0], weights, threshold, fitted_on, quality)
-    single = {feature: found.features[:, k] for k, feature in enumerate(found.names)}
-    single["stitched"] = -single["stitched"]
-    against = {**single, "shorter": -found.words}
-    areas = {key: auc(value, found.outcome, clusters=codes) for key, value in against.items()}
+    coefficients = Coefficients(name, made[0], weights, threshold, about, quality)
     return Calibrated(
         coefficients,
         chosen,
         losses,
         area,
         card,
-        {key: value for key, value in areas.items() if value is not None},
+        _against(found, codes),
         gain,
         caught,
         len(found.outcome),
@@ -255,6 +250,27 @@ def calibrate(
         found.left_out,
         _notes(found, area, gain, count),
     )
+
+
+def _about(found: Table, count: int, supported: Estimate) -> dict[str, Any]:
+    """What the coefficients record of the labels: how many, how many supported, and the mean of each feature."""
+    typical = dict(zip(found.names, found.features.mean(axis=0).tolist(), strict=True))
+    return {"rows": len(found.outcome), "documents": count, "supported": supported.value, "typical": typical}
+
+
+def _against(found: Table, codes: npt.NDArray[np.int64]) -> dict[str, Estimate]:
+    """The area of each feature alone, in its sense, and of the shorter claim."""
+    from calibration.discrimination import auc
+
+    scores = {name: found.features[:, k] * _sign(name) for k, name in enumerate(found.names)}
+    scores["shorter"] = -found.words
+    areas = {name: auc(values, found.outcome, clusters=codes) for name, values in scores.items()}
+    return {name: area for name, area in areas.items() if area is not None}
+
+
+def _sign(name: str) -> float:
+    """Whether more of a feature speaks for support (1) or against it (-1)."""
+    return -1.0 if name == "stitched" else 1.0
 
 
 def _notes(found: Table, area: Estimate, gain: Estimate, count: int) -> tuple[str, ...]:
@@ -318,7 +334,7 @@ def _monotone(x: Array, y: Array, names: Sequence[str]) -> tuple[float, Array]:
     """
     from calibration.discrimination import fit_logistic
 
-    signs = [-1.0 if name == "stitched" else 1.0 for name in names]
+    signs = [_sign(name) for name in names]
     keep = list(range(x.shape[1]))
     weights = np.zeros(x.shape[1])
     while True:

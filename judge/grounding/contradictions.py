@@ -137,7 +137,8 @@ def _numbers(claim: Sequence[Token], documents: Documents, window: _Window) -> I
             place = Place(documents.sentences[documents.sentence_at(other.at)].document, other.start, other.end)
             yield Contradiction("unit", number.start, number.end, text, f"{words} ({other.unit})", place)
             continue
-        yield from _noun(claim, number, equal, window)
+        if not _beside_month(said, k):
+            yield from _noun(claim, number, equal, window)
 
 
 def _beside_month(said: Sequence[Number], k: int) -> bool:

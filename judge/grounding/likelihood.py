@@ -36,7 +36,7 @@ class Reader(Protocol):
 class LocalLikelihood:
     """Mean log-probability of the five least likely tokens of a claim, by SmolLM2-135M after the document.
 
-    At most 900 tokens of the document are read. A claim of no token is as unlikely as can be said: -20.
+    At most 900 tokens of the document are read. A blank claim is as unlikely as can be said: -20.
     """
 
     def __init__(self, model: LanguageModel) -> None:
@@ -48,7 +48,7 @@ class LocalLikelihood:
         prompt = [_START, *self._intro, *self._model.encode(document)[:_TOKENS], *self._middle]
 
         def one(claim: str) -> float:
-            said = self._model.encode(" " + claim)[:_TOKENS]
+            said = self._model.encode(" " + claim)[:_TOKENS] if claim.strip() else []
             values = sorted(self._model.token_logprobs(prompt, said)) if said else []
             lowest = values[:_LOWEST]
             return max(-20.0, sum(lowest) / len(lowest)) if lowest else -20.0
