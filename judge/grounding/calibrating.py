@@ -222,15 +222,7 @@ def calibrate(
     threshold = float(np.quantile(p[found.outcome == 1], _FALSE_ALARMS))
     caught = share((p[found.outcome == 0] < threshold).astype(float), clusters=codes[found.outcome == 0])
     assert caught is not None
-    quality = {
-        "method": chosen,
-        "held_out_documents": True,
-        "auc": area.to_dict(),
-        "log_loss": losses[chosen],
-        "brier": card.brier.to_dict(),
-        "caught": caught.to_dict(),
-        "calibration_error": {**card.ece.error.to_dict(), "chance": card.ece.chance},
-    }
+    quality = {"method": chosen, "log_loss": losses[chosen], **_quality(area, card, caught)}
     about = {**source, **_about(found, count, supported)}
     weights = dict(zip(found.names, (float(weight) for weight in made[1]), strict=True))
     coefficients = Coefficients(name, made[0], weights, threshold, about, quality)
@@ -256,6 +248,17 @@ def _about(found: Table, count: int, supported: Estimate) -> dict[str, Any]:
     """What the coefficients record of the labels: how many, how many supported, and the mean of each feature."""
     typical = dict(zip(found.names, found.features.mean(axis=0).tolist(), strict=True))
     return {"rows": len(found.outcome), "documents": count, "supported": supported.value, "typical": typical}
+
+
+def _quality(area: Estimate, card: Reliability, caught: Estimate) -> dict[str, Any]:
+    """What the coefficients record of how good they are; everything is of documents held out."""
+    error = {**card.ece.error.to_dict(), "chance": card.ece.chance}
+    figures = {"auc": area, "brier": card.brier, "caught": caught}
+    return {
+        "held_out_documents": True,
+        **{name: figure.to_dict() for name, figure in figures.items()},
+        "calibration_error": error,
+    }
 
 
 def _against(found: Table, codes: npt.NDArray[np.int64]) -> dict[str, Estimate]:
