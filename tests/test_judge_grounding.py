@@ -39,6 +39,7 @@ CONTRADICTED = [
     ("unit", "The phone costs $300 in shops.", "The phone costs £300 in shops.", "300 ($)"),
     ("noun", "The team scored 12 goals in 30 games last season.", "The team scored 30 goals last season.", "12 goals"),
     ("name", "The pottery was founded by Ada Lindqvist.", "The pottery was founded by Ruth Lindqvist.", ""),
+    ("name", "The firm was founded in Lisbon by Ana Gonzales.", "The CEO, Maria Gonzalez, founded it in Lisbon.", ""),
     ("negation", "The device is waterproof up to two metres.", "The device is not waterproof.", "waterproof"),
     ("negation", "Visitors may not enter the lab without a badge.", "Visitors may enter the lab.", "not enter"),
     ("negation", "The committee approved it on Friday.", "The committee didn't approve it on Friday.", "approved"),

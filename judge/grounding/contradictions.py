@@ -33,7 +33,28 @@ _NEAR = 0.6
 """Share of a claim's weight that the best evidence must hold before its negations and opposites are compared."""
 _DATES = frozenset({"year", "month"})
 _NOT_NEGATED = frozenset({"only", "just", "least", "until", "unless", "doubt", "matter", "wonder"})
-_TITLES = frozenset({"i", "mr", "mrs", "ms", "dr", "prof", "sir", "ok"})
+_TITLES = frozenset(
+    {
+        "i",
+        "mr",
+        "mrs",
+        "ms",
+        "dr",
+        "prof",
+        "sir",
+        "ok",
+        "ceo",
+        "cfo",
+        "cto",
+        "vp",
+        "faq",
+        "pdf",
+        "url",
+        "tv",
+        "pc",
+        "id",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +252,7 @@ def _names(text: str, claim: Sequence[Token], documents: Documents) -> Iterator[
     """Capitalised words amid a sentence that no document has, in any case or form; a title in capitals has no names."""
     words = [word for word in claim if word.content and not word.is_number]
     capital = [word for word in words if word.text[0].isupper()]
-    if len(words) > 3 and 2 * len(capital) > 1.4 * len(words):
+    if len(words) > 3 and len(capital) > 0.85 * len(words):
         return
     for k, word in enumerate(claim):
         if k == 0 or word not in capital or word.lower in _TITLES or len(word.text) < 2:
