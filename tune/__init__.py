@@ -1,1 +1,1 @@
-"""Preference data and DPO candidates. Nothing is built here yet; the name is part of the distribution."""
+"""Preference data, DPO candidates and the loop that closes over them; acts on what ``judge`` found."""
