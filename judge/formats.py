@@ -23,7 +23,7 @@ from .errors import InputError
 from .journal import encode_pair
 from .types import Answer, Item, Message, Outcome, Pair
 
-__all__ = ["EvalSet", "Problem", "open_evalset", "write_evalset"]
+__all__ = ["EvalSet", "Problem", "open_evalset", "read_rows", "write_evalset"]
 
 MAX_FIELD = 5_000_000
 """Characters one text field may have."""
@@ -251,6 +251,12 @@ class _Answers:
             row = where
         inner = row.get("answer")
         return inner if isinstance(inner, Mapping) else row
+
+
+def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any] | Problem]]:
+    """Stream the rows of any file that an eval set may be, with their lines; a row that does not parse is a problem."""
+    for line, _offset, row in _rows(path):
+        yield line, Problem(str(path), line, row.kind, str(row)) if isinstance(row, _Bad) else row
 
 
 def _rows(path: Path) -> Iterator[tuple[int, int, Any]]:

@@ -27,6 +27,8 @@ _COMMANDS = {
     "rank": "Rate the systems of several runs on one scale.",
     "label": "Label pairs yourself: blind, by keyboard, resumable.",
     "rubric": "List, show, compare, check, write and release rubrics.",
+    "ingest": "Bring data of other tools in: preferences, pairs, traces, labels.",
+    "export": "Write data or a run in another tool's format.",
     "tune": "Preference data and candidates: pairs, training, evaluation.",
     "recover": "Build the database anew from the journals.",
     "doctor": "Check the installation, the journals and the database.",

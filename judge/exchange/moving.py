@@ -1,0 +1,234 @@
+"""Moving files: foreign file to rows of ours, rows or a run of ours to a foreign file; every row accounted for."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InputError
+from ..formats import Problem, read_rows
+from .formats import find_format
+from .rows import BadRow, Found, Options, Row, convert, default_id, kind_of, write_file
+
+if TYPE_CHECKING:
+    from ..store import RunInfo, Store
+
+__all__ = ["Moved", "export", "ingest", "run_rows"]
+
+_SHOWN = 8
+_HARMLESS = ("other",)
+"""Kinds of problem that refuse nothing: rows that are no data of this sort, such as spans of a database call."""
+
+_NONE = Options()
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """What came over: ``rows`` written to ``out``, of this ``kind``; ``problems`` by kind, the first of them in words.
+
+    ``read`` counts the rows that were looked at: rows + sum of problems.
+    """
+
+    out: Path
+    format: str
+    kind: str
+    rows: int
+    problems: dict[str, int]
+    first: tuple[str, ...]
+
+    @property
+    def read(self) -> int:
+        """Rows that were looked at."""
+        return self.rows + sum(self.problems.values())
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "out": str(self.out), "format": self.format, "kind": self.kind, "read": self.read, "rows": self.rows,
+            "problems": self.problems, "first_problems": list(self.first),
+        }  # fmt: skip
+
+
+class _Sieve:
+    """Passes rows on and keeps count of the others; ids that stand twice are among those."""
+
+    def __init__(self, where: Path) -> None:
+        self.where = where
+        self.kinds: Counter[str] = Counter()
+        self.first: list[Problem] = []
+        self._seen: dict[tuple[str, str], int] = {}
+
+    def sift(self, found: Iterable[Found]) -> Iterator[Row]:
+        for line, row in found:
+            if isinstance(row, Problem):
+                self.note(row)
+                continue
+            answer = row.get("answer")
+            model = str(answer.get("model") or "") if isinstance(answer, dict) else ""
+            name = (row["id"], model)
+            if name in self._seen:
+                reason = f"id {row['id']!r} stands already on line {self._seen[name]}"
+                self.note(Problem(str(self.where), line, "duplicate", reason))
+                continue
+            self._seen[name] = line
+            yield row
+
+    def note(self, problem: Problem) -> None:
+        self.kinds[problem.kind] += 1
+        if len(self.first) < _SHOWN and problem.kind not in _HARMLESS:
+            self.first.append(problem)
+
+    @property
+    def bad(self) -> int:
+        return sum(count for kind, count in self.kinds.items() if kind not in _HARMLESS)
+
+    def refusal(self, usable: int, *, what: str) -> str:
+        counts = ", ".join(f"{count} {kind}" for kind, count in sorted(self.kinds.items()) if kind not in _HARMLESS)
+        lines = [f"{self.where}: {self.bad} rows cannot be {what} ({counts}), {usable} can:"]
+        lines += [f"  {problem}" for problem in self.first]
+        if self.bad > len(self.first):
+            lines.append(f"  and {self.bad - len(self.first)} more")
+        return "\n".join([*lines, "correct them, or pass --skip-bad to take the usable rows; the others are counted"])
+
+
+def ingest(path: Path, format_name: str, out: Path, *, options: Options = _NONE, skip_bad: bool = False) -> Moved:
+    """Read a file of another tool into ``out`` (JSONL, rows of ours).
+
+    Streams: memory holds ids (and whole documents where a format is one). Raises ``InputError`` for a file that is not
+    of this format, for one without a usable row and, unless ``skip_bad``, for rows that cannot be used; nothing is
+    written then.
+    """
+    entry = find_format(format_name)
+    assert entry.read is not None
+    if options.mapping and not entry.mapped:
+        raise InputError(f"--map: format {format_name!r} has fixed fields")
+    if not path.exists():
+        raise InputError(f"{path}: no such file")
+    return _move(path, out, entry.name, entry.kind, entry.read(path, options), skip_bad=skip_bad)
+
+
+def _move(path: Path, out: Path, name: str, kind: str, found: Iterable[Found], *, skip_bad: bool) -> Moved:
+    if out.suffix.lower() != ".jsonl":
+        raise InputError(f"{out}: rows are written as JSONL; name it .jsonl")
+    sieve = _Sieve(path)
+    part = out.with_name(f".{out.stem}.new.jsonl")
+    try:
+        count = write_file(part, sieve.sift(found))
+        if sieve.bad and not skip_bad:
+            raise InputError(sieve.refusal(count, what="used"))
+        if not count:
+            counts = ", ".join(f"{n} {what}" for what, n in sorted(sieve.kinds.items()))
+            raise InputError(f"{path}: no row that can be used as {name}{f' ({counts})' if counts else ''}")
+        part.replace(out)
+    finally:
+        part.unlink(missing_ok=True)
+    return Moved(
+        out, name, kind, count, dict(sorted(sieve.kinds.items())), tuple(str(problem) for problem in sieve.first)
+    )
+
+
+def export(
+    rows: Path | Iterable[Row],
+    format_name: str,
+    out: Path,
+    *,
+    options: Options = _NONE,
+    skip_bad: bool = False,
+) -> Moved:
+    """Write rows of ours (a JSONL file, or rows at hand) as a file of another tool.
+
+    Rows of another kind are turned where that invents nothing (a labelled pair into a preference); those that cannot be
+    (a tie) are problems. Raises as ``ingest`` does.
+    """
+    entry = find_format(format_name, to_write=True)
+    assert entry.write is not None
+    where = rows if isinstance(rows, Path) else out
+    sieve = _Sieve(where)
+    taken = _own(rows, entry.written_from)
+    kept = out.with_name(f".{out.name}.old") if out.exists() and out.is_file() else None
+    if kept is not None:
+        out.replace(kept)
+    try:
+        count = entry.write(out, sieve.sift(taken), options)
+        if sieve.bad and not skip_bad:
+            raise InputError(sieve.refusal(count, what="written"))
+        if not count:
+            raise InputError(f"{where}: no row that can be written as {format_name}")
+    except BaseException:
+        _take_back(out, kept)
+        raise
+    if kept is not None:
+        kept.unlink()
+    return Moved(out, format_name, entry.written_from, count, dict(sorted(sieve.kinds.items())),
+                 tuple(str(problem) for problem in sieve.first))  # fmt: skip
+
+
+def run_rows(store: Store, info: RunInfo, kind: str) -> Iterator[Row]:
+    """The pairs of a run with what the judge said, as rows of kind ``pair`` or ``evaluation``.
+
+    ``judged`` holds judge, rubric, preference (P(win) + P(tie)/2, from the candidate's side), outcome, the outcome of
+    each order, or why there is none; an evaluation's value is the preference, and its target the ids of trace, span and
+    response that the item's metadata names.
+    """
+    from ..journal import encode_pair
+    from ..types import JudgeId
+
+    judge, rubric = str(JudgeId(**info.header["judge"])), str(info.header["rubric"])
+    rows = [row for row in store.comparisons(info.run_id).iter_rows(named=True) if row["repeat"] == 0]
+    said = {row["pair_id"]: row for row in rows}
+    for pair in store.pairs(info.run_id, list(said)):
+        row = said[pair.id]
+        metadata = pair.item.metadata
+        if kind == "evaluation":
+            target = {
+                name: str(metadata[name]) for name in ("trace_id", "span_id", "response_id") if metadata.get(name)
+            }
+            score = {"value": row["preference"], "label": row["outcome"] or f"invalid: {row['invalid']}",
+                     "explanation": row["rationale"]}  # fmt: skip
+            score = {name: value for name, value in score.items() if value not in (None, "")}
+            yield {"id": f"{info.run_id}:{pair.id}", "name": f"pairwise.{rubric}", **score, "target": target}
+            continue
+        body: Row = encode_pair(pair)
+        item = body.pop("item")
+        judged: Row = {"judge": judge, "rubric": rubric, "run": info.run_id}
+        judged |= {
+            name: row[name] for name in ("preference", "outcome", "invalid", "rationale") if row[name] not in (None, "")
+        }
+        judged["outcomes"] = {"candidate_first": row["cf_outcome"], "baseline_first": row["bf_outcome"]}
+        whole = {**item, **body, "judged": judged}
+        yield {name: value for name, value in whole.items() if value not in (None, "", [], (), {})}
+
+
+def _own(rows: Path | Iterable[Row], kind: str) -> Iterator[Found]:
+    numbered = read_rows(rows) if isinstance(rows, Path) else enumerate(rows, 1)
+    where = str(rows) if isinstance(rows, Path) else "row"
+    for line, row in numbered:
+        if isinstance(row, Problem):
+            yield line, row
+            continue
+        try:
+            have = kind_of(row)
+            named = {
+                "id": str(row.get("id") or row.get("pair_id") or ""),
+                **{k: v for k, v in row.items() if k != "id"},
+            }
+            if not named["id"]:
+                named["id"] = default_id(row, have)
+            yield line, convert(named, kind)
+        except BadRow as bad:
+            yield line, Problem(where, line, bad.kind, str(bad))
+
+
+def _take_back(out: Path, kept: Path | None) -> None:
+    """Leave the place as it was before a failed export."""
+    import shutil
+
+    if out.is_dir() and not kept:
+        shutil.rmtree(out)
+    else:
+        out.unlink(missing_ok=True)
+    if kept is not None:
+        kept.replace(out)
