@@ -1,0 +1,352 @@
+"""``judge tune pairs``: a preference data set from several sources, and the report to read before training on it."""
+
+from __future__ import annotations
+
+import getpass
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..environment import environment
+from ..render.words import counted, number, span
+from .screen import home_option, safe
+
+if TYPE_CHECKING:
+    from calibration.confidence import Calibration
+    from tune.dataset import Dataset, Gathered
+
+    from ..store import RunInfo, Store
+    from ..types import Pair
+
+__all__ = ["command"]
+
+_FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """The sources that were named."""
+
+    files: tuple[Path, ...]
+    human: tuple[Path, ...]
+    ratings: tuple[Path, ...]
+    actions: tuple[Path, ...]
+    judged: tuple[str, ...]
+    findings: tuple[tuple[str, Path], ...]
+    calibration: Path | None
+    uncalibrated: bool
+    least: float
+    trust: float
+    weights: Mapping[str, float]
+    skip_bad: bool
+
+
+@click.command("pairs", epilog="Example: judge tune pairs --human labels.jsonl --against evals.jsonl -o pairs.jsonl")
+@click.argument("files", nargs=-1, type=_FILE)
+@click.option("--human", multiple=True, type=_FILE, help="Label file of judge label (with its draw).")
+@click.option("--ratings", multiple=True, type=_FILE, help="Rows with prompt, answer, rating, rater.")
+@click.option(
+    "--actions", multiple=True, type=_FILE, help="Traces with what users did (edit, accept, reask, escalate)."
+)
+@click.option("--judge", "judged", multiple=True, metavar="RUN", help="A run's verdicts, as calibrated probabilities.")
+@click.option(
+    "--findings", multiple=True, nargs=2, type=(str, _FILE), metavar="RUN FILE", help="Failed checks on a run's pairs."
+)
+@click.option("--calibration", "-c", type=_FILE, help="For --judge; default: the one of the home folder that fits.")
+@click.option("--allow-uncalibrated", is_flag=True, help="For --judge: take the judge's own probabilities; marked so.")
+@click.option(
+    "--least",
+    type=click.FloatRange(0.5, 1),
+    default=0.6,
+    show_default=True,
+    help="For --judge: leave out pairs that the judge is less sure of.",
+)
+@click.option(
+    "--trust",
+    type=click.FloatRange(0.5, 1),
+    default=1.0,
+    show_default=True,
+    help="For --actions: how often a person would confirm what the action says.",
+)
+@click.option("--weight", "weights", multiple=True, metavar="SOURCE=W", help="What a source's rows count for.")
+@click.option(
+    "--against", multiple=True, metavar="FILE|RUN", help="Gold, eval or frozen set that must not be repeated."
+)
+@click.option("--unchecked", is_flag=True, help="Hold the data against nothing; recorded, and a gate may refuse it.")
+@click.option("--drop-contaminated", is_flag=True, help="Take out rows that repeat a reference instead of refusing.")
+@click.option("--mix", type=_FILE, help="Traces that show the real mix, for the coverage.")
+@click.option("--last", type=_FILE, help="The last data set: how much is new?")
+@click.option(
+    "--major",
+    type=click.FloatRange(0, 1),
+    default=0.2,
+    show_default=True,
+    help="Share of new rows from which a refresh is a major change.",
+)
+@click.option("--output", "-o", required=True, type=_FILE, help="Where the data set goes (.jsonl).")
+@click.option("--strict", is_flag=True, help="Exit 1 where the report has a flag.")
+@click.option("--skip-bad", is_flag=True, help="Take the usable rows of FILES.")
+@click.option("--json", "as_json", is_flag=True, help="The card as one JSON object.")
+@home_option
+def command(
+    files: tuple[Path, ...],
+    *,
+    human: tuple[Path, ...],
+    ratings: tuple[Path, ...],
+    actions: tuple[Path, ...],
+    judged: tuple[str, ...],
+    findings: tuple[tuple[str, Path], ...],
+    calibration: Path | None,
+    allow_uncalibrated: bool,
+    least: float,
+    trust: float,
+    weights: tuple[str, ...],
+    against: tuple[str, ...],
+    unchecked: bool,
+    drop_contaminated: bool,
+    mix: Path | None,
+    last: Path | None,
+    major: float,
+    output: Path,
+    strict: bool,
+    skip_bad: bool,
+    as_json: bool,
+    home: str | None,
+) -> int:  # fmt: skip
+    """Build a preference data set from FILES (rows of judge ingest) and other sources.
+
+    Sources on the same two answers are put together and their disagreement is shown. Rows that repeat a gold, eval or
+    frozen prompt, exactly or nearly, refuse the set. The report says what is covered, what is too easy, and how much of
+    better is only longer.
+    """
+    from tune.contamination import References
+    from tune.dataset import assemble, refuse_clashes, save, without
+    from tune.preferences import read_preferences
+    from tune.references import add_reference, frozen_files
+
+    from ..store import Store
+
+    store = Store(Path(home) if home else environment().home)
+    for problem in store.catch_up():
+        click.echo(f"note: {safe(problem)}", err=True)
+    wanted = _Wanted(
+        files, human, ratings, actions, judged, findings, calibration, allow_uncalibrated, least, trust,
+        _weights(weights), skip_bad,
+    )  # fmt: skip
+    gathered = list(_gather(wanted, store))
+    if not gathered:
+        raise click.UsageError("name a source: FILES, --human, --ratings, --actions, --judge or --findings")
+    references = References()
+    for what in (*against, *map(str, frozen_files(store.home))):
+        add_reference(references, what, store)
+    if not against and not unchecked:
+        raise click.UsageError(
+            "--against is needed: the gold, eval and frozen sets that the candidate will be measured on "
+            "(or --unchecked, which is recorded)"
+        )
+    use = None if mix is None else list(_rows(mix))
+    before = None if last is None else read_preferences(last)
+    dataset = assemble(gathered, references, use=use, last=before, limit=major, unchecked=unchecked and not against)
+    if dataset.clashes and drop_contaminated:
+        dataset = without(dataset, use=use, last=before, limit=major)
+    else:
+        refuse_clashes(dataset.clashes, len(dataset.rows))
+    entry = save(dataset, output, store.home, at=datetime.now(UTC).isoformat(timespec="seconds"), by=_who())
+    if as_json:
+        click.echo(json.dumps({**dataset.to_card(), "path": str(output), "entry": entry.id}, ensure_ascii=False))
+    else:
+        click.echo(safe(str(output)))
+        for line in _report(dataset):
+            click.echo(safe(line), err=True)
+        click.echo(f"recorded as {entry.id}; next: judge tune train {safe(str(output))}", err=True)
+    return 1 if strict and dataset.quality.flags else 0
+
+
+def _gather(wanted: _Wanted, store: Store) -> Iterator[Gathered]:
+    from tune.dataset import Gathered
+    from tune.sources import from_actions, from_findings, from_labels, from_ratings, from_run
+
+    def of(name: str, found: Any, source: str) -> Gathered:
+        return Gathered.of(name, found, weight=wanted.weights.get(source, 1.0))
+
+    for path in wanted.files:
+        yield of(str(path), _preferences(path, skip_bad=wanted.skip_bad), "file")
+    for path in wanted.human:
+        gold, pairs, origin = _labelled(path, store)
+        yield of(str(path), from_labels(gold, pairs, origin=origin), "human")
+    for path in wanted.ratings:
+        yield of(str(path), from_ratings(path), "rating")
+    for path in wanted.actions:
+        yield of(str(path), from_actions(path, trust=wanted.trust), "action")
+    for run_id in wanted.judged:
+        info = store.run(run_id)
+        fitted = _calibration(wanted, store, info)
+        found = from_run(store, info, fitted, least=wanted.least, uncalibrated=wanted.uncalibrated)
+        yield of(f"run {info.run_id}", found, "judge")
+        if fitted is None:
+            click.echo(f"WARNING: run {info.run_id} is NOT calibrated: its probabilities are the judge's own", err=True)
+    for run_id, path in wanted.findings:
+        info = store.run(run_id)
+        texts = {pair.id: pair for pair in store.pairs(info.run_id, list(store.models(info.run_id)))}
+        yield of(str(path), from_findings(path, texts), "gate")
+
+
+def _preferences(path: Path, *, skip_bad: bool) -> Iterator[Any]:
+    from tune.preferences import Preference, read_preferences, scan_preferences
+    from tune.sources import Left
+
+    if not skip_bad:
+        yield from read_preferences(path)
+        return
+    for _line, found in scan_preferences(path):
+        yield found if isinstance(found, Preference) else Left(str(found), f"{found.kind} row")
+
+
+def _labelled(path: Path, store: Store) -> tuple[Any, Mapping[str, Pair], dict[str, Any]]:
+    """The gold set of a label file, the texts of its pairs, and where it comes from."""
+    from calibration.gold import GoldSet
+
+    from ..errors import InputError
+    from ..formats import open_evalset
+    from ..labels import draw_path, read_draw, reopened
+
+    gold = GoldSet.read(path)
+    record = read_draw(path)
+    if record is not None:
+        pairs = reopened(record.origin, store).pairs(item.pair_id for item in gold.items)
+    else:
+        try:
+            pairs = {pair.id: pair for pair in open_evalset(path).pairs()}
+        except InputError:
+            raise InputError(
+                f"{path}: these labels hold no texts, and there is no {draw_path(path).name} that says where they lie"
+            ) from None
+    return gold, pairs, {"labels": str(path), "digest": gold.digest}
+
+
+def _calibration(wanted: _Wanted, store: Store, info: RunInfo) -> Calibration | None:
+    """The calibration that was named, else the newest of the home folder that was fitted for this rubric and judge."""
+    from calibration.confidence import Calibration
+    from rubrics.words import pinned
+
+    from ..types import JudgeId
+
+    if wanted.calibration is not None:
+        return Calibration.from_json(wanted.calibration.read_text(encoding="utf-8"))
+    head = info.header
+    rubric = pinned(str(head["rubric"]), str(head["rubric_digest"]), released=head.get("rubric_released", True))
+    folder = store.home / "calibrations"
+    for path in sorted(folder.glob("*.json"), key=lambda file: file.stat().st_mtime, reverse=True):
+        fitted = Calibration.from_json(path.read_text(encoding="utf-8"))
+        if (fitted.rubric, fitted.judge) == (rubric, str(JudgeId(**head["judge"]))):
+            click.echo(f"calibration: {safe(str(path))}", err=True)
+            return fitted
+    return None
+
+
+def _rows(path: Path) -> Iterator[dict[str, Any]]:
+    from ..errors import InputError
+    from ..formats import Problem, read_rows
+
+    for _line, row in read_rows(path):
+        if isinstance(row, Problem):
+            raise InputError(f"--mix: {row}")
+        yield row
+
+
+def _weights(given: Sequence[str]) -> dict[str, float]:
+    names = ("file", "human", "rating", "action", "judge", "gate")
+    found = {}
+    for entry in given:
+        name, sign, value = entry.partition("=")
+        try:
+            found[name] = float(value)
+        except ValueError:
+            sign = ""
+        if not sign or name not in names or not found[name] > 0:
+            raise click.UsageError(
+                f"--weight takes SOURCE=W with W above zero and SOURCE of {', '.join(names)}, not {entry!r}"
+            )
+    return found
+
+
+def _who() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return ""
+
+
+def _report(dataset: Dataset) -> Iterator[str]:
+    found = dataset.quality
+    sources = ", ".join(f"{count} {name}" for name, count in sorted(found.sources.items()))
+    yield f"{counted(found.rows, 'pair')} on {counted(found.prompts, 'prompt')} ({sources})  digest {found.digest[:12]}"
+    for entry in dataset.gathered:
+        yield f"  {entry.name}: {counted(len(entry.rows), 'pair')}"
+        for why, count in entry.left.items():
+            yield f"    {count} left out: {why}"
+    yield from _together(dataset)
+    yield from _checked(dataset)
+    yield "coverage"
+    for coverage in found.coverage:
+        if coverage.distance is None:
+            yield f"  {coverage.facet}: unknown ({coverage.missing})"
+            continue
+        yield f"  {coverage.facet}: distance {coverage.distance:.2f} from the real mix"
+        for segment in coverage.segments[:6]:
+            shares = [
+                number(side.value, "share") if side is not None else "none" for side in (segment.training, segment.use)
+            ]
+            yield f"    {segment.name}: {shares[0]} of training, {shares[1]} of use" + (
+                "  < too few" if segment.under else ""
+            )
+    if found.length is not None:
+        yield f"length of chosen over rejected: {number(found.length.value)} {span(found.length)}"
+    if found.longer is not None:
+        yield f"chosen is the longer one: {number(found.longer.value, 'share')} {span(found.longer, 'share')}"
+    for easy in found.easy:
+        yield f"too easy: {easy.why}: {counted(len(easy.ids), 'pair')} ({_some(easy.ids)})"
+    people = found.people
+    yield (
+        "people: no two compared the same answers"
+        if people is None
+        else (f"people agree on {number(people.value, 'share')} {span(people, 'share')} of {people.n}")
+    )
+    if found.refresh is not None:
+        refresh = found.refresh
+        size = " - MAJOR" if refresh.major else ""
+        yield f"refresh: {refresh.new} new, {refresh.gone} gone, {refresh.same} the same{size}"
+    yield from (f"flag: {flag}" for flag in found.flags)
+
+
+def _together(dataset: Dataset) -> Iterator[str]:
+    together = dataset.triangulated
+    if together.merged:
+        yield f"put together: {counted(together.merged, 'row')} on a comparison that another row makes"
+    if together.undecided:
+        yield f"  {counted(len(together.undecided), 'comparison')} left out: the sources cancel out"
+    for pair in together.between:
+        same = f"{number(pair.same.value, 'share')} {span(pair.same, 'share')}"
+        yield f"  {pair.sources[0]} and {pair.sources[1]} agree on {same} of {pair.same.n}"
+        if pair.apart:
+            yield f"    apart on {_some(pair.apart)}"
+
+
+def _checked(dataset: Dataset) -> Iterator[str]:
+    if dataset.unchecked:
+        yield "contamination: NOT CHECKED (--unchecked); recorded"
+        return
+    prompts = sum(dataset.against.values())
+    held = f"{counted(prompts, 'prompt')} of {counted(len(dataset.against), 'set')}"
+    yield f"contamination: {counted(len(dataset.clashes), 'row')} against {held}"
+    for clash in dataset.clashes[:4]:
+        yield f"  taken out: {clash.row}, {clash.how} to {clash.reference} of {clash.where}"
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
