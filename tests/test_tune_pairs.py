@@ -111,7 +111,7 @@ def test_actions_say_something_only_with_a_better_answer_beside_them(tmp_path: P
     ]  # fmt: skip
 
 
-def test_a_failed_check_decides_only_against_a_side_that_passed_it(tmp_path: Path) -> None:
+def test_a_failed_check_decides_only_against_a_side_that_passed_it() -> None:
     """Passed against failed is a pair; both failed, one side checked, and crosswise failures are not."""
     finding = lambda check, pair, side, passed, **more: {
         "check": check,
@@ -120,8 +120,7 @@ def test_a_failed_check_decides_only_against_a_side_that_passed_it(tmp_path: Pat
         "passed": passed,
         **more,
     }
-    path = lines(
-        tmp_path / "f.jsonl",
+    findings = [
         finding("json@1", "a", "candidate", False, detail="not JSON"),
         finding("json@1", "a", "baseline", True),
         finding("json@1", "b", "candidate", False),
@@ -132,8 +131,8 @@ def test_a_failed_check_decides_only_against_a_side_that_passed_it(tmp_path: Pat
         finding("pii@1", "d", "candidate", True),
         finding("pii@1", "d", "baseline", False),
         finding("tone@1", "a", "baseline", False, severity="warn"),
-    )
-    rows, left = split(from_findings(path, PAIRS))
+    ]
+    rows, left = split(from_findings(findings, PAIRS, source="f"))
     assert [(row.chosen, row.why, row.source) for row in rows] == [("old a", "json@1: not JSON", Source.GATE)]
     assert {(entry.name, entry.why) for entry in left} == {
         ("b", "both sides fail"), ("c", "one side only was checked"), ("d", "each side fails another check"),

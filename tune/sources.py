@@ -236,18 +236,16 @@ def from_run(
         )  # fmt: skip
 
 
-def from_findings(path: Path, pairs: Mapping[str, Pair]) -> Iterator[Found]:
+def from_findings(findings: Iterable[Mapping[str, Any]], pairs: Mapping[str, Pair], *, source: str) -> Iterator[Found]:
     """Failed checks as pairs: of two answers to one prompt the one that failed a blocking check is the worse.
 
     Rows are findings (``check``, ``pair_id``, ``side``, ``passed``, ``severity``, ``detail``). Where both sides fail,
     or the other was not checked by the same check, nothing is known of the two.
     """
     held: dict[tuple[str, str], dict[str, Mapping[str, Any]]] = {}
-    for line, row in read_rows(path):
-        if isinstance(row, Problem):
-            yield Left(f"{path}:{line}", row.reason)
-        elif not {"check", "pair_id", "side", "passed"} <= row.keys():
-            yield Left(f"{path}:{line}", "no finding (check, pair_id, side, passed)")
+    for number, row in enumerate(findings, 1):
+        if not {"check", "pair_id", "side", "passed"} <= row.keys():
+            yield Left(f"{source}:{number}", "no finding (check, pair_id, side, passed)")
         elif row.get("severity", "block") == "block":
             held.setdefault((str(row["pair_id"]), str(row["check"])), {})[str(row["side"])] = row
     verdicts: dict[str, dict[str, list[str]]] = {}
@@ -267,7 +265,7 @@ def from_findings(path: Path, pairs: Mapping[str, Pair]) -> Iterator[Found]:
             yield Left(pair_id, "no texts for this finding" if pair is None else "each side fails another check")
             continue
         worse, why = next(iter(failed.items()))
-        yield _of_pair(pair, worse == "baseline", 1.0, Source.GATE, origin={"findings": str(path), "pair": pair_id},
+        yield _of_pair(pair, worse == "baseline", 1.0, Source.GATE, origin={"findings": source, "pair": pair_id},
                        why="; ".join(why), metadata={"failed": [entry.split(":")[0] for entry in why]})  # fmt: skip
 
 

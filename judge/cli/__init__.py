@@ -30,6 +30,7 @@ _COMMANDS = {
     "ingest": "Bring data of other tools in: preferences, pairs, traces, labels.",
     "export": "Write data or a run in another tool's format.",
     "tune": "Preference data and candidates: pairs, training, evaluation.",
+    "loop": "From traces to the next round: sample, failures, should you tune.",
     "recover": "Build the database anew from the journals.",
     "doctor": "Check the installation, the journals and the database.",
 }

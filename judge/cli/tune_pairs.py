@@ -46,6 +46,18 @@ class _Wanted:
     skip_bad: bool
 
 
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """What the data is held against."""
+
+    against: tuple[str, ...]
+    unchecked: bool
+    drop: bool
+    mix: Path | None
+    last: Path | None
+    major: float
+
+
 @click.command("pairs", epilog="Example: judge tune pairs --human labels.jsonl --against evals.jsonl -o pairs.jsonl")
 @click.argument("files", nargs=-1, type=_FILE)
 @click.option("--human", multiple=True, type=_FILE, help="Label file of judge label (with its draw).")
@@ -124,11 +136,6 @@ def command(
     frozen prompt, exactly or nearly, refuse the set. The report says what is covered, what is too easy, and how much of
     better is only longer.
     """
-    from tune.contamination import References
-    from tune.dataset import assemble, refuse_clashes, save, without
-    from tune.preferences import read_preferences
-    from tune.references import add_reference, frozen_files
-
     from ..store import Store
 
     store = Store(Path(home) if home else environment().home)
@@ -138,33 +145,46 @@ def command(
         files, human, ratings, actions, judged, findings, calibration, allow_uncalibrated, least, trust,
         _weights(weights), skip_bad,
     )  # fmt: skip
-    gathered = list(_gather(wanted, store))
-    if not gathered:
-        raise click.UsageError("name a source: FILES, --human, --ratings, --actions, --judge or --findings")
-    references = References()
-    for what in (*against, *map(str, frozen_files(store.home))):
-        add_reference(references, what, store)
-    if not against and not unchecked:
-        raise click.UsageError(
-            "--against is needed: the gold, eval and frozen sets that the candidate will be measured on "
-            "(or --unchecked, which is recorded)"
-        )
-    use = None if mix is None else list(_rows(mix))
-    before = None if last is None else read_preferences(last)
-    dataset = assemble(gathered, references, use=use, last=before, limit=major, unchecked=unchecked and not against)
-    if dataset.clashes and drop_contaminated:
-        dataset = without(dataset, use=use, last=before, limit=major)
-    else:
-        refuse_clashes(dataset.clashes, len(dataset.rows))
-    entry = save(dataset, output, store.home, at=datetime.now(UTC).isoformat(timespec="seconds"), by=_who())
+    held = _Held(against, unchecked, drop_contaminated, mix, last, major)
+    dataset, entry = _build(wanted, held, output, store)
     if as_json:
-        click.echo(json.dumps({**dataset.to_card(), "path": str(output), "entry": entry.id}, ensure_ascii=False))
+        click.echo(json.dumps({**dataset.to_card(), "path": str(output), "entry": entry}, ensure_ascii=False))
     else:
         click.echo(safe(str(output)))
         for line in _report(dataset):
             click.echo(safe(line), err=True)
-        click.echo(f"recorded as {entry.id}; next: judge tune train {safe(str(output))}", err=True)
+        click.echo(f"recorded as {entry}; next: judge tune train {safe(str(output))}", err=True)
     return 1 if strict and dataset.quality.flags else 0
+
+
+def _build(wanted: _Wanted, held: _Held, output: Path, store: Store) -> tuple[Dataset, str]:
+    """Gather, put together, hold against the references, write and record; returns the set and its entry's id."""
+    from tune.contamination import References
+    from tune.dataset import assemble, refuse_clashes, save, without
+    from tune.preferences import read_preferences
+    from tune.references import add_reference, frozen_files
+
+    gathered = list(_gather(wanted, store))
+    if not gathered:
+        raise click.UsageError("name a source: FILES, --human, --ratings, --actions, --judge or --findings")
+    references = References()
+    for what in (*held.against, *map(str, frozen_files(store.home))):
+        add_reference(references, what, store)
+    if not held.against and not held.unchecked:
+        raise click.UsageError(
+            "--against is needed: the gold, eval and frozen sets that the candidate will be measured on "
+            "(or --unchecked, which is recorded)"
+        )
+    use = None if held.mix is None else list(_rows(held.mix, "--mix"))
+    last = None if held.last is None else read_preferences(held.last)
+    unchecked = held.unchecked and not held.against
+    dataset = assemble(gathered, references, use=use, last=last, limit=held.major, unchecked=unchecked)
+    if dataset.clashes and held.drop:
+        dataset = without(dataset, use=use, last=last, limit=held.major)
+    else:
+        refuse_clashes(dataset.clashes, len(dataset.rows))
+    at = datetime.now(UTC).isoformat(timespec="seconds")
+    return dataset, save(dataset, output, store.home, at=at, by=_who()).id
 
 
 def _gather(wanted: _Wanted, store: Store) -> Iterator[Gathered]:
@@ -193,7 +213,7 @@ def _gather(wanted: _Wanted, store: Store) -> Iterator[Gathered]:
     for run_id, path in wanted.findings:
         info = store.run(run_id)
         texts = {pair.id: pair for pair in store.pairs(info.run_id, list(store.models(info.run_id)))}
-        yield of(str(path), from_findings(path, texts), "gate")
+        yield of(str(path), from_findings(_rows(path, "--findings"), texts, source=str(path)), "gate")
 
 
 def _preferences(path: Path, *, skip_bad: bool) -> Iterator[Any]:
@@ -249,13 +269,13 @@ def _calibration(wanted: _Wanted, store: Store, info: RunInfo) -> Calibration | 
     return None
 
 
-def _rows(path: Path) -> Iterator[dict[str, Any]]:
+def _rows(path: Path, option: str) -> Iterator[dict[str, Any]]:
     from ..errors import InputError
     from ..formats import Problem, read_rows
 
     for _line, row in read_rows(path):
         if isinstance(row, Problem):
-            raise InputError(f"--mix: {row}")
+            raise InputError(f"{option}: {row}")
         yield row
 
 

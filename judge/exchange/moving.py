@@ -91,7 +91,8 @@ class _Sieve:
         lines += [f"  {problem}" for problem in self.first]
         if self.bad > len(self.first):
             lines.append(f"  and {self.bad - len(self.first)} more")
-        return "\n".join([*lines, "correct them, or pass --skip-bad to take the usable rows; the others are counted"])
+        way = "correct them, or pass --skip-bad to take the usable rows; the others are counted"
+        return "\n".join([*lines, way if usable else "no row can be: is the file what --from or --to says?"])
 
 
 def ingest(path: Path, format_name: str, out: Path, *, options: Options = _NONE, skip_bad: bool = False) -> Moved:

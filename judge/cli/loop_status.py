@@ -1,0 +1,47 @@
+"""``judge loop status``: where the loop stands."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from ..environment import environment
+from .screen import home_option, safe
+
+__all__ = ["command"]
+
+_MARK = {"done": "x", "next": ">", "stale": "!", "waiting": " "}
+
+
+@click.command("status", epilog="Example: judge loop status")
+@click.option(
+    "--labels", type=click.Path(file_okay=False, path_type=Path), default=Path("gold"), show_default=True,
+    help="Folder of label files.",
+)  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@home_option
+def command(*, labels: Path, as_json: bool, home: str | None) -> int:
+    """Say which steps are done, which are stale, and what to run next; read from runs, register and label files."""
+    from tune.state import loop_state
+
+    from ..store import Store
+
+    store = Store(Path(home) if home else environment().home)
+    for problem in store.catch_up():
+        click.echo(f"note: {safe(problem)}", err=True)
+    state = loop_state(store, labels)
+    if as_json:
+        following = state.next
+        body = {"rounds": state.rounds, "steps": [asdict(step) for step in state.steps]}
+        click.echo(json.dumps({**body, "next": following.name if following else None}, ensure_ascii=False))
+        return 0
+    click.echo(f"{state.rounds} decided so far" if state.rounds else "no decision yet")
+    for step in state.steps:
+        when = f"  {step.at[:16].replace('T', ' ')}" if step.at else ""
+        click.echo(f"[{_MARK[step.state]}] {step.name:<10}  {safe(step.says)}{when}")
+    following = state.next
+    click.echo(f"next: {safe(following.command)}" if following else "the round is complete; begin the next with traces")
+    return 0
