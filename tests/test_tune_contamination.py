@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tune.contamination import Clash, References, _shingles, _signatures, _words, compared_text
+from tune.contamination import Clash, References, _shingles, _signatures, _words, compared_text, distinct
 
 GOLD = "Please explain why the moon is sometimes visible during the day, and how its phases come about."
 
@@ -150,6 +150,15 @@ def test_planted_near_duplicates_are_found_among_many() -> None:
     assert {clash.row[:7] for clash in found} == {"planted"}
     assert len(found) >= 396
     assert all(clash.reference == f"g{clash.row[7:]}" for clash in found)
+
+
+def test_distinct_texts_are_those_that_repeat_no_earlier_one() -> None:
+    """Equal and near texts count once, blank ones never; the first of each kind stays."""
+    near = GOLD.replace("sometimes visible during", "sometimes visible in")
+    texts = ["", GOLD, "what is it", GOLD.upper(), "What is it?", "who was that", f"{GOLD} Thanks a lot!", near, " ?"]
+    assert distinct(texts) == [1, 2, 5, 7]
+    assert distinct(texts, near=0.6) == [1, 2, 5]
+    assert distinct([]) == []
 
 
 def test_the_result_is_that_of_another_implementation() -> None:

@@ -27,7 +27,7 @@ import numpy.typing as npt
 
 from .preferences import Said, said_text
 
-__all__ = ["Clash", "References", "compared_text"]
+__all__ = ["Clash", "References", "compared_text", "distinct"]
 
 U64 = npt.NDArray[np.uint64]
 Ints = npt.NDArray[np.int64]
@@ -116,6 +116,31 @@ class References:
             names = [name for name, _text in block]
             for row, reference, how, similarity in self._index.find([text for _name, text in block]):
                 yield Clash(names[row], self.names[reference], self.places[reference], how, similarity)
+
+
+def distinct(texts: Sequence[str], *, near: float = 0.7) -> list[int]:
+    """Places of the texts that repeat no earlier one (same words, or near by ``near``); blank ones are left out."""
+    kept: list[int] = []
+    seen: set[int] = set()
+    tables: list[dict[int, list[int]]] = [{} for _ in range(_BANDS)]
+    shingles: dict[int, set[int]] = {}
+    for start in range(0, len(texts), _BLOCK):
+        words = _words(texts[start : start + _BLOCK])
+        whole, banded = _whole(words).tolist(), _banded(_signatures(words)).tolist()
+        for row, bands in enumerate(banded):
+            if not words.counts[row] or whole[row] in seen:
+                continue
+            seen.add(whole[row])
+            place = start + row
+            likely = {other for table, key in zip(tables, bands, strict=True) for other in table.get(key, ())}
+            own = set(_shingles(_words([texts[place]]), _SHINGLE)[0].tolist())
+            if any(len(own & shingles[other]) >= near * len(own | shingles[other]) for other in likely):
+                continue
+            kept.append(place)
+            shingles[place] = own
+            for table, key in zip(tables, bands, strict=True):
+                table.setdefault(key, []).append(place)
+    return kept
 
 
 def compared_text(said: Said) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from calibration.estimates import Estimate, mean, share
 
-from .contamination import References, compared_text
+from .contamination import compared_text, distinct
 
 if TYPE_CHECKING:
     from calibration.confidence import Calibration
@@ -126,7 +126,7 @@ def repeated(cases: Sequence[Mapping[str, Any]], bars: Bars) -> Answer:
         compared_text(tuple(case["messages"]) if case.get("messages") else str(case.get("prompt", "")))
         for case in cases
     ]
-    count = _distinct(texts)
+    count = len(distinct(texts))
     origins = {
         str((case.get("origin") or {}).get("source")) for case in cases if isinstance(case.get("origin"), Mapping)
     }
@@ -235,17 +235,6 @@ def _preferences(store: Store, info: RunInfo, calibration: Calibration | None) -
     if invalid > 0.05 * frame.height:
         return f"{invalid} of {frame.height} comparisons are invalid"
     return {name: (calibration.apply(sum(said) / len(said)), prompt) for name, (said, prompt) in given.items()}
-
-
-def _distinct(texts: Sequence[str]) -> int:
-    """How many texts there are, near-duplicates of an earlier one left out."""
-    kept: list[str] = []
-    for text in texts:
-        held = References()
-        held.add("kept", ((str(place), known) for place, known in enumerate(kept)))
-        if text.strip() and not list(held.clashes([("row", text)])):
-            kept.append(text)
-    return len(kept)
 
 
 def _chance(row: Mapping[str, Any]) -> float:
