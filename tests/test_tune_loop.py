@@ -216,7 +216,10 @@ def test_what_was_frozen_refuses_training_data(tmp_path: Path, home: Path) -> No
     """A training row with a frozen failure's prompt is refused by id, although no --against names the frozen set."""
     run_id = run_of(home, tmp_path)
     call(home, "loop", "failures", run_id, "-o", str(tmp_path / "cases.jsonl"), "--frozen-share", "1")
-    data = lines(tmp_path / "d.jsonl", {"id": "mine", "prompt": "EVALS prompt 3", "chosen": "x", "rejected": "y"})
+    data = lines(
+        tmp_path / "d.jsonl",
+        {"id": "mine", "prompt": "EVALS prompt 3", "chosen": "x", "rejected": "y", "source": "human"},
+    )
     done = call(home, "tune", "pairs", str(data), "--unchecked", "-o", str(tmp_path / "o.jsonl"))
     assert f"row mine is exact (1.00) to {run_id}-evals-3" in str(done.exception)
 
@@ -276,7 +279,7 @@ def test_the_state_of_the_loop_follows_from_what_is_on_the_disk(tmp_path: Path, 
     assert states(home, tmp_path)["labels"] == "next"
     register.append("dataset", "d1", {"rows": 5, "checked": True}, at=AT.format(2))
     found = states(home, tmp_path)
-    assert (found["labels"], found["pairs"], found["candidate"]) == ("done", "done", "next")
+    assert (found["labels"], found["pairs"], found["candidate"]) == ("skipped", "done", "next")
     register.append("candidate", "c-1234", {"data": "d1"}, at=AT.format(3))
     assert states(home, tmp_path)["evaluation"] == "next"
     run_id = run_of(home, tmp_path)

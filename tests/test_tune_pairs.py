@@ -228,6 +228,15 @@ def test_coverage_is_held_against_the_real_mix() -> None:
     assert quality(rows).coverage[0].missing.startswith("no traces to hold it against")
 
 
+def test_a_mix_that_was_sampled_is_weighted_back() -> None:
+    """Traces drawn with chance 1 and 0.1 stand for themselves and for ten."""
+    rows = [Preference(f"r{n}", f"q{n}", "x", "y", metadata={"intent": "a"}) for n in range(10)]
+    drawn = lambda intent, chance: {"prompt": "p", "metadata": {"intent": intent, "sampled": {"chance": chance}}}
+    use = [drawn("a", 1.0)] * 50 + [drawn("b", 0.1)] * 5
+    intent = quality(rows, use=use).coverage[0]
+    assert intent.distance == pytest.approx(0.5)
+
+
 def test_facets_are_read_where_they_stand() -> None:
     """Names of tools offered or called, context counted with the prompt, an empty list of tools is none."""
     tool = {"type": "function", "function": {"name": "search"}}
@@ -312,6 +321,21 @@ def test_data_that_is_held_against_nothing_must_say_so(tmp_path: Path, home: Pat
     assert Register(home).entries("dataset")[0].body["checked"] is False
     empty = lines(tmp_path / "e.jsonl", {"id": "1", "text": "no prompt"})
     assert "there is no prompt in it" in str(pairs(home, *words, "--against", str(empty)).exception)
+
+
+def test_who_compared_is_said_and_never_supposed(tmp_path: Path, home: Path) -> None:
+    """Rows of another tool that do not name their source are refused until --files-are does; others keep theirs."""
+    path = lines(
+        tmp_path / "in.jsonl",
+        {"id": "a", "prompt": "q", "chosen": "x", "rejected": "y"},
+        {"id": "b", "prompt": "r", "chosen": "x", "rejected": "y", "source": "human"},
+    )
+    words = (str(path), "--unchecked", "-o", str(tmp_path / "o.jsonl"))
+    assert "1 row (the first on line 1) do not say who compared" in str(pairs(home, *words).exception)
+    assert pairs(home, *words, "--files-are", "judge").exit_code == 0
+    found = {entry.id: entry for entry in read_preferences(tmp_path / "o.jsonl")}
+    assert (found["a"].source, found["b"].source) == (Source.JUDGE, Source.HUMAN)
+    assert "self-preference" in found["a"].metadata["known_bias"]
 
 
 def test_labels_without_texts_and_without_a_draw_are_refused(tmp_path: Path, home: Path) -> None:

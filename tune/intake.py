@@ -17,7 +17,7 @@ from judge.errors import InputError
 if TYPE_CHECKING:
     from .redaction import Redactor
 
-__all__ = ["Intake", "Rule", "chance_of", "parse_rule", "sample", "signal_of"]
+__all__ = ["Intake", "Rule", "chance_of", "parse_rule", "sample", "signal_of", "weight_of"]
 
 _NEGATIVE = ("reask", "escalate")
 
@@ -114,6 +114,13 @@ def drawn(name: str, seed: int, chance: float) -> bool:
     """Whether this id is drawn: the first 64 bits of a digest of seed and id, as a fraction, lie below the chance."""
     digest = hashlib.sha256(f"intake:{seed}:{name}".encode("utf-8", "surrogatepass")).digest()
     return int.from_bytes(digest[:8], "big") < chance * 2**64
+
+
+def weight_of(row: Mapping[str, Any]) -> float:
+    """One over the chance that a row was drawn with (``sample``); 1 for a row that was not sampled."""
+    metadata = row.get("metadata")
+    sampled = metadata.get("sampled") if isinstance(metadata, Mapping) else None
+    return 1.0 / float(sampled["chance"]) if isinstance(sampled, Mapping) and sampled.get("chance") else 1.0
 
 
 def signal_of(row: Mapping[str, Any]) -> str:

@@ -17,6 +17,7 @@ from typing import Any
 from calibration.estimates import Estimate, geometric_mean_ratio, share
 
 from .contamination import compared_text
+from .intake import weight_of
 from .preferences import Preference, digest_of, identity_of
 
 __all__ = ["FACETS", "Coverage", "Easy", "Quality", "Refresh", "Segment", "facets_of", "quality"]
@@ -177,11 +178,11 @@ def facets_of(row: Mapping[str, Any], text: str) -> dict[str, str | None]:
 
 def _coverage(rows: Sequence[Preference], use: list[Mapping[str, Any]] | None) -> tuple[Coverage, ...]:
     training = [facets_of(row.to_row() | {"tools": list(row.tools) or None}, compared_text(row.prompt)) for row in rows]
-    real = None if use is None else [facets_of(row, _asked_text(row)) for row in use]
+    real = None if use is None else [(facets_of(row, _asked_text(row)), weight_of(row)) for row in use]
     found = []
     for facet in FACETS:
         mine = [entry[facet] for entry in training if entry[facet] is not None]
-        theirs = None if real is None else [entry[facet] for entry in real if entry[facet] is not None]
+        theirs = None if real is None else [(entry[facet], w) for entry, w in real if entry[facet] is not None]
         if not mine:
             found.append(Coverage(facet, (), None, "no training row says it"))
         elif real is None:
@@ -197,13 +198,15 @@ def _coverage(rows: Sequence[Preference], use: list[Mapping[str, Any]] | None) -
     return tuple(found)
 
 
-def _segments(mine: Sequence[Any], theirs: Sequence[Any] | None) -> tuple[Segment, ...]:
-    ours, real = Counter(mine), Counter(theirs or ())
+def _segments(mine: Sequence[Any], theirs: Sequence[tuple[Any, float]] | None) -> tuple[Segment, ...]:
+    """Shares by value; those of use weighted back where traces were drawn with known chances."""
+    ours, real = Counter(mine), Counter(value for value, _weight in theirs or ())
+    weights = [weight for _value, weight in theirs or ()]
     names = sorted({*ours, *real}, key=lambda name: (-real[name], -ours[name], name))
     found = []
     for name in names:
         training = share([1.0] * ours[name] + [0.0] * (len(mine) - ours[name]))
-        use = share([1.0] * real[name] + [0.0] * (len(theirs) - real[name])) if theirs else None
+        use = share([float(value == name) for value, _weight in theirs], weights=weights) if theirs else None
         # Shown, not guessed: the whole interval in training lies below half of the share in use.
         under = (
             use is not None and training is not None and use.value >= _LEAST_SHARE and training.high < _HALF * use.value

@@ -27,7 +27,10 @@ _ENDED = ("rolled_back", "rolled back", "stopped", "confirmed")
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step: ``state`` is ``done``, ``next``, ``waiting`` or ``stale``; what there is, since when, what to run."""
+    """One step: what there is, since when, what to run.
+
+    ``state`` is ``done``, ``next``, ``waiting``, ``stale`` or ``skipped``.
+    """
 
     name: str
     state: str
@@ -105,10 +108,16 @@ def _steps(found: Sequence[_Found]) -> tuple[Step, ...]:
             not entry.at and entry.name in ("traces", "labels") and any(later.at for later in found[len(steps) + 1 : 4])
         )
         if passed:
-            state = "done"
+            state = "skipped"
         open_ = open_ or state in ("next", "stale")
         steps.append(
-            Step(entry.name, state, entry.says, entry.at, "" if state in ("done", "waiting") else entry.command)
+            Step(
+                entry.name,
+                state,
+                entry.says,
+                entry.at,
+                "" if state in ("done", "waiting", "skipped") else entry.command,
+            )
         )
     return tuple(steps)
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from calibration.estimates import Estimate, mean, share
 
 from .contamination import compared_text, distinct
+from .intake import weight_of
 
 if TYPE_CHECKING:
     from calibration.confidence import Calibration
@@ -107,8 +108,8 @@ def central(cases: Sequence[Mapping[str, Any]], use: Sequence[Mapping[str, Any]]
     if not known:
         return Answer(question, UNKNOWN, "no trace names a category", settle="give the real mix with --mix")
     hits = [float(str(row["category"]) in failing) for row in known]
-    weights = [1.0 / _chance(row) for row in known]
-    found = share(hits, weights=None if len(set(weights)) == 1 else weights)
+    weights = [weight_of(row) for row in known]
+    found = share(hits, weights=weights)
     assert found is not None
     says = YES if found.low >= bars.share else NO if found.high < bars.share else UNKNOWN
     evidence = f"share of use in {', '.join(sorted(failing)[:4])}, against {bars.share:.0%}"
@@ -235,9 +236,3 @@ def _preferences(store: Store, info: RunInfo, calibration: Calibration | None) -
     if invalid > 0.05 * frame.height:
         return f"{invalid} of {frame.height} comparisons are invalid"
     return {name: (calibration.apply(sum(said) / len(said)), prompt) for name, (said, prompt) in given.items()}
-
-
-def _chance(row: Mapping[str, Any]) -> float:
-    metadata = row.get("metadata")
-    sampled = metadata.get("sampled") if isinstance(metadata, Mapping) else None
-    return float(sampled["chance"]) if isinstance(sampled, Mapping) and sampled.get("chance") else 1.0

@@ -13,7 +13,7 @@ from .screen import home_option, safe
 
 __all__ = ["command"]
 
-_MARK = {"done": "x", "next": ">", "stale": "!", "waiting": " "}
+_MARK = {"done": "x", "next": ">", "stale": "!", "waiting": " ", "skipped": "-"}
 
 
 @click.command("status", epilog="Example: judge loop status")

@@ -44,6 +44,7 @@ class _Wanted:
     trust: float
     weights: Mapping[str, float]
     skip_bad: bool
+    files_are: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,11 @@ class _Held:
 
 @click.command("pairs", epilog="Example: judge tune pairs --human labels.jsonl --against evals.jsonl -o pairs.jsonl")
 @click.argument("files", nargs=-1, type=_FILE)
+@click.option(
+    "--files-are",
+    type=click.Choice(["human", "rating", "action", "judge", "gate"]),
+    help="Who compared, for rows of FILES that do not say it.",
+)
 @click.option("--human", multiple=True, type=_FILE, help="Label file of judge label (with its draw).")
 @click.option("--ratings", multiple=True, type=_FILE, help="Rows with prompt, answer, rating, rater.")
 @click.option(
@@ -108,6 +114,7 @@ class _Held:
 def command(
     files: tuple[Path, ...],
     *,
+    files_are: str | None,
     human: tuple[Path, ...],
     ratings: tuple[Path, ...],
     actions: tuple[Path, ...],
@@ -143,7 +150,7 @@ def command(
         click.echo(f"note: {safe(problem)}", err=True)
     wanted = _Wanted(
         files, human, ratings, actions, judged, findings, calibration, allow_uncalibrated, least, trust,
-        _weights(weights), skip_bad,
+        _weights(weights), skip_bad, files_are,
     )  # fmt: skip
     held = _Held(against, unchecked, drop_contaminated, mix, last, major)
     dataset, entry = _build(wanted, held, output, store)
@@ -195,7 +202,7 @@ def _gather(wanted: _Wanted, store: Store) -> Iterator[Gathered]:
         return Gathered.of(name, found, weight=wanted.weights.get(source, 1.0))
 
     for path in wanted.files:
-        yield of(str(path), _preferences(path, skip_bad=wanted.skip_bad), "file")
+        yield of(str(path), _preferences(path, wanted), "file")
     for path in wanted.human:
         gold, pairs, origin = _labelled(path, store)
         yield of(str(path), from_labels(gold, pairs, origin=origin), "human")
@@ -216,15 +223,30 @@ def _gather(wanted: _Wanted, store: Store) -> Iterator[Gathered]:
         yield of(str(path), from_findings(_rows(path, "--findings"), texts, source=str(path)), "gate")
 
 
-def _preferences(path: Path, *, skip_bad: bool) -> Iterator[Any]:
-    from tune.preferences import Preference, read_preferences, scan_preferences
+def _preferences(path: Path, wanted: _Wanted) -> Iterator[Any]:
+    """The rows of a file; who compared is taken from the row, else from --files-are, and never supposed."""
+    from dataclasses import replace
+
+    from tune.preferences import Preference, Source, read_preferences, scan_preferences, with_bias
     from tune.sources import Left
 
-    if not skip_bad:
-        yield from read_preferences(path)
-        return
-    for _line, found in scan_preferences(path):
-        yield found if isinstance(found, Preference) else Left(str(found), f"{found.kind} row")
+    from ..errors import InputError
+    from ..formats import Problem, read_rows
+
+    if not wanted.skip_bad:
+        read_preferences(path)
+    silent = {line for line, row in read_rows(path) if not isinstance(row, Problem) and not row.get("source")}
+    if silent and wanted.files_are is None:
+        raise InputError(
+            f"{path}: {counted(len(silent), 'row')} (the first on line {min(silent)}) do not say who compared; "
+            "say it with --files-are human, rating, action, judge or gate"
+        )
+    for line, found in scan_preferences(path):
+        if not isinstance(found, Preference):
+            yield Left(str(found), f"{found.kind} row")
+        else:
+            said = wanted.files_are if line in silent else None
+            yield with_bias(found if said is None else replace(found, source=Source(said)))
 
 
 def _labelled(path: Path, store: Store) -> tuple[Any, Mapping[str, Pair], dict[str, Any]]:

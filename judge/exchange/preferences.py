@@ -58,7 +58,6 @@ def _after_trl(ours: Row, rest: Mapping[str, Any]) -> None:
     if shape:
         rest["shape"] = shape
     _refuse_nothing(ours)
-    ours.setdefault("source", "human")
 
 
 def _refuse_nothing(ours: Row) -> None:
@@ -78,8 +77,6 @@ def _before_trl(theirs: Row, ours: Row) -> None:
             theirs.pop("prompt", None)
     elif "prompt" in theirs and theirs["prompt"] is None:
         ours["prompt"] = ours["prompt"][0]["content"]
-    if ours.get("source") == "human":
-        del ours["source"]
 
 
 def _common(chosen: Any, rejected: Any) -> int:

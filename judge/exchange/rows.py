@@ -203,7 +203,7 @@ def convert(row: Row, kind: str) -> Row:
             name: value for name, value in row.items() if name not in ("candidate", "baseline", "label", "messages")
         }
         return {**rest, "prompt": row.get("messages") or row.get("prompt"), "chosen": _text_of(row[better]),
-                "rejected": _text_of(row[worse]), "source": "human"}  # fmt: skip
+                "rejected": _text_of(row[worse])}  # fmt: skip
     if (have, kind) == ("preference", "pair"):
         rest = {name: value for name, value in row.items() if name not in ("chosen", "rejected", "prompt")}
         asked = row["prompt"]
