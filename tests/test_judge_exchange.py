@@ -634,6 +634,36 @@ def test_a_pair_becomes_a_preference_only_where_a_label_says_so(tmp_path: Path) 
     assert (row["chosen"], row["rejected"]) == ("b", "a")
 
 
+def test_what_leaves_can_be_read_by_the_datasets_library(tmp_path: Path) -> None:
+    """Rows whose own fields differ in type from row to row load as one table: ours stand in one text column."""
+    datasets = pytest.importorskip("datasets", reason="an oracle: pip install datasets")
+    base = {"prompt": "q", "chosen": "a", "rejected": "b"}
+    rows = [{**base, "id": "1", "metadata": {"n": 1}}, {**base, "id": "2", "metadata": {"n": ["x"]}, "p": 0.8}]
+    export(rows, "trl", tmp_path / "out.jsonl")
+    table = datasets.load_dataset(
+        "json", data_files=str(tmp_path / "out.jsonl"), cache_dir=str(tmp_path), split="train"
+    )
+    assert table.column_names == ["prompt", "chosen", "rejected", "touchstone"]
+    assert table["chosen"][:] == ["a", "a"]
+
+
+def test_a_column_of_ours_that_somebody_changed_is_refused(tmp_path: Path) -> None:
+    """What stands under our key and is not ours makes the row malformed."""
+    lines = [{"prompt": "q", "chosen": "a", "rejected": "b", "touchstone": value} for value in ("{", "[]", 5)]
+    (tmp_path / "in.jsonl").write_bytes(b"".join(orjson.dumps(line) + b"\n" for line in lines))
+    with pytest.raises(InputError, match="3 malformed"):
+        ingest(tmp_path / "in.jsonl", "trl", tmp_path / "out.jsonl")
+
+
+def test_a_file_is_not_written_over_while_it_is_read(tmp_path: Path) -> None:
+    """Export onto its own source is refused and the source stays."""
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(orjson.dumps({"id": "1", "prompt": "q", "chosen": "a", "rejected": "b"}))
+    with pytest.raises(InputError, match="this is the file to read"):
+        export(path, "trl", path)
+    assert path.exists()
+
+
 def test_a_failed_export_leaves_the_old_file(tmp_path: Path) -> None:
     """What stood there before a refused export stands there after it."""
     (tmp_path / "out.jsonl").write_text("mine")

@@ -7,7 +7,7 @@ data set is also an entry (kind ``dataset``) of the home folder's register, so t
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -95,6 +95,7 @@ def assemble(
     last: Sequence[Preference] | None = None,
     limit: float = 0.2,
     unchecked: bool = False,
+    report: Callable[[int, int], None] | None = None,
 ) -> Dataset:
     """Put sources together and measure the result; raises ``InputError`` where no row is left.
 
@@ -107,9 +108,16 @@ def assemble(
         said = ", ".join(f"{count} {reason}" for reason, count in why.most_common(5)) or "the sources are empty"
         raise InputError(f"no preference is left: {said}")
     against = Counter(references.places)
-    clashes = tuple(references.clashes((row.id, compared_text(row.prompt)) for row in together.rows))
+    clashes = tuple(references.clashes(_compared(together.rows, report)))
     measured = quality(together.rows, use=use, last=last, people=together.labellers, limit=limit)
     return Dataset(together.rows, measured, together, tuple(gathered), dict(against), clashes, unchecked)
+
+
+def _compared(rows: Sequence[Preference], report: Callable[[int, int], None] | None) -> Iterator[tuple[str, str]]:
+    for count, row in enumerate(rows, 1):
+        if report is not None and (count % 4_096 == 0 or count == len(rows)):
+            report(count, len(rows))
+        yield row.id, compared_text(row.prompt)
 
 
 def refuse_clashes(clashes: Sequence[Clash], total: int) -> None:

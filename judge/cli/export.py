@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from ..environment import environment
-from .ingest import mapping_of, say_moved
+from .ingest import counter, mapping_of, say_moved
 from .screen import home_option, safe
 
 __all__ = ["command"]
@@ -53,6 +53,7 @@ def command(
             click.echo(f"note: {safe(problem)}", err=True)
         kind = "evaluation" if entry.written_from == "evaluation" else "pair"
         rows = run_rows(store, store.run(source), kind)
-    moved = export(rows, format_name, output, options=Options(mapping=mapping_of(maps), seed=seed), skip_bad=skip_bad)
+    options = Options(mapping=mapping_of(maps), seed=seed)
+    moved = export(rows, format_name, output, options=options, skip_bad=skip_bad, report=counter("written"))
     say_moved(moved, as_json=as_json)
     return 0

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from ..render.words import counted
-from .screen import safe
+from .screen import Ticker, safe
 
 if TYPE_CHECKING:
     from ..exchange import Moved
 
-__all__ = ["command", "mapping_of", "say_moved"]
+__all__ = ["command", "counter", "mapping_of", "say_moved"]
 
 _NEXT = {
     "pair": "judge run {out} --rubric helpfulness@1",
@@ -73,11 +74,17 @@ def command(
     from ..exchange import Options, ingest
 
     options = Options(mapping=mapping_of(maps), candidate=candidate, baseline=baseline, key=key)
-    moved = ingest(file, format_name, output, options=options, skip_bad=skip_bad)
+    moved = ingest(file, format_name, output, options=options, skip_bad=skip_bad, report=counter("read"))
     say_moved(moved, as_json=as_json)
     if moved.kind in _NEXT and not as_json:
         click.echo(f"next: {safe(_NEXT[moved.kind].format(out=moved.out))}", err=True)
     return 0
+
+
+def counter(word: str) -> Callable[[int], None]:
+    """A reporter of how many rows went by; how many there are is not known before."""
+    ticker = Ticker()
+    return lambda count: ticker.show(count, count + 1, lambda: f"{word} {count:,} rows", last=False)
 
 
 def mapping_of(maps: tuple[str, ...]) -> dict[str, str]:

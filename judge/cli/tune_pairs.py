@@ -14,7 +14,7 @@ import click
 
 from ..environment import environment
 from ..render.words import counted, number, span
-from .screen import home_option, safe
+from .screen import Ticker, home_option, safe
 
 if TYPE_CHECKING:
     from calibration.confidence import Calibration
@@ -185,7 +185,14 @@ def _build(wanted: _Wanted, held: _Held, output: Path, store: Store) -> tuple[Da
     use = None if held.mix is None else list(_rows(held.mix, "--mix"))
     last = None if held.last is None else read_preferences(held.last)
     unchecked = held.unchecked and not held.against
-    dataset = assemble(gathered, references, use=use, last=last, limit=held.major, unchecked=unchecked)
+    ticker = Ticker()
+    dataset = assemble(
+        gathered, references, use=use, last=last, limit=held.major, unchecked=unchecked,
+        report=lambda done, total: ticker.show(
+            done, total, lambda: f"held {done:,} of {total:,} rows against {len(references):,} prompts",
+            last=False,
+        ),
+    )  # fmt: skip
     if dataset.clashes and held.drop:
         dataset = without(dataset, use=use, last=last, limit=held.major)
     else:

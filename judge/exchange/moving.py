@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["Moved", "export", "ingest", "run_rows"]
 
 _SHOWN = 8
+_EVERY = 1_000
+Report = Callable[[int], None]
 _HARMLESS = ("other",)
 """Kinds of problem that refuse nothing: rows that are no data of this sort, such as spans of a database call."""
 
@@ -55,14 +57,17 @@ class Moved:
 class _Sieve:
     """Passes rows on and keeps count of the others; ids that stand twice are among those."""
 
-    def __init__(self, where: Path) -> None:
-        self.where = where
+    def __init__(self, where: Path, report: Report | None = None) -> None:
+        self.where, self.report, self.count = where, report, 0
         self.kinds: Counter[str] = Counter()
         self.first: list[Problem] = []
         self._seen: dict[tuple[str, str], int] = {}
 
     def sift(self, found: Iterable[Found]) -> Iterator[Row]:
         for line, row in found:
+            self.count += 1
+            if self.report is not None and self.count % _EVERY == 0:
+                self.report(self.count)
             if isinstance(row, Problem):
                 self.note(row)
                 continue
@@ -95,12 +100,15 @@ class _Sieve:
         return "\n".join([*lines, way if usable else "no row can be: is the file what --from or --to says?"])
 
 
-def ingest(path: Path, format_name: str, out: Path, *, options: Options = _NONE, skip_bad: bool = False) -> Moved:
+def ingest(
+    path: Path, format_name: str, out: Path, *, options: Options = _NONE, skip_bad: bool = False,
+    report: Report | None = None,
+) -> Moved:  # fmt: skip
     """Read a file of another tool into ``out`` (JSONL, rows of ours).
 
     Streams: memory holds ids (and whole documents where a format is one). Raises ``InputError`` for a file that is not
     of this format, for one without a usable row and, unless ``skip_bad``, for rows that cannot be used; nothing is
-    written then.
+    written then. ``report`` is told how many rows went by, every thousand.
     """
     entry = find_format(format_name)
     assert entry.read is not None
@@ -108,13 +116,10 @@ def ingest(path: Path, format_name: str, out: Path, *, options: Options = _NONE,
         raise InputError(f"--map: format {format_name!r} has fixed fields")
     if not path.exists():
         raise InputError(f"{path}: no such file")
-    return _move(path, out, entry.name, entry.kind, entry.read(path, options), skip_bad=skip_bad)
-
-
-def _move(path: Path, out: Path, name: str, kind: str, found: Iterable[Found], *, skip_bad: bool) -> Moved:
+    name, kind, found = entry.name, entry.kind, entry.read(path, options)
     if out.suffix.lower() != ".jsonl":
         raise InputError(f"{out}: rows are written as JSONL; name it .jsonl")
-    sieve = _Sieve(path)
+    sieve = _Sieve(path, report)
     part = out.with_name(f".{out.stem}.new.jsonl")
     try:
         count = write_file(part, sieve.sift(found))
@@ -138,6 +143,7 @@ def export(
     *,
     options: Options = _NONE,
     skip_bad: bool = False,
+    report: Report | None = None,
 ) -> Moved:
     """Write rows of ours (a JSONL file, or rows at hand) as a file of another tool.
 
@@ -147,7 +153,9 @@ def export(
     entry = find_format(format_name, to_write=True)
     assert entry.write is not None
     where = rows if isinstance(rows, Path) else out
-    sieve = _Sieve(where)
+    if isinstance(rows, Path) and rows.resolve() == out.resolve():
+        raise InputError(f"{out}: this is the file to read; write to another")
+    sieve = _Sieve(where, report)
     taken = _own(rows, entry.written_from)
     kept = out.with_name(f".{out.name}.old") if out.exists() and out.is_file() else None
     if kept is not None:

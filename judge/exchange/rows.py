@@ -116,9 +116,7 @@ def decode(layout: Layout, theirs: Mapping[str, Any]) -> Row:
         if theirs.get(name) is not None:
             put_path(ours, path, theirs[name])
             taken.add(name)
-    given = theirs.get(OURS)
-    if isinstance(given, Mapping):
-        merge(ours, given)
+    merge(ours, _own(theirs.get(OURS)))
     rest = {name: value for name, value in theirs.items() if name not in taken}
     if layout.after is not None:
         layout.after(ours, rest)
@@ -151,8 +149,22 @@ def encode(layout: Layout, ours: Mapping[str, Any]) -> Row:
     if missing:
         raise BadRow("missing", f"the row has nothing for {missing[0]!r}")
     if rest:
-        theirs[OURS] = rest
+        # As text: tools that infer one type a column (Arrow) could not read objects that differ from row to row.
+        theirs[OURS] = orjson.dumps(rest).decode()
     return theirs
+
+
+def _own(given: Any) -> Mapping[str, Any]:
+    """What a foreign row carries for us; raises ``BadRow`` where somebody changed it into something else."""
+    if given is None or isinstance(given, Mapping):
+        return given or {}
+    try:
+        found = orjson.loads(given) if isinstance(given, str) else None
+    except orjson.JSONDecodeError:
+        found = None
+    if not isinstance(found, dict):
+        raise BadRow("malformed", f"{OURS!r} is not what `judge export` wrote there")
+    return found
 
 
 def default_id(row: Mapping[str, Any], kind: str) -> str:
