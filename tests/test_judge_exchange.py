@@ -48,6 +48,15 @@ def with_extras(fields: dict[str, st.SearchStrategy[Any]]) -> st.SearchStrategy[
     return st.builds(merged, extras, st.fixed_dictionaries(fields))
 
 
+NAMES = (
+    "id", "input", "output", "outputs", "inputs", "messages", "role", "content", "prompt", "chosen", "rejected",
+    "label", "completion", "instruction", "preference", "output_1", "output_2", "rubrics", "criterion", "points",
+    "attributes", "resourceSpans", "scopeSpans", "spans", "resourceLogs", "scopeLogs", "logRecords", "key",
+    "value", "stringValue", "gen_ai.input.messages", "gen_ai.output.messages", "parts", "events", "name", "data",
+    "task", "fields", "annotations", "responses", "choices", "message", "context", "llm", "input_messages",
+    "scores", "vars", "assert", "raw", "response", "touchstone", "tool_calls", "error", "usage", "metadata",
+    "arrayValue", "values", "eventName", "tools",
+)  # fmt: skip
 two_texts = st.lists(words, min_size=2, max_size=2, unique=True)
 
 
@@ -602,6 +611,38 @@ def test_bad_rows_are_named_and_counted(name: str, line: str, kind: str, says: s
     with pytest.raises(InputError, match="no row that can be used"):
         ingest(path, name, out, skip_bad=True)
     assert list(tmp_path.iterdir()) == [path]
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers(-5, 5) | st.text("ab[{", max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=5),
+    max_leaves=12,
+)
+
+
+@pytest.mark.parametrize("name", sorted(name for name, entry in FORMATS.items() if entry.read and not entry.folder))
+def test_no_shape_of_a_row_ends_the_import(name: str) -> None:
+    """Objects of any shape under the names that a format knows: a row, or a named problem, never another error."""
+
+    @settings(max_examples=40)
+    @given(st.lists(st.dictionaries(st.sampled_from(NAMES), anything, max_size=6), min_size=1, max_size=3))
+    def survives(rows: list[dict[str, Any]]) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            place = Path(folder)
+            whole = name in ("promptfoo", "promptfoo-results", "inspect")
+            file = place / ("in.json" if whole else "in.jsonl")
+            body = orjson.dumps({**rows[0], "eval": {}, "samples": rows, "prompts": ["a"], "tests": rows})
+            listed = {"results": {"version": 3, "results": rows}}
+            body = orjson.dumps(listed) if name == "promptfoo-results" else body
+            file.write_bytes(body if whole else b"\n".join(map(orjson.dumps, rows)))
+            (place / "key.jsonl").write_bytes(b'{"task": "a", "pair_id": "p", "texts": "", "shown_first": "candidate"}')
+            try:
+                moved = ingest(file, name, place / "out.jsonl", options=Options(key=place / "key.jsonl"), skip_bad=True)
+            except InputError:
+                return
+            assert moved.rows > 0
+
+    survives()
 
 
 def test_a_mapping_must_name_fields_and_places_that_exist(tmp_path: Path) -> None:

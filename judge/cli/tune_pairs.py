@@ -354,7 +354,7 @@ def _report(dataset: Dataset) -> Iterator[str]:
             yield f"    {segment.name}: {shares[0]} of training, {shares[1]} of use" + (
                 "  < too few" if segment.under else ""
             )
-    if found.length is not None:
+    if found.length is not None and found.length.clusters > 1:
         yield f"length of chosen over rejected: {number(found.length.value)} {span(found.length)}"
     if found.longer is not None:
         yield f"chosen is the longer one: {number(found.longer.value, 'share')} {span(found.longer, 'share')}"

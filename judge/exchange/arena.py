@@ -9,6 +9,7 @@ written back as it came.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import orjson
 
 from ..errors import InputError
 from ..formats import Problem, read_rows
-from .rows import Found, Options, Row, write_file
+from .rows import Found, Options, Row, tried, write_file
 
 __all__ = ["read_arena", "read_mtbench", "write_arena", "write_mtbench"]
 
@@ -53,42 +54,46 @@ def _read(path: Path, options: Options, name: str, judgements: Any) -> Iterator[
     if not (path / "question.jsonl").is_file():
         raise InputError(f"{path}: no question.jsonl; give the folder of the benchmark (question.jsonl, model_answer/)")
     models = sorted(file.stem for file in (path / "model_answer").glob("*.jsonl"))
-    candidate, baseline = _sides(path, models, options)
+    names = dict(zip(("candidate", "baseline"), _sides(path, models, options), strict=True))
     sides: dict[str, dict[str, Row]] = {}
-    for side, model in (("candidate", candidate), ("baseline", baseline)):
+    for side, model in names.items():
         sides[side] = {}
-        file = path / "model_answer" / f"{model}.jsonl"
-        for line, row in read_rows(file):
-            if isinstance(row, Problem):
-                yield line, row
-            elif _id(row) in sides[side]:
-                yield line, Problem(str(file), line, "duplicate", f"id {_id(row)!r} stands there twice")
-            else:
-                sides[side][_id(row)] = row
-    judged = judgements(path, candidate, baseline)
+        yield from _answers(path / "model_answer" / f"{model}.jsonl", sides[side])
+    judged = judgements(path, names["candidate"], names["baseline"])
     seen: set[str] = set()
     for line, question in read_rows(path / "question.jsonl"):
         if isinstance(question, Problem):
             yield line, question
             continue
-        seen.add(_id(question))
-        absent = [
-            model
-            for side, model in (("candidate", candidate), ("baseline", baseline))
-            if _id(question) not in sides[side]
-        ]
+        key = _id(question)
+        seen.add(key)
+        absent = [model for side, model in names.items() if key not in sides[side]]
         if absent:
-            reason = f"id {_id(question)!r} has no answer of {absent[0]}"
+            reason = f"id {key!r} has no answer of {absent[0]}"
             yield line, Problem(str(path / "question.jsonl"), line, "unmatched", reason)
             continue
-        raw = {"question": question} | {side: sides[side][_id(question)] for side in sides}
-        row = _pair(raw, judged.get(_id(question), {}), {"candidate": candidate, "baseline": baseline})
-        yield line, {**row, "foreign": {"format": name, "fields": {**raw, "judgements": judged.get(_id(question), {})}}}
-    for side, model in (("candidate", candidate), ("baseline", baseline)):
+        raw = {"question": question} | {side: held[key] for side, held in sides.items()}
+        said = judged.get(key, {})
+        number, row = tried(path / "question.jsonl", line, partial(_pair, raw, said, names))
+        if not isinstance(row, Problem):
+            row["foreign"] = {"format": name, "fields": {**raw, "judgements": said}}
+        yield number, row
+    for side, model in names.items():
         file = path / "model_answer" / f"{model}.jsonl"
         for line, key in enumerate(sides[side], 1):
             if key not in seen:
                 yield line, Problem(str(file), line, "unmatched", f"id {key!r} is not in question.jsonl")
+
+
+def _answers(file: Path, into: dict[str, Row]) -> Iterator[Found]:
+    """Put a model's answers by id into ``into``; yields the rows that cannot be used."""
+    for line, row in read_rows(file):
+        if isinstance(row, Problem):
+            yield line, row
+        elif _id(row) in into:
+            yield line, Problem(str(file), line, "duplicate", f"id {_id(row)!r} stands there twice")
+        else:
+            into[_id(row)] = row
 
 
 def _sides(path: Path, models: list[str], options: Options) -> tuple[str, str]:

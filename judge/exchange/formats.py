@@ -21,7 +21,8 @@ Writer = Callable[[Path, Iterable[Row], Options], int]
 class Format:
     """One format: ``kind`` is what its rows become (``rows.KINDS``) and, where it differs, ``takes`` what is written.
 
-    ``read`` or ``write`` is ``None`` where that way does not exist. ``mapped`` says that ``--map`` may name paths.
+    ``read`` or ``write`` is ``None`` where that way does not exist. ``mapped`` says that ``--map`` may name paths,
+    ``folder`` that it is a folder of files.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Format:
     write: Writer | None = None
     takes: str = ""
     mapped: bool = False
+    folder: bool = False
 
     @property
     def written_from(self) -> str:
@@ -53,8 +55,8 @@ _TABLE = (
     _flat(alpacaeval.OUTPUTS, "AlpacaEval outputs of one model"),
     _flat(alpacaeval.ANNOTATIONS, "AlpacaEval annotations (preference 1..2)"),
     Format("arena-hard", "pair", "Arena-Hard folder: questions, answers, judgements",
-           arena.read_arena, arena.write_arena),
-    Format("mt-bench", "pair", "MT-Bench folder of FastChat", arena.read_mtbench, arena.write_mtbench),
+           arena.read_arena, arena.write_arena, folder=True),
+    Format("mt-bench", "pair", "MT-Bench folder of FastChat", arena.read_mtbench, arena.write_mtbench, folder=True),
     Format("promptfoo", "task", "promptfoo test suite (YAML or JSON)",
            promptfoo.read_suite, promptfoo.write_suite, mapped=True),
     Format("promptfoo-results", "answer", "promptfoo results (JSON, version 3)",

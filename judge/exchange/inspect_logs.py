@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import orjson
 
 from ..errors import InputError
 from ..formats import Problem
-from .rows import BadRow, Found, Options, Row, check_text
+from .rows import BadRow, Found, Options, Row, check_text, tried
 from .whole import messages_of, text_of
 
 __all__ = ["read_log"]
@@ -23,10 +25,10 @@ def read_log(path: Path, _options: Options) -> Iterator[Found]:
         raise InputError(f"{path}: no such file")
     samples = _zipped(path) if path.suffix.lower() == ".eval" else _listed(path)
     for number, sample in enumerate(samples, 1):
-        try:
-            yield number, _row(sample)
-        except BadRow as bad:
-            yield number, Problem(str(path), number, bad.kind, f"sample {sample.get('id', number)}: {bad}")
+        line, found = tried(path, number, partial(_row, sample))
+        if isinstance(found, Problem) and isinstance(sample, Mapping):
+            found = replace(found, reason=f"sample {sample.get('id', number)}: {found.reason}")
+        yield line, found
 
 
 def _listed(path: Path) -> Iterator[Mapping[str, Any]]:

@@ -92,12 +92,13 @@ class _Sieve:
 
     def refusal(self, usable: int, *, what: str) -> str:
         counts = ", ".join(f"{count} {kind}" for kind, count in sorted(self.kinds.items()) if kind not in _HARMLESS)
-        lines = [f"{self.where}: {self.bad} rows cannot be {what} ({counts}), {usable} can:"]
+        rows = "1 row" if self.bad == 1 else f"{self.bad} rows"
+        lines = [f"{self.where}: {rows} cannot be {what} ({counts}), {usable} can:"]
         lines += [f"  {problem}" for problem in self.first]
         if self.bad > len(self.first):
             lines.append(f"  and {self.bad - len(self.first)} more")
         way = "correct them, or pass --skip-bad to take the usable rows; the others are counted"
-        return "\n".join([*lines, way if usable else "no row can be: is the file what --from or --to says?"])
+        return "\n".join([*lines, way if usable else "is the file what --from or --to says it is?"])
 
 
 def ingest(
@@ -116,6 +117,8 @@ def ingest(
         raise InputError(f"--map: format {format_name!r} has fixed fields")
     if not path.exists():
         raise InputError(f"{path}: no such file")
+    if path.is_dir() and not entry.folder:
+        raise InputError(f"{path}: a folder; format {format_name!r} is one file")
     name, kind, found = entry.name, entry.kind, entry.read(path, options)
     if out.suffix.lower() != ".jsonl":
         raise InputError(f"{out}: rows are written as JSONL; name it .jsonl")

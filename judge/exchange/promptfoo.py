@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ import yaml
 
 from ..errors import InputError
 from ..formats import Problem
-from .rows import OURS, BadRow, Found, Options, Row
+from .rows import OURS, BadRow, Found, Options, Row, tried
 
 __all__ = ["read_suite", "write_suite"]
 
@@ -41,10 +43,9 @@ def read_suite(path: Path, options: Options) -> Iterator[Found]:
     default = suite.get("defaultTest") if isinstance(suite.get("defaultTest"), Mapping) else {}
     for number, test in enumerate(tests, 1):
         for place, template in enumerate(prompts):
-            try:
-                row = _task(test, template, default)
-            except BadRow as bad:
-                yield number, Problem(str(path), number, bad.kind, f"test {number}: {bad}")
+            _line, row = tried(path, number, partial(_task, test, template, default))
+            if isinstance(row, Problem):
+                yield number, replace(row, reason=f"test {number}: {row.reason}")
                 continue
             row["id"] = str(row.get("id") or f"t{number}" + (f"p{place + 1}" if len(prompts) > 1 else ""))
             raw = {"test": test, "prompt": place, "at": number} | ({"suite": around} if around else {})

@@ -12,6 +12,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -39,6 +40,7 @@ __all__ = [
     "layout_reader",
     "layout_writer",
     "put_path",
+    "tried",
     "write_file",
 ]
 
@@ -234,6 +236,21 @@ def convert(row: Row, kind: str) -> Row:
     raise BadRow("malformed", f"a row of kind {have!r} cannot become one of kind {kind!r}")
 
 
+def tried(path: Path, line: int, make: Callable[[], Row]) -> Found:
+    """The row that ``make`` gives, or the problem that stands in its place.
+
+    Other tools' rows are of any shape: what a decoder stumbles over is a malformed row, not the end of the file.
+    """
+    try:
+        return line, make()
+    except BadRow as bad:
+        return line, Problem(str(path), line, bad.kind, str(bad))
+    except InputError:
+        raise
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        return line, Problem(str(path), line, "malformed", f"not of the shape that was expected ({error})")
+
+
 def layout_reader(layout: Layout) -> Callable[[Path, Options], Iterator[Found]]:
     """A reader of files with one row of this layout a line (or a list of them, a table of them)."""
 
@@ -242,10 +259,7 @@ def layout_reader(layout: Layout) -> Callable[[Path, Options], Iterator[Found]]:
             if isinstance(row, Problem):
                 yield line, row
                 continue
-            try:
-                yield line, decode(layout, row)
-            except BadRow as bad:
-                yield line, Problem(str(path), line, bad.kind, str(bad))
+            yield tried(path, line, partial(decode, layout, row))
 
     return read
 

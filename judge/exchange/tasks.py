@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import orjson
 from ..errors import InputError
 from ..formats import Problem, read_rows
 from ..labelling import candidate_first
-from .rows import BadRow, Found, Options, Row, write_file
+from .rows import BadRow, Found, Options, Row, tried, write_file
 
 __all__ = ["LABEL_CONFIG", "key_path", "read_argilla", "read_label_studio", "write_argilla", "write_label_studio"]
 
@@ -96,29 +97,37 @@ def _write(path: Path, rows: Iterable[Row], options: Options, shape: Callable[[s
 def _read(path: Path, options: Options, labels: Callable[[Mapping[str, Any]], Iterator[Row]]) -> Iterator[Found]:
     if options.key is None:
         raise InputError(f"{path}: --key FILE is needed: it says which answer stood first (written beside the tasks)")
-    key = {row["task"]: row for _line, row in read_rows(options.key) if not isinstance(row, Problem)}
+    key = {str(row["task"]): row for _line, row in read_rows(options.key) if not isinstance(row, Problem)}
     for line, task in read_rows(path):
         if isinstance(task, Problem):
             yield line, task
             continue
-        shown: Mapping[str, Any] = task.get("data") or task.get("fields") or {}
-        name = shown.get("task", task.get("id"))
-        held = key.get(name)
-        try:
-            if held is None:
-                raise BadRow("unmatched", f"task {name!r} is not in {options.key}")
-            texts = {field: shown[field] for field in ("request", "first", "second") if field in shown}
-            if _digest(texts) != held["texts"]:
-                raise BadRow("unmatched", f"task {name!r} shows other texts than were written")
-            found = list(labels(task))
-            if not found:
-                raise BadRow("other", f"task {name!r} has no label yet")
-        except BadRow as bad:
-            yield line, Problem(str(path), line, bad.kind, str(bad))
-            continue
-        yield from (
-            (line, {"id": f"{held['pair_id']}:{label['annotator']}", **_outcome(label, held)}) for label in found
-        )
+        number, found = tried(path, line, partial(_of_task, task, key, options.key, labels))
+        if isinstance(found, Problem):
+            yield number, found
+        else:
+            yield from ((number, row) for row in found["labels"])
+
+
+def _of_task(
+    task: Mapping[str, Any],
+    key: Mapping[str, Mapping[str, Any]],
+    file: Path,
+    labels: Callable[[Mapping[str, Any]], Iterator[Row]],
+) -> Row:
+    """The label rows of one task, under ``labels``; raises ``BadRow`` where it is not one of ours, or has none."""
+    shown: Mapping[str, Any] = task.get("data") or task.get("fields") or {}
+    name = shown.get("task", task.get("id"))
+    held = key.get(str(name))
+    if held is None:
+        raise BadRow("unmatched", f"task {name!r} is not in {file}")
+    texts = {field: shown[field] for field in ("request", "first", "second") if field in shown}
+    if _digest(texts) != held["texts"]:
+        raise BadRow("unmatched", f"task {name!r} shows other texts than were written")
+    found = list(labels(task))
+    if not found:
+        raise BadRow("other", f"task {name!r} has no label yet")
+    return {"labels": [{"id": f"{held['pair_id']}:{label['annotator']}", **_outcome(label, held)} for label in found]}
 
 
 def _outcome(label: Row, held: Mapping[str, Any]) -> Row:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ import orjson
 
 from ..errors import InputError
 from ..formats import Problem
-from .rows import OURS, BadRow, Found, Options, Row, check_text, default_id, merge, write_file
+from .rows import OURS, BadRow, Found, Options, Row, check_text, default_id, merge, tried, write_file
 
 __all__ = ["read_evaluations", "read_spans", "write_evaluations", "write_spans"]
 
@@ -35,10 +37,10 @@ def read_spans(path: Path, _options: Options) -> Iterator[Found]:
         if isinstance(span, Problem):
             yield line, span
             continue
-        try:
-            yield line, _trace({"resource": resource, "scope": scope, "span": span})
-        except BadRow as bad:
-            yield line, Problem(str(path), line, bad.kind, f"span {span.get('name') or span.get('spanId')}: {bad}")
+        number, found = tried(path, line, partial(_trace, {"resource": resource, "scope": scope, "span": span}))
+        if isinstance(found, Problem) and isinstance(span, Mapping):
+            found = replace(found, reason=f"span {span.get('name') or span.get('spanId')}: {found.reason}")
+        yield number, found
 
 
 def write_spans(path: Path, rows: Iterable[Row], _options: Options) -> int:
@@ -52,29 +54,29 @@ def read_evaluations(path: Path, _options: Options) -> Iterator[Found]:
         if isinstance(record, Problem):
             yield line, record
             continue
-        attributes = _attributes(record)
-        if record.get("eventName", attributes.get("event.name")) != _EVENT:
-            yield line, Problem(str(path), line, "other", "not a gen_ai.evaluation.result")
-            continue
-        row: Row = {name: attributes[key] for name, key in _SCORE.items() if attributes.get(key) is not None}
-        if "name" not in row:
-            yield line, Problem(str(path), line, "missing", f"no {_SCORE['name']!r}")
-            continue
-        target = {
-            "response_id": attributes.get(_RESPONSE),
-            "trace_id": record.get("traceId"),
-            "span_id": record.get("spanId"),
-        }
-        row["target"] = {name: value for name, value in target.items() if value}
-        given = attributes.get(OURS)
-        merge(row, orjson.loads(given) if isinstance(given, str) else {})
-        known = {*_SCORE.values(), _RESPONSE, OURS, "event.name"}
-        rest = {name: value for name, value in attributes.items() if name not in known}
-        if rest:
-            row["foreign"] = {"format": "otel-evaluations", "fields": rest}
-        if record.get("timeUnixNano"):
-            row["at_nano"] = str(record["timeUnixNano"])
-        yield line, {"id": row.pop("id", None) or default_id(row, "evaluation"), **row}
+        yield tried(path, line, partial(_evaluation, record))
+
+
+def _evaluation(record: Any) -> Row:
+    attributes = _attributes(record)
+    if record.get("eventName", attributes.get("event.name")) != _EVENT:
+        raise BadRow("other", "not a gen_ai.evaluation.result")
+    row: Row = {name: attributes[key] for name, key in _SCORE.items() if attributes.get(key) is not None}
+    if "name" not in row:
+        raise BadRow("missing", f"no {_SCORE['name']!r}")
+    target = {
+        "response_id": attributes.get(_RESPONSE), "trace_id": record.get("traceId"), "span_id": record.get("spanId")
+    }  # fmt: skip
+    row["target"] = {name: value for name, value in target.items() if value}
+    given = attributes.get(OURS)
+    merge(row, orjson.loads(given) if isinstance(given, str) else {})
+    known = {*_SCORE.values(), _RESPONSE, OURS, "event.name"}
+    rest = {name: value for name, value in attributes.items() if name not in known}
+    if rest:
+        row["foreign"] = {"format": "otel-evaluations", "fields": rest}
+    if record.get("timeUnixNano"):
+        row["at_nano"] = str(record["timeUnixNano"])
+    return {"id": row.pop("id", None) or default_id(row, "evaluation"), **row}
 
 
 def write_evaluations(path: Path, rows: Iterable[Row], _options: Options) -> int:
@@ -90,10 +92,17 @@ def _spans(path: Path, outer: str, middle: str, inner: str) -> Iterator[tuple[in
         if not isinstance(body.get(outer), list):
             yield line, None, None, Problem(str(path), line, "malformed", f"no {outer!r}: not such an OTLP export")
             continue
-        for group in body[outer]:
-            for scoped in group.get(middle, ()):
-                for span in scoped.get(inner, ()):
-                    yield line, group.get("resource", {}), scoped.get("scope", {}), span
+        try:
+            found = [
+                (group.get("resource", {}), scoped.get("scope", {}), span)
+                for group in body[outer]
+                for scoped in group.get(middle, ())
+                for span in scoped.get(inner, ())
+            ]
+        except (AttributeError, TypeError) as error:
+            yield line, None, None, Problem(str(path), line, "malformed", f"not such an OTLP export ({error})")
+            continue
+        yield from ((line, *parts) for parts in found)
 
 
 def _exports(path: Path) -> Iterator[tuple[int, Any]]:

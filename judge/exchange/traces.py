@@ -8,6 +8,7 @@ runs (``inputs``, ``outputs``, ``feedback_stats``), Phoenix spans (OpenInference
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import orjson
 
 from ..errors import InputError
 from ..formats import Problem, read_rows
-from .rows import BadRow, Found, Options, Row, at_path, write_file
+from .rows import Found, Options, Row, at_path, tried, write_file
 from .whole import Whole, decode_whole, encode_whole
 
 __all__ = [
@@ -164,10 +165,7 @@ def write_results(path: Path, rows: Iterable[Row], options: Options) -> int:
 
 
 def _decoded(format_: Whole, row: Mapping[str, Any], mapping: Mapping[str, str], path: Path, line: int) -> Found:
-    try:
-        return line, decode_whole(format_, row, mapping)
-    except BadRow as bad:
-        return line, Problem(str(path), line, bad.kind, str(bad))
+    return tried(path, line, partial(decode_whole, format_, row, mapping))
 
 
 def _check(format_: Whole, mapping: Mapping[str, str]) -> None:
