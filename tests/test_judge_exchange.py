@@ -19,6 +19,8 @@ from calibration.gold import GoldSet
 from judge.cli import root
 from judge.errors import InputError
 from judge.exchange import FORMATS, Options, export, ingest
+from judge.exchange.preferences import TRL
+from judge.exchange.rows import decode
 from judge.exchange.tasks import key_path
 from judge.formats import open_evalset
 
@@ -673,6 +675,19 @@ def test_a_pair_becomes_a_preference_only_where_a_label_says_so(tmp_path: Path) 
     assert moved.problems == {"undecided": 2}
     (row,) = lines_of(tmp_path / "out.jsonl")
     assert (row["chosen"], row["rejected"]) == ("b", "a")
+
+
+@pytest.mark.torch
+@given(words, words, words)
+def test_an_implicit_prompt_is_cut_where_trl_cuts_it(asked: str, one: str, other: str) -> None:
+    """Prompt and answers are those of TRL's own function, for texts of which none begins the other."""
+    trl = pytest.importorskip("trl.data_utils", reason="an oracle: pip install trl")
+    chosen, rejected = f"{asked}: a {one}", f"{asked}: b {other}"
+    theirs = trl.extract_prompt({"chosen": chosen, "rejected": rejected})
+    ours = decode(TRL, {"chosen": chosen, "rejected": rejected})
+    assert [ours[name] for name in ("prompt", "chosen", "rejected")] == [
+        theirs[name] for name in ("prompt", "chosen", "rejected")
+    ]
 
 
 def test_what_leaves_can_be_read_by_the_datasets_library(tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ from calibration.confidence import Calibration, NotCalibrated
 from calibration.gold import GoldSet
 from judge.cli import _run, root
 from judge.errors import InputError
+from judge.labelling import Request, Subject, drawing
+from judge.labels import DrawRecord, evalset_source, write_draw
 from judge.register import Register
 from judge.store import Store
 from judge.types import Answer, Item, JudgeId, Pair
@@ -405,6 +407,48 @@ def test_an_uncalibrated_judge_is_taken_loudly_or_not_at_all(tmp_path: Path, hom
     done = pairs(home, "--judge", run_id, "--allow-uncalibrated", "--unchecked", "-o", str(out))
     assert "NOT calibrated" in done.stderr
     assert all(entry.metadata["uncalibrated"] for entry in read_preferences(out))
+
+
+def labelled(tmp_path: Path) -> tuple[Path, Path]:
+    """An eval set and a label file of judge label on all its pairs, with its draw; returns both."""
+    evals = lines(
+        tmp_path / "to-label.jsonl",
+        *(
+            {
+                "id": f"l{n}",
+                "prompt": f"Question number {n} to be labelled",
+                "candidate": f"yes {n}",
+                "baseline": f"no {n}",
+            }
+            for n in range(6)
+        ),
+    )
+    source = evalset_source(evals, {})
+    request = Request(how="random", n=6)
+    subject = Subject("new", "old", "helpfulness@1", "d", source.evalset)
+    labels = tmp_path / "labels.jsonl"
+    draw = DrawRecord(drawing(source.frame(request), request), subject, "text", source.origin)
+    write_draw(labels, draw, at="2026-11-01T00:00:00+00:00")
+    said = ("win", "win", "loss", "tie", "win", "loss")
+    lines(labels, *({"pair_id": f"l{n}", "annotator": "ada", "outcome": said[n]} for n in range(6)))
+    return evals, labels
+
+
+def test_labels_find_their_texts_by_their_draw_and_refuse_what_they_hold(tmp_path: Path, home: Path) -> None:
+    """A label file gives pairs through its draw; as --against it refuses a set that holds one of its prompts."""
+    evals, labels = labelled(tmp_path)
+    out = tmp_path / "out.jsonl"
+    done = pairs(home, "--human", str(labels), "--unchecked", "-o", str(out))
+    assert done.exit_code == 0, done.output
+    rows = read_preferences(out)
+    assert sorted((row.origin["pair"], row.chosen) for row in rows) == [
+        ("l0", "yes 0"), ("l1", "yes 1"), ("l2", "no 2"), ("l4", "yes 4"), ("l5", "no 5"),
+    ]  # fmt: skip
+    assert "1 left out: a tie" in done.stderr
+    done = pairs(home, str(out), "--against", str(labels), "-o", str(tmp_path / "again.jsonl"))
+    assert f"is exact (1.00) to l0 of {labels}" in str(done.exception)
+    evals.unlink()
+    assert isinstance(pairs(home, "--human", str(labels), "--unchecked", "-o", str(out)).exception, InputError)
 
 
 def test_the_report_says_what_was_found(tmp_path: Path, home: Path) -> None:

@@ -82,7 +82,8 @@ def _before_trl(theirs: Row, ours: Row) -> None:
 def _common(chosen: Any, rejected: Any) -> int:
     """How much the two answers share at the start: turns of a conversation, or characters up to a last space.
 
-    As in TRL's ``extract_prompt``: a space before the first difference belongs to the answers.
+    As in TRL's ``extract_prompt``: a space before the first difference belongs to the answers. (Where one text begins
+    the other TRL leaves it its last character; here it is an empty answer.)
     """
     if isinstance(chosen, list):
         pairs: Iterator[tuple[Any, Any]] = zip(chosen, rejected, strict=False)
