@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from rubrics.errors import InputError
@@ -71,14 +73,14 @@ def quantile_ratio(
 Groups = list[np.ndarray] | np.ndarray
 
 
-def _rounds(codes: np.ndarray, rounds: int, seed: int) -> tuple[list[np.ndarray], Groups]:
-    """Which clusters each round draws, and the rows of each cluster."""
+def _rounds(codes: np.ndarray, rounds: int, seed: int) -> tuple[Iterator[np.ndarray], Groups]:
+    """Which clusters each round draws (one round at a time: all at once would be large), and the rows of each."""
     count = int(codes.max()) + 1
     rounds = max(_FEWEST, min(rounds, _DRAWS // len(codes)))
     rng = np.random.default_rng(seed)
     order = np.argsort(codes, kind="stable")
     groups: Groups = order if count == len(codes) else np.split(order, np.cumsum(np.bincount(codes))[:-1])
-    return [rng.integers(0, count, size=count, dtype=np.int32) for _ in range(rounds)], groups
+    return (rng.integers(0, count, size=count, dtype=np.int32) for _ in range(rounds)), groups
 
 
 def _rows(groups: Groups, pick: np.ndarray) -> np.ndarray:

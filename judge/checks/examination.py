@@ -90,7 +90,7 @@ def examine(suite: Suite, pairs: Iterable[Pair], sink: Sink | None = None, *, se
             for planned in entries:
                 if not planned.where.holds(pair.item):
                     continue
-                seen = [limited(planned, pair.item, answer) for answer in (pair.candidate, pair.baseline)]
+                seen = _sides(planned, pair, limited)
                 if seen == [None, None]:
                     continue
                 tally = tallies.get(planned.ref) or tallies.setdefault(planned.ref, CheckTally(planned))
@@ -103,6 +103,13 @@ def examine(suite: Suite, pairs: Iterable[Pair], sink: Sink | None = None, *, se
             series.add(pair, prompt, values)
     results = tuple(tally.result() for tally in tallies.values())
     return CheckReport(suite.pinned, suite.digest, series.pairs, findings, results, measures_of(series, results))
+
+
+def _sides(planned: Planned, pair: Pair, examiner: Examiner) -> list[Observation | None]:
+    try:
+        return [examiner(planned, pair.item, answer) for answer in (pair.candidate, pair.baseline)]
+    except InputError as error:
+        raise InputError(f"item {pair.id}: {planned.check.name}: {error}") from None
 
 
 def _prompt_key(item: Item) -> bytes:
@@ -159,9 +166,8 @@ def _limit(seconds: float) -> Iterator[Examiner]:
 def _made(planned: Planned, item: Item, answer: Answer) -> Observation | None:
     try:
         seen: object = planned.check.examine(item, answer)
-    except InputError as error:
-        # The item's own configuration is at fault (an invalid schema in its metadata), not the answer.
-        return Observation(None, str(error))
+    except InputError:
+        raise  # what the item asks for is at fault (an invalid schema in its metadata), not the answer
     except Exception as error:  # noqa: BLE001 - a check that crashes is a finding that could not be made, never a pass
         return Observation(None, f"the check crashed: {type(error).__name__}: {str(error)[:200]}")
     if seen is None or isinstance(seen, Observation):

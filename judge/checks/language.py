@@ -13,6 +13,7 @@ from .check import Check, Observation, failed, passed, unjudged
 __all__ = ["Detector", "Format", "Language", "language_of"]
 
 Detector = Literal["py3langid", "langdetect"]
+_ISO = re.compile(r"[a-z]{2}")
 _CODE = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
 _MARKDOWN = (
     ("a heading", re.compile(r"^#{1,6} \S.*$", re.MULTILINE)),
@@ -54,7 +55,8 @@ def _langdetect(text: str) -> str:
 
 @dataclass(frozen=True)
 class Language(Check):
-    """The answer is written in ``language`` (ISO 639-1), by default that of the item's metadata under ``language``.
+    """The answer is written in ``language`` (ISO 639-1), by default the item's metadata ``language`` where
+    that is such a code.
 
     Code in fences is left out. A text with fewer than ``least`` letters is not judged: on short texts any detector
     guesses.
@@ -68,7 +70,7 @@ class Language(Check):
     def examine(self, item: Item, answer: Answer) -> Observation | None:
         """Detect the language."""
         wanted = self.language or item.metadata.get("language")
-        if not isinstance(wanted, str) or not wanted:
+        if not isinstance(wanted, str) or (self.language is None and not _ISO.fullmatch(wanted)):
             return None
         text = _CODE.sub(" ", answer.text)
         letters = sum(mark.isalpha() for mark in text)

@@ -8,6 +8,7 @@ none are left, ``missing`` says so.
 from __future__ import annotations
 
 from array import array
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -96,13 +97,16 @@ class Series:
 
 def measures_of(series: Series, results: Sequence[CheckResult]) -> tuple[Measure, ...]:
     """Every measure of a pass: one per check (its failure rate), and those of the series."""
-    return (*(_of_check(result) for result in results), *_of_series(series))
+    taken = Counter(result.id for result in results)
+    names = [result.id if taken[result.id] == 1 else result.check for result in results]
+    checks = (_of_check(result, name) for result, name in zip(results, names, strict=True))
+    return (*checks, *_of_series(series))
 
 
-def _of_check(result: CheckResult) -> Measure:
+def _of_check(result: CheckResult, name: str) -> Measure:
     missing = "" if result.candidate else f"{result.check} concerns no item" if result.empty else "nothing was judged"
     return Measure(
-        name=f"check.{result.id}",
+        name=f"check.{name}",
         layer=result.layer,
         axis=result.axis,
         unit="share failing",

@@ -106,7 +106,7 @@ class Registry:
             raise InputError(f"unknown check {name!r}; {hint} (checks of your own: --checks FILE.py)")
         if at and version != str(found.version):
             raise InputError(
-                f"check {ref!r}: this version has {name}@{found.version}; name that, or the package's older"
+                f"check {ref!r}: here it is {name}@{found.version}; name that, or install an older package"
             )
         return found
 
@@ -160,5 +160,7 @@ def _fault(kind: type[Check], error: ValidationError) -> str:
         return f"the option {place!r} is missing"
     message = detail["msg"].removeprefix("Value error, ")
     given = detail["input"]
+    if not place:
+        return message
     shown = f" (given: {given!r})" if isinstance(given, str | int | float) and len(repr(given)) <= 60 else ""
     return f"option {place!r}: {message}{shown}"

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import lru_cache
 from importlib.resources import files
@@ -110,7 +110,7 @@ class SuiteFile(_Strict):
     @model_validator(mode="after")
     def _something(self) -> Self:
         if not self.checks and self.cases is None:
-            raise ValueError("checks: a suite without checks checks nothing; add one, or cases")
+            raise ValueError("a suite without checks checks nothing; add one, or `cases:`")
         return self
 
 
@@ -196,7 +196,8 @@ def _own(builder: _Builder, text: bytes) -> tuple[Planned, ...]:
             near = get_close_matches(place, _keys(Entry), 1)
             hint = f"; did you mean {near[0]!r}?" if detail["type"] == "extra_forbidden" and near else ""
             raise InputError(f"checks.{number}.{place}: {detail['msg']}{hint}") from None
-        planned.append(_plan(entry, builder.registry, f"checks.{number}"))
+        one = _plan(entry, builder.registry, f"checks.{number}")
+        planned.append(one if entry.id else replace(one, id=f"{one.check.name}.item"))
     return tuple(planned)
 
 
@@ -311,7 +312,7 @@ def _problem(source: Source, detail: ErrorDetails) -> str:
         return str(source.problem(field, "unknown key; " + (f"did you mean `{near[0]}`?" if near else "remove it")))
     given = detail["input"]
     shown = f" (given: {given!r})" if isinstance(given, str | int | float) and len(repr(given)) <= 60 else ""
-    return str(source.problem(field, detail["msg"].removeprefix("Value error, ") + shown))
+    return str(source.problem(field or ("checks",), detail["msg"].removeprefix("Value error, ") + shown))
 
 
 def _keys(model: type[BaseModel]) -> list[str]:

@@ -10,7 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, ClassVar
+
+import orjson
 
 from ..types import Answer, Item
 from .check import Check, Observation, failed, passed, unjudged
@@ -42,7 +45,7 @@ def _call(given: Mapping[str, Any]) -> Call:
     if not isinstance(inner, Mapping):
         return Call("", None, "'function' is no object")
     name = inner.get("name")
-    if name is None and len(inner) == 1:
+    if name is None and len(inner) == 1 and inner is given:
         ((name, arguments),) = inner.items()
     else:
         arguments = next((inner[key] for key in ("arguments", "input", "args") if key in inner), {})
@@ -59,8 +62,14 @@ def _call(given: Mapping[str, Any]) -> Call:
 def tools_of(item: Item) -> dict[str, dict[str, Any]]:
     """The parameters' JSON Schema of each tool that an item offers (``tools``, or in its metadata), by name."""
     given = item.tools or item.metadata.get("tools") or item.metadata.get("functions") or ()
+    return _tools(orjson.dumps(given, default=dict)) if given else {}
+
+
+@lru_cache(maxsize=1024)
+def _tools(text: bytes) -> dict[str, dict[str, Any]]:
+    given = orjson.loads(text)
     found: dict[str, dict[str, Any]] = {}
-    for tool in given if isinstance(given, Sequence) else ():
+    for tool in given if isinstance(given, list) else ():
         inner = tool.get("function", tool) if isinstance(tool, Mapping) else {}
         if isinstance(inner, Mapping) and isinstance(inner.get("name"), str):
             schema = next((inner[key] for key in ("parameters", "input_schema") if key in inner), {"type": "object"})

@@ -29,7 +29,7 @@ def headline(done: Pass) -> str:
     if blocking:
         worst = "; ".join(f"{r.check} fails {r.candidate_failed} of {r.n}, {r.broken} new" for r in blocking[:4])
         more = f" and {len(blocking) - 4} more checks" if len(blocking) > 4 else ""
-        kind = "" if broken else " (the baseline failed there, too)"
+        kind = "" if broken else " (nothing new: the baseline fails there, too)"
         return f"FAILED{kind}: {worst}{more}"
     if done.unrun:
         return f"UNDECIDED: {len(done.unrun)} of {done.cases} frozen cases were not run: {_listed(done.unrun)}"
