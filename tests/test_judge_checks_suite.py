@@ -210,7 +210,9 @@ def test_crashes_time_outs_and_nonsense_are_never_a_pass(tmp_path: Path) -> None
     found: list[Finding] = []
     started = time.monotonic()
     report = examine(
-        suite, [pair(n, text, "fine") for n, text in enumerate(["crash", "slow", "wrong", "fine", "far"])], found.append,
+        suite,
+        [pair(n, text, "fine") for n, text in enumerate(["crash", "slow", "wrong", "fine", "far"])],
+        found.append,
         seconds=0.2,
     )  # fmt: skip
     assert time.monotonic() - started < 10
