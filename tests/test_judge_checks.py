@@ -239,6 +239,12 @@ def test_the_tool_contract(made: list[dict[str, Any]], options: dict[str, Any], 
     assert fault in seen.detail
 
 
+def test_calls_where_no_tools_are_known_concern_nobody() -> None:
+    """An item that lists no tools says nothing about which calls are right, whether or not one is made."""
+    for made in ((), (call("find", "{}"),)):
+        assert look("tool-calls", {}, tool_calls=made) is None
+
+
 def test_expected_calls_take_any_order_unless_told() -> None:
     """Two expected calls match in either order; with ``ordered`` only in theirs; whole numbers equal fractions."""
     wanted = {"calls": [{"find": {"id": [1]}}, {"send": {"to": ["A. b"], "cc": ["", "c"]}}]}

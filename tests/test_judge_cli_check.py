@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -171,6 +172,9 @@ def test_findings_are_rebuilt_from_their_files(folder: Path, capsys: pytest.Capt
     assert run("recover") == 0
     assert findings.frame(made.check_id).equals(before)
     assert findings.runs()[0].report == made.report
+    measure = findings.runs()[0].measures["check.json-parses"]
+    assert measure.candidate is not None and measure.candidate.value == 0.5
+    assert measure.examples == ("b",)
     file = findings.file(made.check_id)
     copy = findings.file("k-copied")
     copy.write_bytes(file.read_bytes())
@@ -259,3 +263,40 @@ def test_everything_shipped_is_listed(folder: Path, capsys: pytest.CaptureFixtur
     assert {name.partition("@")[0] for name in data["checks"]} == set(CHECKS)
     assert all(name in text for name in (*CHECKS, "default@1", "redteam@1"))
     assert not (folder / "home").exists()
+
+
+PAGE = Path(__file__).parent.parent / "docs" / "checks.md"
+
+
+def test_the_worked_example_of_the_documentation_runs(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """docs/checks.md: the check of one's own and the suite that uses it, word for word, find what they should."""
+    text = PAGE.read_text(encoding="utf-8")
+    blocks = {
+        kind: re.findall(rf"^```{kind}\n(.*?)^```", text, re.MULTILINE | re.DOTALL) for kind in ("python", "yaml")
+    }
+    Path("my_checks.py").write_text(blocks["python"][0])
+    Path("support.yaml").write_text(blocks["yaml"][0])
+    ticket = {"prompt": "Ticket?", "tags": ["ticket"], "baseline": '{"id": 1, "priority": "low"}'}
+    rows = [
+        {"id": "a", **ticket, "candidate": '{"id": "1", "priority": "low"}'},
+        {"id": "b", "prompt": "Whom can I call?", "candidate": "Call 555 123 4567.", "baseline": "See the web page."},
+    ]
+    put("evals.jsonl", rows)
+    assert run("check", "evals.jsonl", "-s", "support.yaml", "--checks", "my_checks.py", "--json") == 1
+    found = {one["check"]: one for one in json.loads(capsys.readouterr().out)["results"]}
+    assert found["json-schema@1#ticket"]["failing"] == ["a"]
+    assert found["no-phone-numbers@1"]["failing"] == ["b"]
+
+
+def test_every_check_suite_and_measure_is_documented() -> None:
+    """Each shipped check, suite, option of the command and measure stands in docs/checks.md."""
+    from judge.checks.examination import examine
+    from judge.checks.registry import CHECKS
+    from judge.checks.suite import load_suite, shipped_suites
+    from judge.types import Answer, Item, Pair
+
+    text = PAGE.read_text(encoding="utf-8")
+    report = examine(load_suite("default"), [Pair("p", Item("q"), Answer("a"), Answer("b"))])
+    measures = [measure.name for measure in report.measures if not measure.name.startswith("check.")]
+    words = [*CHECKS, *shipped_suites(), *measures]
+    assert [word for word in words if f"`{word}`" not in text] == []

@@ -119,7 +119,7 @@ class ToolCalls(Check):
         """Hold every call to the contract."""
         tools, calls = tools_of(item), calls_of(answer)
         demands = self.must or self.forbidden or self.none or self.some or self.most is not None
-        if not tools and not calls and not demands:
+        if not tools and not demands:
             return None
         faults = list(self._demands(calls))
         for number, call in enumerate(calls, 1):

@@ -63,6 +63,8 @@ def freeze_failures(
 
     folder = Path(home) if home else environment().home
     findings = Findings(folder)
+    for problem in findings.catch_up():
+        click.echo(f"note: {safe(problem)}", err=True)
     found = findings.run(check_id)
     if found.run_id is None:
         raise InputError(f"pass {found.check_id} checked a file; freeze from a pass over a run, which keeps its texts")

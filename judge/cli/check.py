@@ -89,11 +89,13 @@ def command(
     store = Store(Path(home) if home else environment().home)
     reading = {"candidate": candidate, "baseline": baseline, "skip_bad": skip_bad, "limit": limit}
     material = _material(target, store, reading, maps)
-    ticker = Ticker()
+    ticker, findings = Ticker(), Findings(store.home)
+    for problem in findings.catch_up():
+        click.echo(f"note: {safe(problem)}", err=True)
     done = run_pass(
         wanted,
         material,
-        Findings(store.home),
+        findings,
         check_id=f"k-{secrets.token_hex(3)}",
         at=datetime.now(UTC).isoformat(timespec="seconds"),
         by=_user(),
@@ -134,6 +136,8 @@ def _material(target: str, store: Store, reading: Mapping[str, object], maps: tu
     for problem in store.catch_up():
         click.echo(f"note: {safe(problem)}", err=True)
     info = store.run(target)
+    if not info.sealed:
+        click.echo(f"note: run {info.run_id} is not finished; what it has so far is checked", err=True)
     return of_run(store.journal_path(info.run_id))
 
 

@@ -45,10 +45,12 @@ def check_text(done: Pass, *, show: int = 5) -> str:
     lines = [*wrap(safe(headline(done))), ""]
     lines += wrap(safe(f"suite {report.suite} on {done.material.name}: {report.pairs} pairs"))
     lines += ["", f"{'check':{_NAME}} {'sev.':5} {'n':>6} {'cand.':>6} {'base':>6} {'broke':>6} {'fixed':>6} {'p':>7}"]
-    for result in report.results:
-        lines.append(_line(result))
+    lines += [_line(result) for result in report.results if not result.empty]
+    if idle := [result.check for result in report.results if result.empty]:
+        lines += wrap(f"(concern no item: {', '.join(idle)})")
     lines += ["", *wrap(_LEGEND)]
-    for heading, rows in (("measures", list(_measures(done))), ("not judged", list(_gaps(done)))):
+    figures = f"{'measure':30} {'cand.':>9} {'base':>9}  {'difference, or ratio':>20}"
+    for heading, rows in ((figures, list(_measures(done))), ("not judged", list(_gaps(done)))):
         if rows:
             lines += ["", heading, *rows]
     lines += _excerpts(done, show)
@@ -63,8 +65,6 @@ _LEGEND = (
 
 def _line(result: CheckResult) -> str:
     name = cut(result.check, _NAME)
-    if result.empty:
-        return f"{name:{_NAME}} {result.severity.value:5} {0:>6}   concerns no item"
     gap = f"  ({result.candidate_unjudged} not judged)" if result.candidate_unjudged else ""
     return (
         f"{name:{_NAME}} {result.severity.value:5} {result.n:>6} {result.candidate_failed:>6} "
@@ -96,7 +96,7 @@ def _gaps(done: Pass) -> Iterator[str]:
 def _measures(done: Pass) -> Iterator[str]:
     for measure in done.report.measures:
         if measure.difference is not None and not measure.name.startswith("check."):
-            yield f"  {measure.name:28} {_value(measure)}"
+            yield f"{measure.name:30} {_value(measure)}"
 
 
 def _value(measure: Measure) -> str:

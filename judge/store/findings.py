@@ -6,6 +6,7 @@ seal with the counts; each line carries a CRC, like a run's journal. The databas
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ import orjson
 
 from .. import journal
 from ..errors import JournalError, StoreError
-from ..types import Finding, Severity, Span
+from ..types import Finding, Measure, Severity, Span
 from .database import reading, writing
 
 if TYPE_CHECKING:
@@ -43,6 +44,11 @@ class CheckRun:
     pairs: int
     findings: int
     report: Mapping[str, Any]
+
+    @property
+    def measures(self) -> dict[str, Measure]:
+        """The measures of the report as values, by name."""
+        return {row["name"]: _measure(row) for row in self.report["measures"]}
 
 
 class Findings:
@@ -71,7 +77,7 @@ class Findings:
         with tempfile.TemporaryDirectory(dir=self.home, prefix="ingest-") as folder:
             count = _parquet(path, header, Path(folder))
             with writing(self.path) as con:
-                con.execute("BEGIN")
+                # As for runs: the pass is listed by its last statement; what a crash leaves before it is deleted anew.
                 for table in _TABLES:
                     con.execute(f"DELETE FROM {table} WHERE check_id = ?", [name])  # noqa: S608 - a name from the tuple
                 for part in sorted(Path(folder).glob("finding-*.parquet")):
@@ -89,7 +95,6 @@ class Findings:
                         header["evalset"], seal["report"]["pairs"], count, orjson.dumps(seal["report"]).decode(),
                     ],
                 )  # fmt: skip
-                con.execute("COMMIT")
         return count
 
     def catch_up(self) -> list[str]:
@@ -156,6 +161,21 @@ class Findings:
                 'SELECT * FROM finding WHERE check_id = $id ORDER BY pair_id, "check", side', params={"id": check_id}
             )
             return polars.DataFrame(Stream(relation))
+
+
+def _measure(row: Mapping[str, Any]) -> Measure:
+    from calibration.estimates import Estimate
+
+    fields = dict(row)
+    for name in ("candidate", "baseline", "difference"):
+        if fields[name] is not None:
+            # An open end of an interval is null in JSON.
+            ends = {"low": -math.inf, "high": math.inf}
+            given: dict[str, Any] = {
+                key: ends.get(key) if value is None else value for key, value in fields[name].items()
+            }
+            fields[name] = Estimate(**given)
+    return Measure(**{**fields, "examples": tuple(fields["examples"])})
 
 
 def _finding(row: Sequence[Any]) -> Finding:

@@ -175,7 +175,7 @@ class Store:
 
         Returns the runs that were built and what could not be read.
         """
-        if not self._journals():
+        if not self._journals() and not (self.home / "checks").is_dir():
             raise StoreError(f"{self.runs_folder}: no journals to rebuild from")
         fresh = Store(self.home)
         fresh.path = self.home / f"rebuild-{os.getpid()}.duckdb"
