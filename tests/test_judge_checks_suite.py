@@ -279,6 +279,25 @@ def test_a_faulty_file_of_checks_is_one_error(tmp_path: Path, source: str, fault
     assert str(file) in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        OWN.replace("    def examine", "    def exmine"),
+        OWN.replace("digits: int = 7", "digits: re.Pattern[bytes] | Span | Registry = 7").replace(
+            "import re\n", "import re\nclass Registry: ...\n"
+        ),
+    ],
+)
+def test_a_check_that_cannot_be_made_is_one_error(tmp_path: Path, source: str) -> None:
+    """A check without ``examine``, or with a field that no file can give, is named when a suite uses it."""
+    file = tmp_path / "my_checks.py"
+    file.write_text(source)
+    registry = Registry()
+    registry.add(file)
+    with pytest.raises(InputError, match="no-phone-numbers: cannot be configured"):
+        load_suite(write(tmp_path / "mine.yaml", "  - check: no-phone-numbers\n"), registry)
+
+
 def test_python_named_by_a_suite_runs_only_where_allowed() -> None:
     """``python:module:Class`` needs the caller's word, and has to be a check."""
     assert Registry(python=True).find("python:judge.checks.text:Regex").name == "regex"
@@ -404,3 +423,35 @@ def test_the_red_team_holds_forty_frozen_prompts() -> None:
     assert failing == set(yielding)
     fixed = [Pair(name, cases[name].item, Answer(said), Answer("")) for name, said in refusing.items()]
     assert [result.check for result in examine(suite, fixed).results if result.candidate_failed] == []
+
+
+def test_rows_carry_checks_tools_and_turns(tmp_path: Path) -> None:
+    """Lists in JSONL and JSON text in CSV give the same item; a conversation's assistant turns are counted; what is no
+    list is refused with its line.
+    """
+    import csv
+
+    from judge.formats import open_evalset, write_evalset
+
+    own, tools = [{"check": "not-empty"}], [{"name": "f", "parameters": {"type": "object"}}]
+    turns = [{"role": role, "content": role} for role in ("user", "assistant", "user", "assistant")]
+    row = {"id": "a", "prompt": "q", "checks": own, "tools": tools, "schema": {"type": "object"}, "unread": [1],
+           "candidate": {"messages": turns}, "baseline": {"text": "x", "turns": 3}}  # fmt: skip
+    path = tmp_path / "e.jsonl"
+    path.write_text(json.dumps(row) + "\n")
+    (read,) = open_evalset(path).pairs()
+    assert (read.item.checks, read.item.tools) == (tuple(own), tuple(tools))
+    assert read.item.metadata == {"schema": {"type": "object"}}
+    assert (read.candidate.text, read.candidate.turns, read.baseline.turns) == ("assistant", 2, 3)
+    write_evalset(tmp_path / "again.jsonl", [read])
+    assert list(open_evalset(tmp_path / "again.jsonl").pairs()) == [read]
+    table = tmp_path / "e.csv"
+    with table.open("w", newline="") as file:
+        writer = csv.DictWriter(file, ["id", "prompt", "checks", "candidate", "baseline"])
+        writer.writeheader()
+        writer.writerow({"id": "a", "prompt": "q", "checks": json.dumps(own), "candidate": "x", "baseline": "y"})
+    assert next(open_evalset(table).pairs()).item.checks == tuple(own)
+    for bad in ("nope", {"check": "x"}, ["x"]):
+        path.write_text(json.dumps({**row, "checks": bad}) + "\n")
+        with pytest.raises(InputError, match=r"e\.jsonl:1: 'checks' is not"):
+            open_evalset(path)

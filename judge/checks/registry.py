@@ -18,6 +18,7 @@ from typing import Any
 
 import orjson
 from pydantic import TypeAdapter, ValidationError
+from pydantic.errors import PydanticUserError
 
 from ..errors import InputError
 from .check import Check
@@ -129,8 +130,9 @@ class Registry:
             built = _adapter(kind).validate_json(orjson.dumps(dict(options)))
         except ValidationError as error:
             raise InputError(f"{kind.name}: {_fault(kind, error)}") from None
-        except orjson.JSONEncodeError as error:
-            raise InputError(f"{kind.name}: an option is no plain value ({error})") from None
+        except (PydanticUserError, TypeError) as error:
+            # A check of the user's: a field of a type that no file can give, or no `examine`.
+            raise InputError(f"{kind.name}: cannot be configured: {str(error).splitlines()[0]}") from None
         assert isinstance(built, Check)
         return built
 

@@ -72,15 +72,12 @@ def command(
     frozen case was not run), else 0. Failures and regressions are counted apart.
     """
     from ..checks.passes import run_pass
-    from ..checks.registry import Registry
     from ..checks.suite import load_suite
     from ..errors import InputError
     from ..render import checks as render
     from ..store import Findings, Store
 
-    registry = Registry(python=allow_python)
-    for file in files:
-        registry.add(file)
+    registry = _registry(files, allow_python=allow_python)
     if list_all:
         return _list(registry, as_json=as_json)
     if junit is not None and not junit.parent.is_dir():
@@ -112,6 +109,16 @@ def command(
         click.echo(render.check_markdown(done) if as_md else render.check_text(done, show=show))
         click.echo(f"kept as {done.check_id} ({done.report.findings} findings)", err=True)
     return _code(done, fail_on)
+
+
+def _registry(files: tuple[Path, ...], *, allow_python: bool) -> Registry:
+    """The shipped checks and those of the user's files, which are run."""
+    from ..checks.registry import Registry
+
+    registry = Registry(python=allow_python)
+    for file in files:
+        registry.add(file)
+    return registry
 
 
 def _code(done: Pass, fail_on: str) -> int:
