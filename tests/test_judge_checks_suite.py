@@ -158,6 +158,8 @@ def test_an_item_brings_its_own_checks(tmp_path: Path) -> None:
     assert by_name["regex@1#digits"].severity is Severity.WARN
     assert by_name["regex@1#digits"].broken == 1
     assert report.blocking() == ()
+    nameless = examine(load_suite(path), [pair(1, "a", "1", checks=({"check": "regex", "with": {"pattern": "a"}},))])
+    assert [result.check for result in nameless.results] == ["not-empty@1", "regex@1#item"]
     for checks, hint in (
         ([{"check": "regx"}], "did you mean 'regex'"),
         ([{"check": "regex", "wth": {}}], "did you mean 'with'"),
@@ -455,3 +457,45 @@ def test_rows_carry_checks_tools_and_turns(tmp_path: Path) -> None:
         path.write_text(json.dumps({**row, "checks": bad}) + "\n")
         with pytest.raises(InputError, match=r"e\.jsonl:1: 'checks' is not"):
             open_evalset(path)
+
+
+@dataclass(frozen=True)
+class Interrupted(Check):
+    name: ClassVar[str] = "interrupted"
+
+    def examine(self, item: Item, answer: Answer) -> Observation | None:
+        if answer.text == "stop":
+            raise KeyboardInterrupt
+        return failed("no")
+
+
+def test_an_interrupted_pass_leaves_nothing(tmp_path: Path) -> None:
+    """Ctrl-C in the middle: no file of findings, no entry in the register, no row."""
+    from judge.checks.passes import Material, run_pass
+    from judge.store import Findings
+
+    suite = load_suite(
+        write(tmp_path / "mine.yaml", "  - check: interrupted\n"), Registry(own={"interrupted": Interrupted})
+    )
+    findings = Findings(tmp_path / "home")
+    pairs = [pair(1, "a", "b"), pair(2, "stop", "b")]
+    with pytest.raises(KeyboardInterrupt):
+        run_pass(suite, Material(lambda: pairs, 2, "0" * 64, "mine"), findings, check_id="k-1", at="2026-01-01")
+    assert [path for path in (tmp_path / "home").rglob("*") if path.is_file()] == []
+    done = run_pass(suite, Material(lambda: pairs[:1], 1, "0" * 64, "mine"), findings, check_id="k-1", at="2026-01-01")
+    assert done.report.findings == 2
+    assert findings.run("k-1").findings == 2
+
+
+def test_a_pass_runs_in_any_thread(tmp_path: Path) -> None:
+    """Outside the main thread there is no timer, and the pass gives the same report; the old handler is put back."""
+    import signal
+    from concurrent.futures import ThreadPoolExecutor
+
+    suite = load_suite("default@1")
+    material = [pair(n, "" if n % 3 else "text", "text") for n in range(30)]
+    before = signal.getsignal(signal.SIGALRM)
+    here = examine(suite, material)
+    assert signal.getsignal(signal.SIGALRM) is before
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(examine, suite, material).result() == here

@@ -130,8 +130,9 @@ class Planned:
 
     @property
     def ref(self) -> str:
-        """How its findings are called: ``name@version``, with ``#id`` where the suite gives it one."""
-        return self.check.ref if self.id == self.check.name else f"{self.check.ref}#{self.id}"
+        """How its findings are called: ``name@version``, with ``#id`` where it has one (``#item``: an item's own)."""
+        mark = "item" if self.id == f"{self.check.name}.item" else self.id
+        return self.check.ref if self.id == self.check.name else f"{self.check.ref}#{mark}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,6 +89,9 @@ def _gaps(done: Pass) -> Iterator[str]:
                 first="  ! ",
                 rest="    ",
             )
+    if done.unrun:
+        text = f"{len(done.unrun)} of {done.cases} frozen cases were not run: {_listed(done.unrun)}"
+        yield from wrap(safe(text), first="  ! ", rest="    ")
     for name in done.altered:
         yield f"  ! case {safe(name)} has another prompt than the frozen one"
 
