@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,14 +18,13 @@ from typing import Any
 
 import orjson
 
+from . import cells
+from .cells import Bad as _Bad
 from .errors import InputError
 from .journal import encode_pair
-from .types import Answer, Item, Message, Outcome, Pair
+from .types import Answer, Item, Pair
 
 __all__ = ["EvalSet", "Problem", "open_evalset", "read_rows", "write_evalset"]
-
-MAX_FIELD = 5_000_000
-"""Characters one text field may have."""
 
 _ALIASES = {
     "id": ("id", "uid", "question_id"),
@@ -39,8 +37,12 @@ _ALIASES = {
 }
 _MODELS = {"candidate": ("candidate_model", "model_a"), "baseline": ("baseline_model", "model_b")}
 """Where a row with plain texts says whose they are: a column of its own, or a field of its metadata."""
-_FIELDS = (*_ALIASES, "messages", "tags", "context", "reference", "label", "metadata")
-_LABELS = {"win": "win", "candidate": "win", "a": "win", "tie": "tie", "loss": "loss", "baseline": "loss", "b": "loss"}
+_FIELDS = (*_ALIASES, "messages", "tags", "context", "reference", "label", "metadata", "checks", "tools")
+_FOR_CHECKS = (
+    "schema", "expected_calls", "functions", "context_ids", "must_contain", "must_not_contain", "instruction_id_list",
+    "kwargs",
+)  # fmt: skip
+"""Columns whose lists and objects are metadata, too: what the shipped checks look for there."""
 _SHOWN = 8
 
 
@@ -104,14 +106,6 @@ def write_evalset(path: Path, pairs: Iterable[Pair]) -> None:
 def _canonical(pair: Pair) -> bytes:
     """What the digest of an eval set covers of a pair: all of it."""
     return orjson.dumps(encode_pair(pair), default=str) + b"\n"
-
-
-class _Bad(Exception):
-    """A row that cannot be used; becomes a ``Problem``."""
-
-    def __init__(self, kind: str, reason: str) -> None:
-        super().__init__(reason)
-        self.kind = kind
 
 
 def open_evalset(
@@ -322,7 +316,7 @@ def _why_not_json(line: bytes, error: orjson.JSONDecodeError) -> str:
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[int, int, Any]]:
-    csv.field_size_limit(MAX_FIELD * 4)
+    csv.field_size_limit(cells.MAX_FIELD * 4)
 
     def lines() -> Iterator[str]:
         with path.open("rb") as handle:
@@ -370,10 +364,10 @@ def _get(row: Mapping[str, Any], name: str, names: Mapping[str, str]) -> Any:
 
 def _pair(row: Mapping[str, Any], names: Mapping[str, str], answers: Mapping[str, _Answers]) -> Pair:
     prompt = _get(row, "prompt", names)
-    messages = _messages(_get(row, "messages", names))
+    messages = cells.messages(_get(row, "messages", names))
     if prompt is None and not messages:
         raise _Bad("missing", "no 'prompt' and no 'messages'")
-    text = _text(prompt, "prompt") if prompt is not None else "\n\n".join(message.content for message in messages)
+    text = cells.text(prompt, "prompt") if prompt is not None else "\n\n".join(message.content for message in messages)
     name = _get(row, "id", names)
     sides = {}
     for side in ("candidate", "baseline"):
@@ -396,107 +390,51 @@ def _pair(row: Mapping[str, Any], names: Mapping[str, str], answers: Mapping[str
         prompt=text,
         messages=messages,
         category=str(_get(row, "category", names) or ""),
-        tags=_texts(_get(row, "tags", names), "tags"),
-        context=_texts(_get(row, "context", names), "context"),
-        reference=_optional(_get(row, "reference", names), "reference"),
+        tags=cells.texts(_get(row, "tags", names), "tags"),
+        context=cells.texts(_get(row, "context", names), "context"),
+        reference=cells.optional(_get(row, "reference", names), "reference"),
         metadata=metadata,
+        checks=cells.calls(cells.structured(_get(row, "checks", names), "checks"), "checks"),
+        tools=cells.calls(cells.structured(_get(row, "tools", names), "tools"), "tools"),
     )
     if name in (None, ""):
         parts = [text, item.context, item.reference, sides["candidate"].text, sides["baseline"].text]
         name = hashlib.sha256(orjson.dumps(parts)).hexdigest()[:16]
-    return Pair(str(name), item, sides["candidate"], sides["baseline"], label=_label(_get(row, "label", names)))
+    return Pair(str(name), item, sides["candidate"], sides["baseline"], label=cells.label(_get(row, "label", names)))
 
 
 def _metadata(row: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
     """The item's metadata: every column that is no field of ours, then ``metadata`` (or ``meta``) itself."""
     taken = {alias for aliases in _ALIASES.values() for alias in aliases} | {*_FIELDS, "meta", *names.values()}
-    found = {str(key): value for key, value in row.items() if key not in taken and isinstance(value, str | int | float)}
+    found = {
+        str(key): value
+        for key, value in row.items()
+        if key not in taken
+        and (isinstance(value, str | int | float) or (key in _FOR_CHECKS and isinstance(value, list | dict)))
+    }
     given = _get(row, "metadata", names) or _get(row, "meta", names)
     return {**found, **given} if isinstance(given, Mapping) else found
 
 
 def _answer(value: Any, side: str, names: Mapping[str, str]) -> Answer:
     if isinstance(value, str):
-        return Answer(_text(value, side))
+        return Answer(cells.text(value, side))
     if not isinstance(value, Mapping):
         raise _Bad("malformed", f"'{side}' is {type(value).__name__}, not text")
     text = _get(value, "text", names)
+    messages = cells.messages(value.get("messages"))
     if text is None:
-        messages = _messages(value.get("messages"))
         if not messages:
             raise _Bad("missing", f"'{side}' has no text")
         text = messages[-1].content
     return Answer(
-        text=_text(text, side),
-        model=_optional(_get(value, "model", {}), f"{side}.model"),
-        latency_ms=_number(value.get("latency_ms"), f"{side}.latency_ms"),
-        tokens=_whole(value.get("tokens"), f"{side}.tokens"),
-        cost=_number(value.get("cost"), f"{side}.cost"),
-        tool_calls=_calls(value.get("tool_calls"), f"{side}.tool_calls"),
+        text=cells.text(text, side),
+        model=cells.optional(_get(value, "model", {}), f"{side}.model"),
+        latency_ms=cells.number(value.get("latency_ms"), f"{side}.latency_ms"),
+        tokens=cells.whole(value.get("tokens"), f"{side}.tokens"),
+        cost=cells.number(value.get("cost"), f"{side}.cost"),
+        tool_calls=cells.calls(value.get("tool_calls"), f"{side}.tool_calls"),
+        turns=cells.whole(value.get("turns"), f"{side}.turns")
+        or sum(message.role == "assistant" for message in messages)
+        or None,
     )
-
-
-def _text(value: Any, name: str) -> str:
-    if not isinstance(value, str):
-        raise _Bad("malformed", f"'{name}' is {type(value).__name__}, not text")
-    if len(value) > MAX_FIELD:
-        raise _Bad("malformed", f"'{name}' has {len(value):,} characters, more than {MAX_FIELD:,}")
-    return value
-
-
-def _optional(value: Any, name: str) -> str | None:
-    return None if value in (None, "") else _text(value, name)
-
-
-def _texts(value: Any, name: str) -> tuple[str, ...]:
-    if value in (None, "", []):
-        return ()
-    if isinstance(value, str):
-        return (_text(value, name),)
-    if not isinstance(value, list | tuple):
-        raise _Bad("malformed", f"'{name}' is {type(value).__name__}, not a list of texts")
-    return tuple(_text(part, name) for part in value)
-
-
-def _number(value: Any, name: str) -> float | None:
-    if value in (None, ""):
-        return None
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = math.nan
-    if not math.isfinite(number):
-        raise _Bad("malformed", f"'{name}' is not a number: {value!r}")
-    return number
-
-
-def _whole(value: Any, name: str) -> int | None:
-    number = _number(value, name)
-    return None if number is None else int(number)
-
-
-def _calls(value: Any, name: str) -> tuple[Mapping[str, Any], ...]:
-    if value in (None, "", []):
-        return ()
-    if not isinstance(value, list) or not all(isinstance(call, dict) for call in value):
-        raise _Bad("malformed", f"'{name}' is not a list of objects")
-    return tuple(value)
-
-
-def _messages(value: Any) -> tuple[Message, ...]:
-    if not value:
-        return ()
-    if not isinstance(value, list) or not all(
-        isinstance(turn, dict) and isinstance(turn.get("content"), str) for turn in value
-    ):
-        raise _Bad("malformed", "'messages' is not a list of {role, content}")
-    return tuple(Message(str(turn.get("role", "user")), _text(turn["content"], "messages")) for turn in value)
-
-
-def _label(value: Any) -> Outcome | None:
-    if value in (None, ""):
-        return None
-    name = _LABELS.get(str(value).lower())
-    if name is None:
-        raise _Bad("malformed", f"'label' is {value!r}; use win, tie or loss (or A, B, tie with A as the candidate)")
-    return Outcome(name)

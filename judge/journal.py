@@ -260,8 +260,10 @@ def scan(path: Path) -> Scan:
     return Scan(count, good, size - good, sealed)
 
 
-def records(path: Path) -> Iterator[dict[str, Any]]:
+def records(path: Path, *, head: str = "run") -> Iterator[dict[str, Any]]:
     """Every whole record of a journal in order, the header first; a torn tail is left out (see ``scan``).
+
+    ``head`` is the kind of its header: ``run``, or ``check`` for what a suite found.
 
     Raises ``StoreError`` for a damaged line, a file without a header, or a header of a newer format.
     """
@@ -270,9 +272,9 @@ def records(path: Path) -> Iterator[dict[str, Any]]:
         if record is None:
             scan(path)
             break
-        if empty and record["t"] != "run":
+        if empty and record["t"] != head:
             raise JournalError(
-                f"{path}: the first record is {record['t']!r}, not a run header; this is no journal of a run"
+                f"{path}: the first record is {record['t']!r}, not a {head} header; this is no journal of a {head}"
             )
         if empty and record.get("format", 0) > FORMAT:
             raise JournalError(
@@ -312,7 +314,7 @@ def decode_pair(data: Mapping[str, Any]) -> Pair:
     item["messages"] = tuple(
         Message(turn.get("role", ""), turn.get("content", "")) for turn in item.get("messages", ())
     )
-    for name in ("tags", "context"):
+    for name in ("tags", "context", "checks", "tools"):
         item[name] = tuple(item.get(name, ()))
     sides = {
         side: Answer(**{**data[side], "tool_calls": tuple(data[side].get("tool_calls", ()))})

@@ -18,8 +18,9 @@ from typing import Any
 
 import orjson
 
+from .cells import Bad as _Bad
 from .errors import InputError
-from .formats import _FIELDS, Problem, _Bad, _get, _pair, _rows
+from .formats import _FIELDS, Problem, _get, _pair, _rows
 
 __all__ = ["Asking", "Prompt", "PromptSet", "item_seed", "open_prompts"]
 

@@ -80,7 +80,11 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """What was asked: a prompt (or a conversation), with the category and the sources it is judged by."""
+    """What was asked: a prompt (or a conversation), with the category and the sources it is judged by.
+
+    ``checks`` are hard checks of this item alone, as a suite's entries (``{"check": NAME, "with": {...}}``); ``tools``
+    are the tools that the model could call.
+    """
 
     prompt: str
     messages: tuple[Message, ...] = ()
@@ -89,13 +93,16 @@ class Item:
     context: tuple[str, ...] = ()
     reference: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    checks: tuple[Mapping[str, Any], ...] = ()
+    tools: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
     """One answer; everything but ``text`` is for reports and never reaches a judge's prompt.
 
-    ``latency_ms`` is in milliseconds, ``tokens`` counts generated tokens, ``cost`` is in US dollars.
+    ``latency_ms`` is in milliseconds, ``tokens`` counts generated tokens, ``cost`` is in US dollars, ``turns`` counts
+    the assistant's turns until the task was done.
     """
 
     text: str
@@ -104,6 +111,7 @@ class Answer:
     tokens: int | None = None
     cost: float | None = None
     tool_calls: tuple[Mapping[str, Any], ...] = ()
+    turns: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ import yaml
 from .errors import RubricError
 from .words import Problem
 
-__all__ = ["MAX_BYTES", "MAX_DEPTH", "Malformed", "Source", "hidden_character", "read"]
+__all__ = ["MAX_BYTES", "MAX_DEPTH", "Malformed", "Source", "hidden_character", "read", "read_yaml"]
 
 MAX_BYTES = 64 * 1024
 """Largest rubric file, in bytes."""
@@ -55,20 +55,22 @@ class Source:
     body: str
     body_line: int
     root: yaml.MappingNode
+    first: int = 2
+    """The line of the file where the YAML begins."""
 
     def line(self, field: tuple[int | str, ...]) -> int:
         """The line of the file (from 1) where the field stands, or that of its closest parent that exists."""
         node: yaml.Node = self.root
-        line = 2
+        line = self.first
         for part in field:
             if isinstance(node, yaml.MappingNode):
                 found = next(((key, value) for key, value in node.value if key.value == part), None)
                 if found is None:
                     break
-                line, node = found[0].start_mark.line + 2, found[1]
+                line, node = found[0].start_mark.line + self.first, found[1]
             elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
                 node = node.value[part]
-                line = node.start_mark.line + 2
+                line = node.start_mark.line + self.first
             else:
                 break
         return line
@@ -83,6 +85,9 @@ class _Loader(yaml.SafeLoader):
     """PyYAML's safe loader without tags, anchors, aliases, dates, merge keys and the many spellings of booleans."""
 
     depth = 0
+    first = 2
+    """The line of the file where the YAML begins."""
+    deepest = MAX_DEPTH
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         """Compose one node; refuse what could hide or multiply content."""
@@ -92,8 +97,8 @@ class _Loader(yaml.SafeLoader):
             fault = "anchors and aliases (& and *) are not allowed; write the value out, or quote it"
         elif event.tag:
             fault = f"tags are not allowed; remove or quote {event.tag!r}"
-        elif self.depth >= MAX_DEPTH:
-            fault = f"nested deeper than {MAX_DEPTH} levels; flatten it"
+        elif self.depth >= self.deepest:
+            fault = f"nested deeper than {self.deepest} levels; flatten it"
         if fault:
             raise yaml.MarkedYAMLError(problem=fault, problem_mark=event.start_mark)
         self.depth += 1
@@ -113,7 +118,7 @@ class _Loader(yaml.SafeLoader):
                     problem=f"key {key.value!r} is given twice (first on line {seen[key.value]}); keep one",
                     problem_mark=key.start_mark,
                 )
-            seen[key.value] = key.start_mark.line + 2
+            seen[key.value] = key.start_mark.line + self.first
         return super().construct_mapping(node, deep=deep)
 
 
@@ -165,6 +170,16 @@ def read(data: bytes, path: str) -> Source:
     return Source(path, text, _digest(text, front, root, path), values, front, body, body_line, root)
 
 
+def read_yaml(data: bytes, path: str, *, deepest: int = MAX_DEPTH) -> Source:
+    """Take a file apart that is YAML from its first line (a policy, a suite); raises ``Malformed``.
+
+    The same small YAML as a rubric's front matter; the digest is the SHA-256 of the canonical text.
+    """
+    text = _canonical(data, path)
+    root, values = _front_matter(text, path, first=1, deepest=deepest)
+    return Source(path, text, hashlib.sha256(text.encode()).hexdigest(), values, text, "", 1, root, first=1)
+
+
 def _fail(path: str, line: int, field: str, message: str) -> Malformed:
     return Malformed((Problem(path, line, field, message),))
 
@@ -172,7 +187,7 @@ def _fail(path: str, line: int, field: str, message: str) -> Malformed:
 def _canonical(data: bytes, path: str) -> str:
     """UTF-8 text with LF line ends, no byte order mark and nothing invisible, ending in one newline."""
     if len(data) > MAX_BYTES:
-        raise _fail(path, 1, "file", f"{len(data)} bytes; a rubric has at most {MAX_BYTES}: shorten it")
+        raise _fail(path, 1, "file", f"{len(data)} bytes; at most {MAX_BYTES} are read: shorten it")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -197,19 +212,23 @@ def _split(text: str, path: str) -> tuple[str, str, int]:
     return "\n".join(lines[1:end]) + "\n", "\n".join(lines[start if start > end else end + 1 :]).strip(), start + 1
 
 
-def _front_matter(front: str, path: str) -> tuple[yaml.MappingNode, dict[str, Any]]:
+def _front_matter(
+    front: str, path: str, *, first: int = 2, deepest: int = MAX_DEPTH
+) -> tuple[yaml.MappingNode, dict[str, Any]]:
     loader = _Loader(front)
+    loader.first, loader.deepest = first, deepest
+    field = "front matter" if first > 1 else "file"
     try:
         root = loader.get_single_node()
         if not isinstance(root, yaml.MappingNode) or root.flow_style:
-            raise _fail(path, 2, "front matter", "must be `key: value` lines, one a field")
+            raise _fail(path, first, field, "must be `key: value` lines, one a field")
         values: dict[str, Any] = loader.construct_document(root)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        line = mark.line + 2 if mark else 2
-        raise _fail(path, line, "front matter", f"not valid YAML: {error.problem or error.context}") from error
+        line = mark.line + first if mark else first
+        raise _fail(path, line, field, f"not valid YAML: {error.problem or error.context}") from error
     except yaml.YAMLError as error:
-        raise _fail(path, 2, "front matter", "not valid YAML: " + " ".join(str(error).split())) from error
+        raise _fail(path, first, field, "not valid YAML: " + " ".join(str(error).split())) from error
     finally:
         loader.dispose()
     return root, values

@@ -22,6 +22,8 @@ _COMMANDS = {
     "run": "Judge an eval set; journaled, resumable, stored.",
     "resume": "Finish an interrupted run.",
     "calibrate": "Measure a judge against human labels; compare two rubrics or judges.",
+    "check": "Make hard checks on every answer, both sides, paired.",
+    "cases": "Freeze prompts that went wrong; write the shipped ones.",
     "report": "Show a run: terminal, Markdown, JSON or HTML.",
     "ground": "Hold the answers against their documents: claims, evidence, contradictions.",
     "rank": "Rate the systems of several runs on one scale.",

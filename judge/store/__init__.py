@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from .findings import CheckRun, Findings
 from .rows import Settled, settled
 from .runs import Audit, RunInfo, Store
 
-__all__ = ["Audit", "RunInfo", "Settled", "Store", "settled"]
+__all__ = ["Audit", "CheckRun", "Findings", "RunInfo", "Settled", "Store", "settled"]

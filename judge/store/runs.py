@@ -21,6 +21,7 @@ from ..errors import JournalError, StoreError
 from ..ledger import Ledger
 from ..types import JudgeId, Pair, Reply
 from .database import Stream, reading, writing
+from .findings import Findings
 from .rows import (
     TABLES,
     TYPES,
@@ -174,12 +175,13 @@ class Store:
 
         Returns the runs that were built and what could not be read.
         """
-        if not self._journals():
+        if not self._journals() and not (self.home / "checks").is_dir():
             raise StoreError(f"{self.runs_folder}: no journals to rebuild from")
         fresh = Store(self.home)
         fresh.path = self.home / f"rebuild-{os.getpid()}.duckdb"
         try:
             bad = fresh._ingest_all(self._journals())
+            bad += Findings(self.home, path=fresh.path).catch_up()
             built = [run.run_id for run in fresh.runs()]
             # A write-ahead log belongs to the file it was written beside; left here it would spoil the new one.
             for name in ("judge.duckdb", "judge.duckdb.wal"):
