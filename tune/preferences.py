@@ -19,8 +19,9 @@ from typing import Any, TypeAlias
 
 import orjson
 
+from judge.cells import MAX_FIELD
 from judge.errors import InputError
-from judge.formats import MAX_FIELD, Problem
+from judge.formats import Problem
 
 __all__ = [
     "BIAS",

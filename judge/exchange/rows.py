@@ -18,8 +18,9 @@ from typing import Any, TypeAlias
 
 import orjson
 
+from ..cells import MAX_FIELD
 from ..errors import InputError
-from ..formats import MAX_FIELD, Problem, read_rows
+from ..formats import Problem, read_rows
 
 __all__ = [
     "KINDS",
