@@ -1,0 +1,90 @@
+"""How an interval is held to a limit, and how the outcome is said: what all rulings share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+from calibration.estimates import Estimate
+
+from .decision import Missing, Result, Ruling, Word
+from .types import Measure
+
+if TYPE_CHECKING:
+    from .policy import Policy
+
+__all__ = ["Side", "absent", "effect_of", "held", "interval_words", "listed", "percentage", "settle", "unit_of"]
+
+Side = Literal["at least", "at most"]
+_SHOWN = 5
+
+
+def held(found: Estimate, limit: float, side: Side, *, strict: bool) -> Result:
+    """An interval against a limit; with ``strict`` an end on the limit is not within it."""
+    low, high = (found.low, found.high) if side == "at least" else (-found.high, -found.low)
+    edge = limit if side == "at least" else -limit
+    if low > edge or (low == edge and not strict):
+        return Result.PASSED
+    return Result.FAILED if high < edge else Result.UNCLEAR
+
+
+def effect_of(policy: Policy, *, required: bool, hold: Result = Result.MISSING) -> Word:
+    """What a missing rule does: nothing unless required; never a pass."""
+    if not required:
+        return Word.SHIP
+    return Word.BLOCK if hold is Result.MISSING and policy.missing == "block" else Word.HOLD
+
+
+def absent(policy: Policy, rule: str, stage: str, place: tuple[str, str], gone: Missing, *, required: bool) -> Ruling:
+    """The ruling where there is no evidence: never a pass; no obstacle only where the policy does not require it."""
+    says = gone.reason if required else f"{gone.reason} (not required by this policy)"
+    effect = effect_of(policy, required=required)
+    return Ruling(rule, stage, *place, Result.MISSING, effect, says, change=gone.fix if required else "")
+
+
+def settle(found: Estimate, limit: float, side: Side, mend: str, result: Result) -> str:
+    """What would turn an interval into a pass: a better candidate, or as many more prompts as its width asks for."""
+    if result is Result.PASSED:
+        return ""
+    gap = limit - found.value if side == "at most" else found.value - limit
+    half = found.high - found.value if side == "at most" else found.value - found.low
+    if result is Result.FAILED or gap <= 0 or not math.isfinite(half):
+        return mend
+    return f"measure about {math.ceil(found.clusters * ((half / gap) ** 2 - 1))} more prompts"
+
+
+def interval_words(found: Estimate, limit: float, side: Side, unit: str) -> str:
+    """A number with its interval, the end that was held, and the limit."""
+    end = found.low if side == "at least" else found.high
+    name = "lower" if side == "at least" else "upper"
+    return (
+        f"{_number(found.value, unit)} [{_number(found.low, unit)}, {_number(found.high, unit)}]: {name} bound "
+        f"{_number(end, unit)}, must be {side} {_number(limit, unit)} (n = {found.n})"
+    )
+
+
+def unit_of(measure: Measure, of: str) -> str:
+    """How a measure's number is written: points for the difference of two shares, else what the measure says."""
+    if measure.unit in ("share", "points"):
+        return "points" if of == "difference" else "share"
+    return "plain"
+
+
+def _number(value: float, unit: str) -> str:
+    if math.isinf(value):
+        return "no limit"
+    if unit == "points":
+        return f"{100 * value + 0.0:+.1f} pp"
+    return f"{100 * value:.1f}%" if unit == "share" else f"{value + 0.0:.3f}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first few names, and how many more there are."""
+    shown = ", ".join(names[:_SHOWN])
+    return shown + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+
+
+def percentage(found: Estimate) -> str:
+    """A share with its interval: ``53.1% [49.1, 57.0]``."""
+    return f"{100 * found.value:.1f}% [{100 * found.low:.1f}, {100 * found.high:.1f}]"

@@ -1,0 +1,296 @@
+"""Each rule of a policy as a function from evidence to ``Ruling``s. Pure, and literal: one rule, one place.
+
+An interval decides: wholly on the right side of its limit is ``passed``, wholly beyond it ``failed``, anything else
+``unclear``. The judge's own failings (no calibration, no skill, moved, fooled by a probe) hold and never block: they
+say nothing about the candidate.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from calibration.estimates import Estimate, clopper_pearson
+
+from .decision import Evidence, Hard, Missing, Preference, Result, Ruling, Standing, Word
+from .limits import Side, absent, effect_of, held, interval_words, listed, settle, unit_of
+from .types import Severity
+from .win_rulings import length, segments, win
+
+if TYPE_CHECKING:
+    from .policy import Guard, Policy
+
+__all__ = ["all_rulings", "void"]
+
+_PROBE = "probe."
+LEVEL = 0.95
+"""The least level of an interval that a rule accepts."""
+
+
+def all_rulings(policy: Policy, evidence: Evidence) -> tuple[Ruling, ...]:
+    """Every ruling, in the order in which a decision is read."""
+    nothing = void(policy, evidence)
+    if nothing:  # a run without a verdict says nothing about the candidate, so nothing that it lacks may block
+        policy = policy.model_copy(update={"missing": "hold"})
+    known: Preference | Missing = evidence.preference
+    if nothing and not isinstance(known, Missing):
+        known = Missing(f"the run gives no verdict: {nothing[0]}", "judge it anew, or finish it")
+    return (
+        *_suites(policy, evidence.suites),
+        *(_guard(policy, guard, evidence) for guard in policy.guards),
+        win(policy, known),
+        length(policy, known),
+        *segments(policy, known),
+        *_probes(policy, evidence),
+        _canaries(policy, evidence),
+        *_judge(policy, evidence),
+        *_run(policy, evidence),
+    )
+
+
+def void(policy: Policy, evidence: Evidence) -> tuple[str, ...]:
+    """Why the run gives no verdict at all; empty where it does."""
+    run, found = evidence.run, []
+    if not run.sealed or run.judged < run.pairs or not run.pairs:
+        state = "not sealed" if not run.sealed else "incomplete"
+        found.append(f"run {run.run_id} is {state} ({run.judged} of {run.pairs} comparisons)")
+    if run.pairs and run.invalid > policy.judge.invalid_at_most * run.pairs:
+        found.append(
+            f"{run.invalid} of {run.pairs} comparisons have no verdict, more than the "
+            f"{policy.judge.invalid_at_most:.1%} allowed"
+        )
+    if not isinstance(evidence.canaries, Missing) and evidence.canaries.failed:
+        found.append(f"{len(evidence.canaries.failed)} of {evidence.canaries.total} canaries failed")
+    return tuple(found)
+
+
+def _suites(policy: Policy, suites: tuple[Hard, ...] | Missing) -> Iterator[Ruling]:
+    rule = policy.suites
+    if isinstance(suites, Missing) or not suites:
+        gone = suites if isinstance(suites, Missing) else Missing("no check was made", "judge check RUN")
+        yield absent(policy, "suites", "suites", ("behaviour", "reliability"), gone, required=rule.required)
+        return
+    names = {hard.check for hard in suites} | {hard.check.partition("@")[0] for hard in suites}
+    for name in rule.checks:
+        if name not in names:
+            gone = Missing(f"the policy asks for {name}, which was not made", "add it to the suite and run judge check")
+            yield absent(policy, f"suites.{name}", "suites", ("behaviour", "reliability"), gone, required=True)
+    for hard in suites:
+        yield _hard(policy, hard)
+
+
+def _hard(policy: Policy, hard: Hard) -> Ruling:
+    n, limit = hard.judged, policy.suites.at_most
+    bound = None
+    if n:
+        low, high = clopper_pearson(hard.failed, n, level=0.9)
+        bound = Estimate(hard.failed / n, low, high, 0.95, n, n, "exact, each end 95% one-sided")
+    result, effect, change = Result.PASSED, Word.SHIP, ""
+    says = f"{hard.passed} of {n} pass"
+    if hard.failed:
+        result = Result.FAILED
+        effect = {Severity.BLOCK: Word.BLOCK, Severity.WARN: Word.HOLD, Severity.INFO: Word.SHIP}[hard.severity]
+        says = f"{hard.failed} of {n} fail (allowed: none"
+        says += f"; the baseline fails {hard.baseline_failed})" if hard.baseline_failed else ")"
+        change = f"mend {listed(hard.failing)} ({hard.check})"
+    elif hard.unjudged or not n:
+        result, effect = Result.MISSING, effect_of(policy, required=hard.severity is not Severity.INFO)
+        says = f"could not be made on {hard.unjudged} of {n + hard.unjudged} answers"
+        change = f"run {hard.check} on every answer (judge check)"
+    elif bound is not None and limit is not None and bound.high > limit and hard.severity is Severity.BLOCK:
+        wanted = math.ceil(math.log(0.05) / math.log1p(-limit))
+        result, effect = Result.UNCLEAR, Word.HOLD
+        says += f", which leaves up to {bound.high:.1%} open; allowed is {limit:.1%}"
+        change = f"check {wanted - n} more answers by {hard.check}"
+    elif bound is not None:
+        says += f"; at most {bound.high:.1%} would fail"
+    return Ruling(
+        rule=f"suite.{hard.check}",
+        stage="suites",
+        layer=hard.layer,
+        axis=hard.axis,
+        result=result,
+        effect=effect,
+        says=says,
+        observed=bound,
+        limit=0.0 if limit is None else limit,
+        side="at most",
+        unit="share",
+        method="exact count, upper bound 3/n",
+        change=change,
+        pairs=hard.failing,
+    )
+
+
+def _guard(policy: Policy, guard: Guard, evidence: Evidence) -> Ruling:
+    measure = evidence.measures.get(guard.measure)
+    name = f"guard.{guard.measure}" + (".candidate" if guard.of == "candidate" else "")
+    found = None if measure is None else getattr(measure, guard.of)
+    place = ("behaviour", "reliability") if measure is None else (measure.layer, measure.axis)
+    if measure is None or found is None or not math.isfinite(found.value):
+        reason = measure.missing if measure is not None else ""
+        gone = evidence.unmeasured.get(guard.measure.partition(".")[0], evidence.unmeasured.get("", _UNKNOWN))
+        gone = Missing(reason or gone.reason, gone.fix)
+        return absent(policy, name, "guards", place, gone, required=guard.required)
+    if found.level < LEVEL:
+        gone = Missing(f"its interval holds only {found.level:.0%}; a guard needs {LEVEL:.0%}", "measure it anew")
+        return absent(policy, name, "guards", place, gone, required=True)
+    side: Side = "at most" if guard.at_most is not None else "at least"
+    limit = guard.at_most if guard.at_most is not None else guard.at_least
+    assert limit is not None  # a policy gives exactly one
+    result = held(found, limit, side, strict=False)
+    unit = unit_of(measure, guard.of)
+    return Ruling(
+        rule=name,
+        stage="guards",
+        layer=measure.layer,
+        axis=measure.axis,
+        result=result,
+        effect={Result.PASSED: Word.SHIP, Result.FAILED: Word.BLOCK}.get(result, Word.HOLD),
+        says=interval_words(found, limit, side, unit),
+        observed=found,
+        limit=limit,
+        side=side,
+        unit=unit,
+        method=f"non-inferiority, {found.method}",
+        change=settle(found, limit, side, f"bring {guard.measure} within its limit", result),
+        pairs=measure.examples,
+    )
+
+
+_UNKNOWN = Missing("nothing measured it", "judge check RUN, judge hack RUN")
+
+
+def _probes(policy: Policy, evidence: Evidence) -> Iterator[Ruling]:
+    rule = policy.probes
+    probes = [measure for name, measure in sorted(evidence.measures.items()) if name.startswith(_PROBE)]
+    place = ("preference", "reliability")
+    if not probes:
+        gone = evidence.unmeasured.get("probe", evidence.unmeasured.get("", _UNKNOWN))
+        yield absent(policy, "probes", "probes", place, gone, required=rule.required)
+    for measure in probes:
+        found = measure.difference or measure.candidate
+        if found is None:
+            gone = Missing(measure.missing or "it gave no number", "judge hack RUN")
+            yield absent(policy, measure.name, "probes", place, gone, required=rule.required)
+            continue
+        result = held(found, rule.at_most, "at most", strict=False)
+        yield Ruling(
+            rule=measure.name,
+            stage="probes",
+            layer=measure.layer,
+            axis=measure.axis,
+            result=result,
+            effect=Word.SHIP if result is Result.PASSED else Word.HOLD,
+            says=interval_words(found, rule.at_most, "at most", "points") + ": what this trick buys from the judge",
+            observed=found,
+            limit=rule.at_most,
+            side="at most",
+            unit="points",
+            method=found.method,
+            change=settle(found, rule.at_most, "at most", "use a judge that this trick does not move", result),
+            pairs=measure.examples,
+        )
+
+
+def _canaries(policy: Policy, evidence: Evidence) -> Ruling:
+    found, place = evidence.canaries, ("evidence", "reliability")
+    if isinstance(found, Missing):
+        return absent(policy, "canaries", "probes", place, found, required=policy.probes.canaries)
+    if found.failed or not found.total:
+        why = f"{len(found.failed)} of {found.total} failed: the run is void"
+        change = f"find out why the judge fails {listed(found.failed)}, then judge anew"
+        return Ruling("canaries", "probes", *place, Result.FAILED, Word.HOLD, why, change=change, pairs=found.failed)
+    return Ruling("canaries", "probes", *place, Result.PASSED, Word.SHIP, f"all {found.total} known answers were found")
+
+
+def _judge(policy: Policy, evidence: Evidence) -> Iterator[Ruling]:
+    standing, place = evidence.standing, ("evidence", "reliability")
+    if isinstance(standing, Missing):
+        yield absent(policy, "judge.belief", "judge", place, standing, required=True)
+        return
+    made_for = f"{evidence.run.rubric} and {evidence.run.judge}"
+    if isinstance(standing.calibration, Missing):
+        yield absent(policy, "judge.calibration", "judge", place, standing.calibration, required=True)
+    else:
+        says = f"{standing.calibration} was fitted for {made_for}"
+        yield Ruling("judge.calibration", "judge", *place, Result.PASSED, Word.SHIP, says)
+    yield _belief(policy, standing)
+    if isinstance(standing.moved, Missing):
+        yield absent(policy, "judge.anchors", "judge", place, standing.moved, required=policy.judge.anchors)
+    elif standing.moved:
+        says = f"since the earlier run its {', '.join(standing.moved)} moved"
+        yield Ruling(
+            "judge.anchors", "judge", *place, Result.FAILED, Word.HOLD, says,
+            change="find out what changed in the judge, and calibrate it anew (judge calibrate)",
+        )  # fmt: skip
+    else:
+        says = "it stands where it stood in the earlier run"
+        yield Ruling("judge.anchors", "judge", *place, Result.PASSED, Word.SHIP, says)
+
+
+def _belief(policy: Policy, standing: Standing) -> Ruling:
+    enough = {"believe": ("BELIEVE",), "with_care": ("BELIEVE", "WITH CARE")}[policy.judge.belief]
+    chance = standing.accuracy is None or standing.accuracy.low <= 0.5
+    if standing.word == "UNKNOWN":
+        result, change = Result.MISSING, standing.why[0] if standing.why else "label pairs (judge label)"
+    elif standing.word not in ("BELIEVE", "WITH CARE") or chance:
+        result, change = Result.FAILED, "judge by another judge: this one is not shown to be better than a coin"
+    elif standing.word not in enough:
+        result, change = Result.UNCLEAR, "see to the doubts of `judge calibrate`, or label more"
+    else:
+        result, change = Result.PASSED, ""
+    word = standing.word if not (chance and standing.word in enough) else f"{standing.word}, but at chance level"
+    said = f" {standing.why[0]}" if standing.why else ""
+    return Ruling(
+        rule="judge.belief",
+        stage="judge",
+        layer="evidence",
+        axis="reliability",
+        result=result,
+        effect=Word.SHIP if result is Result.PASSED else effect_of(policy, required=True, hold=result),
+        says=f"{word}.{said}",
+        observed=standing.accuracy,
+        limit=0.5,
+        side="at least",
+        unit="share",
+        method="accuracy where people and judge both decide",
+        change=change,
+    )
+
+
+def _run(policy: Policy, evidence: Evidence) -> Iterator[Ruling]:
+    run, place = evidence.run, ("evidence", "reliability")
+    if not run.sealed or run.judged < run.pairs or not run.pairs:
+        gone = Missing(
+            f"{run.judged} of {run.pairs} comparisons, {'sealed' if run.sealed else 'not sealed'}: an incomplete run "
+            "is never a pass",
+            f"judge resume {run.run_id}",
+        )
+        yield absent(policy, "run.complete", "run", place, gone, required=True)
+    else:
+        says = f"sealed, {run.judged} of {run.pairs} comparisons"
+        yield Ruling("run.complete", "run", *place, Result.PASSED, Word.SHIP, says)
+    limit = policy.judge.invalid_at_most
+    many = run.invalid > limit * run.pairs
+    yield Ruling(
+        rule="run.invalid",
+        stage="run",
+        layer="evidence",
+        axis="reliability",
+        result=Result.FAILED if many else Result.PASSED,
+        effect=Word.HOLD if many else Word.SHIP,
+        says=f"{run.invalid} of {run.pairs} comparisons have no verdict (allowed: {limit:.1%})",
+        limit=limit,
+        side="at most",
+        unit="share",
+        method="exact count",
+        change="judge them by a judge that answers" if many else "",
+    )
+    if not run.days <= policy.judge.days:  # an unknown age (NaN) is not fresh either
+        gone = Missing(f"it is {run.days:.0f} days old; at most {policy.judge.days} are allowed", "judge it anew")
+        yield absent(policy, "run.age", "run", place, gone, required=True)
+    else:
+        says = f"{max(run.days, 0.0):.1f} days old; at most {policy.judge.days} are allowed"
+        yield Ruling("run.age", "run", *place, Result.PASSED, Word.SHIP, says)
