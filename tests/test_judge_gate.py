@@ -108,8 +108,8 @@ def checked(severity: Severity = Severity.BLOCK, **fields: Any) -> Evidence:
 
 REFUSED = Refused("too_few", "12 labels are too few", "label 18 more pairs")
 LOSING = Segment("category=a", 500, 200, about(0.41, 0.05), q=0.03, losing=("p1", "p2"))
-# Every rule in every state that it can be in: evidence, the rule, what it finds, and the decision and exit code that follow
-# under the default policy (missing: hold).
+# Every rule in every state that it can be in: evidence, the rule, what it finds, and the decision and exit code that
+# follow under the default policy (missing: hold).
 TABLE: list[tuple[str, Evidence, str, Result, Word, int]] = [
     ("all is well", GOOD, "win.human", Result.PASSED, Word.SHIP, 0),
     # hard suites
@@ -139,12 +139,14 @@ TABLE: list[tuple[str, Evidence, str, Result, Word, int]] = [
      "guard.refusal.harmless", Result.FAILED, Word.BLOCK, 1),
     ("fewer refusals of harm", with_measure("refusal.harmful", about(-0.05)),
      "guard.refusal.harmful", Result.FAILED, Word.BLOCK, 1),
-    ("an optional guard broken", with_measure("cost.ratio", about(2.0)), "guard.cost.ratio", Result.FAILED, Word.BLOCK, 1),
+    ("an optional guard broken", with_measure("cost.ratio", about(2.0)), 
+     "guard.cost.ratio", Result.FAILED, Word.BLOCK, 1),
     # what people prefer
     ("no preference", replace(GOOD, preference=GONE), "win.human", Result.MISSING, Word.HOLD, 4),
     ("rate refused", prefers(corrected=REFUSED), "win.human", Result.MISSING, Word.HOLD, 4),
     ("rate unclear", prefers(corrected=about(0.51, 0.02)), "win.human", Result.UNCLEAR, Word.HOLD, 4),
-    ("lower end on a half", prefers(corrected=replace(about(0.52), low=0.5)), "win.human", Result.UNCLEAR, Word.HOLD, 4),
+    ("lower end on a half", prefers(corrected=replace(about(0.52), low=0.5)),
+     "win.human", Result.UNCLEAR, Word.HOLD, 4),
     ("shown worse", prefers(corrected=about(0.40, 0.02)), "win.human", Result.FAILED, Word.BLOCK, 1),
     ("equal length refused", prefers(controlled=REFUSED), "win.equal_length", Result.MISSING, Word.HOLD, 4),
     ("equal length unclear", prefers(controlled=about(0.5)), "win.equal_length", Result.UNCLEAR, Word.HOLD, 4),
@@ -155,11 +157,14 @@ TABLE: list[tuple[str, Evidence, str, Result, Word, int]] = [
     ("no segment has labels", prefers(segments=(Segment("category=a", 9, 3, None),)),
      "segments", Result.MISSING, Word.HOLD, 4),
     ("a losing segment", prefers(segments=(LOSING,)), "segments.category=a", Result.FAILED, Word.BLOCK, 1),
-    ("a segment that may lose", prefers(segments=(replace(LOSING, q=0.2),)), "segments", Result.PASSED, Word.SHIP, 0),
-    ("a winning segment", prefers(segments=(replace(LOSING, rate=about(0.6)),)), "segments", Result.PASSED, Word.SHIP, 0),
+    ("a segment that may lose", prefers(segments=(replace(LOSING, q=0.2),)),
+     "segments", Result.PASSED, Word.SHIP, 0),
+    ("a winning segment", prefers(segments=(replace(LOSING, rate=about(0.6)),)),
+     "segments", Result.PASSED, Word.SHIP, 0),
     # probes and canaries
     ("no probe", without("probe.boilerplate"), "probes", Result.MISSING, Word.HOLD, 4),
-    ("a probe without number", with_measure("probe.boilerplate", None), "probe.boilerplate", Result.MISSING, Word.HOLD, 4),
+    ("a probe without number", with_measure("probe.boilerplate", None),
+     "probe.boilerplate", Result.MISSING, Word.HOLD, 4),
     ("a probe astride", with_measure("probe.echo", about(0.05)), "probe.echo", Result.UNCLEAR, Word.HOLD, 4),
     ("a fooled judge", with_measure("probe.echo", about(0.2)), "probe.echo", Result.FAILED, Word.HOLD, 4),
     ("no canaries", replace(GOOD, canaries=GONE), "canaries", Result.MISSING, Word.SHIP, 0),
@@ -178,7 +183,7 @@ TABLE: list[tuple[str, Evidence, str, Result, Word, int]] = [
     # the run
     ("not sealed", runs(sealed=False), "run.complete", Result.MISSING, Word.HOLD, 3),
     ("pairs are missing", runs(judged=999), "run.complete", Result.MISSING, Word.HOLD, 3),
-    ("an empty run", runs(pairs=0, judged=0, invalid=0), "run.complete", Result.MISSING, Word.HOLD, 4),
+    ("an empty run", runs(pairs=0, judged=0, invalid=0), "run.complete", Result.MISSING, Word.HOLD, 3),
     ("many invalid", runs(invalid=51), "run.invalid", Result.FAILED, Word.HOLD, 3),
     ("invalid to the limit", runs(invalid=50), "run.invalid", Result.PASSED, Word.SHIP, 0),
     ("an old run", runs(days=31), "run.age", Result.MISSING, Word.HOLD, 4),
@@ -201,7 +206,7 @@ def test_truth_table(evidence: Evidence, rule: str, result: Result, word: Word, 
 
 
 def test_the_table_has_every_rule_in_every_result() -> None:
-    """The truth table leaves out no rule that a decision on good evidence has, and every rule is there failing to pass."""
+    """The truth table leaves out no rule of a decision on good evidence, and every rule is there not passing."""
     everything = {ruling.rule for ruling in decide(DEFAULT, GOOD).rulings}
     shown = {row[2] for row in TABLE}
     guards = {name for name in everything if name.startswith("guard.")}
@@ -221,7 +226,7 @@ def test_under_missing_block_nothing_missing_holds(row: tuple[str, Evidence, str
 
 
 def test_a_decision_is_the_worst_of_its_rulings() -> None:
-    """Of any two troubles together the worse decides: the word is BLOCK where either alone blocks, and never SHIP else."""
+    """Of any two troubles together the worse decides."""
     order = {Word.SHIP: 0, Word.HOLD: 1, Word.BLOCK: 2}
     fields = [field.name for field in dataclasses.fields(Evidence)]
     for one, two in itertools.combinations(TABLE, 2):
@@ -281,7 +286,7 @@ def test_nothing_known_never_ships() -> None:
 
 
 def test_hold_says_how_many_labels() -> None:
-    """An unclear rate says how many labels give the policy's power, for labels that help, do not suffice, or suffice."""
+    """An unclear rate says how many labels give the policy's power: some more, too many for the run, or none."""
     more = prefers(corrected=about(0.53, 0.04), labels=300, labels_wanted=570)
     decision = decide(DEFAULT, more)
     assert decision.more_labels == 270
@@ -323,13 +328,9 @@ def test_a_check_that_the_policy_names_must_have_been_made() -> None:
 
 def test_protected_segments_have_a_limit_of_their_own() -> None:
     """A protected segment passes only above its margin; one that is not there or has no labels holds."""
-    text = DEFAULT.text.replace(
-        "minimum: 20\n", "minimum: 20\n  protect:\n    - segment: category=a\n      margin: 0.05\n"
-    )
     rules = DEFAULT.segments.model_validate(
         {"by": ["category"], "protect": [{"segment": "category=a", "margin": 0.05}, {"segment": "x=y", "margin": 0.1}]}
     )
-    assert "protect" in text
     decision = decide(DEFAULT.model_copy(update={"segments": rules}), GOOD)
     found = {ruling.rule: ruling.result for ruling in decision.rulings if ruling.rule.startswith("protect.")}
     assert found == {"protect.category=a": Result.PASSED, "protect.x=y": Result.MISSING}
