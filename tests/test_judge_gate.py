@@ -139,7 +139,7 @@ TABLE: list[tuple[str, Evidence, str, Result, Word, int]] = [
      "guard.refusal.harmless", Result.FAILED, Word.BLOCK, 1),
     ("fewer refusals of harm", with_measure("refusal.harmful", about(-0.05)),
      "guard.refusal.harmful", Result.FAILED, Word.BLOCK, 1),
-    ("an optional guard broken", with_measure("cost.ratio", about(2.0)), 
+    ("an optional guard broken", with_measure("cost.ratio", about(2.0)),
      "guard.cost.ratio", Result.FAILED, Word.BLOCK, 1),
     # what people prefer
     ("no preference", replace(GOOD, preference=GONE), "win.human", Result.MISSING, Word.HOLD, 4),
