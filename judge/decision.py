@@ -269,7 +269,7 @@ class Decision:
     def from_dict(cls, raw: Mapping[str, Any]) -> Decision:
         """The decision that ``to_dict`` wrote; raises ``InputError`` for anything else."""
         try:
-            fields = {key: value for key, value in raw.items() if key != "exit_code"}
+            fields = {key: value for key, value in raw.items() if key not in ("exit_code", "policy_text")}
             return cls(
                 **{
                     **fields,

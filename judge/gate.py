@@ -176,8 +176,13 @@ def _headline(policy: Policy, evidence: Evidence, word: Word, nothing: Sequence[
         broken = [hard for hard in evidence.suites if hard.failed and hard.severity is Severity.BLOCK]
         parts += [f"{hard.check} fails on {hard.failed} of {hard.judged}." for hard in broken[:3]]
     more = _more_labels(policy, evidence)
+    beyond = ""
+    if more and not isinstance(known, Missing) and known.labels + more > known.judged:
+        beyond = ", on more pairs than the run has,"
     if word is not Word.SHIP and more:
-        parts.append(f"{more} more labels give {policy.win.power:.0%} power for {100 * policy.win.detect:+.0f} pp.")
+        parts.append(
+            f"{more} more labels{beyond} give {policy.win.power:.0%} power for {100 * policy.win.detect:+.0f} pp."
+        )
     return " ".join(parts)
 
 

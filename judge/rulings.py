@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["all_rulings", "void"]
 
 _PROBE = "probe."
+_PLACES = {"refusal": ("behaviour", "safety"), "citations": ("evidence", "reliability")}
+"""Layer and axis of guards that nothing measured; a measure names its own."""
 LEVEL = 0.95
 """The least level of an interval that a rule accepts."""
 
@@ -127,7 +129,8 @@ def _guard(policy: Policy, guard: Guard, evidence: Evidence) -> Ruling:
     measure = evidence.measures.get(guard.measure)
     name = f"guard.{guard.measure}" + (".candidate" if guard.of == "candidate" else "")
     found = None if measure is None else getattr(measure, guard.of)
-    place = ("behaviour", "reliability") if measure is None else (measure.layer, measure.axis)
+    usual = _PLACES.get(guard.measure.partition(".")[0], ("behaviour", "reliability"))
+    place = usual if measure is None else (measure.layer, measure.axis)
     if measure is None or found is None or not math.isfinite(found.value):
         reason = measure.missing if measure is not None else ""
         gone = evidence.unmeasured.get(guard.measure.partition(".")[0], evidence.unmeasured.get("", _UNKNOWN))

@@ -26,6 +26,7 @@ _COMMANDS = {
     "cases": "Freeze prompts that went wrong; write the shipped ones.",
     "report": "Show a run: terminal, Markdown, JSON or HTML.",
     "ground": "Hold the answers against their documents: claims, evidence, contradictions.",
+    "gate": "Decide whether a candidate may ship: SHIP, HOLD or BLOCK.",
     "rank": "Rate the systems of several runs on one scale.",
     "label": "Label pairs yourself: blind, by keyboard, resumable.",
     "rubric": "List, show, compare, check, write and release rubrics.",

@@ -294,6 +294,34 @@ class Store:
             ).fetchall()
         return {pair: (candidate, baseline) for pair, candidate, baseline in rows}
 
+    def traits(self, run_id: str) -> dict[str, dict[str, Any]]:
+        """By pair id what slices are made of, without reading a text: ``tags``, ``context`` (characters in all),
+        ``tools`` (whether an answer called one), and each side's ``latency_ms``, ``tokens`` and ``cost``.
+        """
+        sides = ", ".join(
+            f"CAST(json_extract_string(body, '$.{side}.{name}') AS DOUBLE)"
+            for side in ("candidate", "baseline")
+            for name in ("latency_ms", "tokens", "cost")
+        )
+        with reading(self.path) as con:
+            rows = con.execute(
+                "SELECT pair_id, json_extract_string(body, '$.item.tags[*]'), "  # noqa: S608 - names of ours
+                "list_sum([len(part) for part in json_extract_string(body, '$.item.context[*]')]), "
+                "coalesce(json_array_length(body, '$.candidate.tool_calls'), 0) + "
+                f"coalesce(json_array_length(body, '$.baseline.tool_calls'), 0), {sides} FROM pair WHERE run_id = ?",
+                [run_id],
+            ).fetchall()
+        return {
+            pair: {
+                "tags": tuple(tags or ()),
+                "context": int(context or 0),
+                "tools": tools > 0,
+                "candidate": dict(zip(("latency_ms", "tokens", "cost"), figures[:3], strict=True)),
+                "baseline": dict(zip(("latency_ms", "tokens", "cost"), figures[3:], strict=True)),
+            }
+            for pair, tags, context, tools, *figures in rows
+        }
+
     def digests(self, run_id: str) -> dict[str, str]:
         """By pair id, in the order in which pairs were judged, a digest of both answers' texts."""
         with reading(self.path) as con:

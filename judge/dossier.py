@@ -1,0 +1,430 @@
+"""Everything that is known about a run, gathered from the home folder for the gate: the one place that reads for it.
+
+What is not there becomes a ``Missing`` with the command that would make it. Results of check and hack runs are read
+from the register: entries of kind ``check`` and ``hack`` about the run, whose body holds
+
+    hard       one mapping a check, the fields of ``decision.Hard``
+    measures   one mapping a measure, the fields of ``types.Measure``
+    canaries   {"total": ..., "failed": [...]}, where the run had some
+    evalset    the digest of the eval set that was looked at: another one's results do not count
+
+The newest entry of each kind counts, or the one that is named.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from calibration.confidence import Calibration
+from calibration.drift import log_length, moves
+from calibration.estimates import Estimate, mean, normal_quantile, sample_size
+from calibration.provenance import Judged, Refused
+from calibration.report import CalibrationReport, Earlier, calibration_report
+from calibration.segments import benjamini_hochberg
+from calibration.winrate import SegmentRate, segment_win_rates, win_rate
+
+from .decision import Canaries, Evidence, Hard, Missing, Preference, RunFacts, Segment, Standing
+from .errors import StoreError
+from .evidence import compared_names, labels_of, run_evidence
+from .register import Entry, Register
+from .slices import slices_of
+from .types import Measure, Severity
+
+if TYPE_CHECKING:
+    import polars
+
+    from calibration.evidence import Evidence as JudgeEvidence
+    from calibration.gold import GoldSet
+
+    from .policy import Policy
+    from .store import RunInfo, Store
+
+__all__ = ["Asked", "gather"]
+
+_SHOWN = 20
+_ROUNDS = 1000
+_REST = "\x00rest"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a gate is to look at beside the run itself.
+
+    ``gold`` are human labels (``None``: those that the eval set carries). ``checks`` and ``hacks`` name register
+    entries (``None``: the newest about the run). ``calibration`` is one to be used instead of the fitted or stored one,
+    ``since`` an earlier run of the same pairs.
+    """
+
+    gold: GoldSet | None = None
+    checks: tuple[str, ...] = ()
+    hacks: tuple[str, ...] = ()
+    calibration: Calibration | None = None
+    since: RunInfo | None = None
+    seed: int = 0
+
+
+def gather(store: Store, info: RunInfo, policy: Policy, asked: Asked, *, now: datetime) -> Evidence:
+    """Everything that the gate looks at. Raises ``InputError`` where something was named that is about another run,
+    rubric or judge.
+    """
+    frame = store.comparisons(info.run_id)
+    facts = _facts(store, info, frame, now)
+    if asked.calibration is not None:
+        asked.calibration.require(rubric=facts.rubric, judge=facts.judge)
+    entries = {
+        kind: _entries(store, info, kind, names) for kind, names in (("check", asked.checks), ("hack", asked.hacks))
+    }
+    measures = {m.name: m for kind in entries.values() for entry in kind for m in _measures(entry)}
+    inputs = {
+        "run": info.run_id,
+        "eval set": str(info.header["evalset"]["digest"]),
+        "rubric": str(info.header["rubric_digest"]),
+        **{f"{entry.kind} {entry.id}": entry.digest for kind in entries.values() for entry in kind},
+    }
+    unfinished = Missing("the run is not finished", f"judge resume {info.run_id}")
+    preference: Preference | Missing = unfinished
+    standing: Standing | Missing = unfinished
+    if info.sealed and not frame.is_empty():
+        found = _judged(store, info, frame, policy, asked)
+        preference, standing, used = found
+        inputs |= used
+        if "length.log_ratio" not in measures and preference.log_length is not None:
+            longest = _most(frame)
+            measures["length.log_ratio"] = Measure(
+                "length.log_ratio", "behaviour", "capability", "ln", difference=preference.log_length, examples=longest
+            )
+    return Evidence(
+        run=facts,
+        suites=_suites(info, entries["check"]),
+        measures=measures,
+        unmeasured=_unmeasured(info, entries),
+        preference=preference,
+        canaries=_canaries(info, entries["hack"]),
+        standing=standing,
+        inputs=inputs,
+    )
+
+
+def _facts(store: Store, info: RunInfo, frame: polars.DataFrame, now: datetime) -> RunFacts:
+    from rubrics.words import pinned
+
+    from .types import JudgeId
+
+    head = info.header
+    candidate, baseline = compared_names(store.models(info.run_id).values(), head["evalset"]["digest"])
+    try:
+        days = (now - datetime.fromisoformat(info.created_at)).total_seconds() / 86400
+    except (ValueError, TypeError):
+        days = math.nan
+    return RunFacts(
+        run_id=info.run_id,
+        sealed=info.sealed,
+        pairs=int(head["evalset"]["rows"]) * int(head["repeats"]),
+        judged=frame.height,
+        invalid=0 if frame.is_empty() else int(frame["invalid"].is_not_null().sum()),
+        candidate=candidate,
+        baseline=baseline,
+        rubric=pinned(str(head["rubric"]), str(head["rubric_digest"]), released=head.get("rubric_released", True)),
+        judge=str(JudgeId(**head["judge"])),
+        days=days,
+    )
+
+
+# --- what the judge and people say -----------------------------------------------------------------------------------
+
+
+def _judged(
+    store: Store, info: RunInfo, frame: polars.DataFrame, policy: Policy, asked: Asked
+) -> tuple[Preference, Standing, dict[str, str]]:
+    gold = asked.gold if asked.gold is not None else labels_of(store, info)
+    evidence = run_evidence(store, info, read_texts_of=[item.pair_id for item in gold.items])
+    traits = store.traits(info.run_id)
+    if not len(gold):
+        return _unlabelled(evidence, frame), _no_labels(store, evidence, asked), {}
+    earlier = None
+    if asked.since is not None:
+        earlier = Earlier(asked.since.run_id, run_evidence(store, asked.since))
+    report = calibration_report(evidence, gold, earlier=earlier, rounds=_ROUNDS, seed=asked.seed)
+    width = (
+        policy.win.detect * normal_quantile(0.95) / (normal_quantile(0.95) + normal_quantile(2 * policy.win.power - 1))
+    )
+    rate = report.win_rate
+    wanted = None
+    if isinstance(rate.corrected, Estimate):
+        wanted = win_rate(evidence.run, gold, widths=(width,), seed=asked.seed).labels_for[0][1]
+    tie = rate.tie.value if isinstance(rate.tie, Estimate) else 0.0
+    controlled = report.length.human
+    preference = Preference(
+        judge=rate.judge,
+        corrected=rate.corrected,
+        controlled=controlled if isinstance(controlled, Refused) or controlled is None else controlled.controlled,
+        segments=_segments(evidence, gold, slices_of(frame, traits, policy.segments.by), policy, asked.seed),
+        labels=rate.labels,
+        judged=rate.judged,
+        human=rate.human,
+        rho=rate.rho,
+        log_length=_log_length(frame),
+        labels_wanted=wanted,
+        pairs_wanted=sample_size(policy.win.detect, ties=min(tie, 0.95), power=policy.win.power),
+        losing=_lost(frame),
+    )
+    reused = bool(frame["cached"].sum())
+    return preference, _standing(store, evidence, report, asked, reused=reused), {"gold": gold.digest}
+
+
+def _unlabelled(evidence: JudgeEvidence, frame: polars.DataFrame) -> Preference:
+    """What is known where nobody labelled a pair: the judge's word, and nothing on the human scale."""
+    run = evidence.identity["run"]
+    fix = f"judge label {run} --to labels.jsonl --as YOU, then judge gate {run} --gold labels.jsonl"
+    none = Refused("no_labels", "no pair of this run carries a human label", fix)
+    return Preference(
+        judge=_judge_mean(evidence),
+        corrected=none,
+        controlled=none,
+        segments=none,
+        labels=0,
+        judged=len(evidence.run.rows),
+        log_length=_log_length(frame),
+        losing=_lost(frame),
+    )
+
+
+def _no_labels(store: Store, evidence: JudgeEvidence, asked: Asked) -> Standing:
+    fix = f"judge label {evidence.identity['run']} --to labels.jsonl --as YOU"
+    return Standing(
+        word="UNKNOWN",
+        why=(f"label pairs: nothing is known about this judge on this run ({fix})",),
+        accuracy=None,
+        calibration=_calibration(store, evidence, asked, None),
+    )
+
+
+def _judge_mean(evidence: JudgeEvidence) -> Estimate | None:
+    kept = evidence.run.valid
+    prompts = [name for name, valid in zip(evidence.run.prompts, kept, strict=True) if valid]
+    return mean(evidence.preferences[kept], clusters=prompts, bounds=(0.0, 1.0))
+
+
+def _segments(
+    evidence: JudgeEvidence,
+    gold: GoldSet,
+    columns: Mapping[str, Mapping[str, tuple[str, ...]]],
+    policy: Policy,
+    seed: int,
+) -> tuple[Segment, ...] | Refused:
+    """Every slice of every column on the human scale, with one Benjamini-Hochberg over all that have labels enough."""
+    found: list[tuple[str, SegmentRate, tuple[str, ...]]] = []
+    for column, values in columns.items():
+        names = sorted({value for own in values.values() for value in own})
+        several = any(len(own) > 1 for own in values.values())
+        # A pair with several tags is in several slices, so each of them is held against the rest in turn.
+        for asked in [(name,) for name in names] if several else [tuple(names)]:
+            rates = segment_win_rates(evidence.run, gold, by=_slicer(values, asked), seed=seed)
+            if isinstance(rates, Refused):
+                return rates
+            for rate in rates:
+                if rate.name in asked:
+                    inside = [row.pair_id for row in evidence.run.rows if rate.name in values[row.pair_id]]
+                    found.append((f"{column}={rate.name}", rate, tuple(_worst(evidence, inside))))
+    tested = [
+        k for k, (_, rate, _) in enumerate(found) if rate.p is not None and rate.labels >= policy.segments.minimum
+    ]
+    q = (
+        dict(zip(tested, benjamini_hochberg([found[k][1].p or 0.0 for k in tested]).tolist(), strict=True))
+        if tested
+        else {}
+    )
+    return tuple(
+        Segment(
+            name=name,
+            judged=rate.judged,
+            labels=rate.labels,
+            rate=rate.corrected if k in q else None,
+            shrunk=rate.shrunk,
+            q=q.get(k),
+            losing=losing,
+        )
+        for k, (name, rate, losing) in enumerate(found)
+    )
+
+
+def _slicer(values: Mapping[str, tuple[str, ...]], asked: tuple[str, ...]) -> Callable[[Judged], str]:
+    def name(row: Judged) -> str:
+        return next((value for value in values[row.pair_id] if value in asked), _REST)
+
+    return name
+
+
+def _worst(evidence: JudgeEvidence, pairs: Sequence[str]) -> list[str]:
+    """The pairs that the judge thinks worst of, from the candidate's side, worst first."""
+    known = [(float(evidence.preferences[evidence.place[pair]]), pair) for pair in pairs]
+    return [pair for value, pair in sorted(known) if value < 0.5][:_SHOWN]
+
+
+def _standing(
+    store: Store, evidence: JudgeEvidence, report: CalibrationReport, asked: Asked, *, reused: bool
+) -> Standing:
+    return Standing(
+        word=report.belief.word,
+        why=report.belief.sentences,
+        accuracy=report.agreement.decisive,
+        calibration=_calibration(store, evidence, asked, report),
+        moved=_moved(report, evidence, asked, reused=reused),
+    )
+
+
+def _moved(
+    report: CalibrationReport, evidence: JudgeEvidence, asked: Asked, *, reused: bool
+) -> tuple[str, ...] | Missing:
+    drift = report.drift
+    if drift is None or asked.since is None:
+        return Missing("no earlier run was named", f"judge gate {evidence.identity['run']} --since RUN")
+    if drift.judge_changed:
+        fix = "name an earlier run of the same judge and rubric"
+        return Missing(f"run {drift.previous} was judged by another judge or rubric", fix)
+    if drift.anchors is None:
+        return Missing(f"run {drift.previous} shares no pair with this one", "name an earlier run of the same pairs")
+    if drift.anchors.identical and reused:
+        why = f"the verdicts of run {drift.previous} were taken over, so nothing was asked anew"
+        return Missing(why, "judge the anchors anew (judge run --no-cache)")
+    return tuple(moves(drift.anchors, drift.cusum))
+
+
+def _calibration(
+    store: Store, evidence: JudgeEvidence, asked: Asked, report: CalibrationReport | None
+) -> str | Missing:
+    """The calibration for exactly this rubric and judge: the one named, the one these labels give, or a stored one."""
+    if asked.calibration is not None:
+        return _called(asked.calibration)
+    fitted = None if report is None else report.confidence.fitted
+    if isinstance(fitted, Calibration):
+        return _called(fitted)
+    for path in sorted((store.home / "calibrations").glob("*.json")):
+        kept = Calibration.from_json(path.read_text(encoding="utf-8"))
+        if (kept.rubric, kept.judge) == (evidence.rubric, evidence.judge):
+            return _called(kept)
+    why = fitted.reason if isinstance(fitted, Refused) else "no labels to fit one"
+    return Missing(
+        f"no calibration exists for {evidence.rubric} and {evidence.judge} ({why})",
+        f"judge calibrate {evidence.identity['run']} --gold labels.jsonl",
+    )
+
+
+def _called(calibration: Calibration) -> str:
+    return f"calibration {hashlib.sha256((calibration.to_json() + chr(10)).encode()).hexdigest()[:12]}"
+
+
+def _log_length(frame: polars.DataFrame) -> Estimate | None:
+    return log_length(
+        frame["baseline_chars"].to_numpy(),
+        frame["candidate_chars"].to_numpy(),
+        clusters=frame["prompt_digest"].to_list(),
+    )
+
+
+def _lost(frame: polars.DataFrame) -> tuple[str, ...]:
+    lost = frame.filter(frame["preference"].is_not_null() & (frame["preference"] < 0.5)).sort("preference", "pair_id")
+    return tuple(dict.fromkeys(lost["pair_id"].to_list()))[:_SHOWN]
+
+
+def _most(frame: polars.DataFrame) -> tuple[str, ...]:
+    """The pairs whose candidate grew most."""
+    grown = frame.with_columns(((frame["candidate_chars"] + 1) / (frame["baseline_chars"] + 1)).alias("grown")).sort(
+        "grown", "pair_id", descending=[True, False]
+    )
+    return tuple(dict.fromkeys(grown["pair_id"].to_list()))[:5]
+
+
+# --- what check and hack runs left in the register -------------------------------------------------------------------
+
+
+def _entries(store: Store, info: RunInfo, kind: str, names: Sequence[str]) -> tuple[Entry, ...]:
+    """The entries that were named, or the newest about this run; another run's are refused by name."""
+    register = Register(store.home)
+    if not names:
+        return tuple(register.entries(kind, info.run_id)[-1:])
+    found = tuple(register.find(name) for name in names)
+    for entry in found:
+        if entry.kind != kind or entry.subject != info.run_id:
+            raise StoreError(
+                f"{entry.id} is a {entry.kind} entry about {entry.subject}, not a {kind} entry about {info.run_id}; "
+                f"make one with: judge {kind} {info.run_id}"
+            )
+    return found
+
+
+def _current(info: RunInfo, entry: Entry) -> bool:
+    """Whether an entry is about the eval set that the run judged; one that does not say so is not."""
+    return bool(entry.body.get("evalset") == info.header["evalset"]["digest"])
+
+
+def _suites(info: RunInfo, entries: Sequence[Entry]) -> tuple[Hard, ...] | Missing:
+    again = f"judge check {info.run_id}"
+    if not entries:
+        return Missing("no regression suite was run on it", again)
+    if not all(_current(info, entry) for entry in entries):
+        return Missing(f"{entries[-1].id} looked at another eval set than this run's", again)
+    try:
+        made = [
+            Hard(**{**raw, "severity": Severity(raw["severity"]), "failing": tuple(raw.get("failing", ()))})
+            for entry in entries
+            for raw in entry.body.get("hard", ())
+        ]
+    except (KeyError, TypeError, ValueError) as error:
+        raise StoreError(f"{entries[-1].id} cannot be read ({error}); make it anew with: {again}") from error
+    return tuple(made) or Missing(f"{entries[-1].id} holds no check", again)
+
+
+def _measures(entry: Entry) -> tuple[Measure, ...]:
+    def estimate(raw: Mapping[str, Any] | None) -> Estimate | None:
+        if raw is None:
+            return None
+        ends = {"low": -math.inf, "high": math.inf}
+        return Estimate(**{**raw, **{name: end for name, end in ends.items() if raw[name] is None}})
+
+    try:
+        return tuple(
+            Measure(
+                **{
+                    **raw,
+                    **{side: estimate(raw.get(side)) for side in ("candidate", "baseline", "difference")},
+                    "examples": tuple(raw.get("examples", ())),
+                }
+            )
+            for raw in entry.body.get("measures", ())
+        )
+    except (KeyError, TypeError) as error:
+        again = f"judge {entry.kind} {entry.subject}"
+        raise StoreError(f"{entry.id} cannot be read ({error}); make it anew with: {again}") from error
+
+
+def _unmeasured(info: RunInfo, entries: Mapping[str, Sequence[Entry]]) -> dict[str, Missing]:
+    """Why a measure is not there, by the first part of its name; the empty name stands for all others."""
+    check, hack = (f"judge {kind} {info.run_id}" for kind in ("check", "hack"))
+    missing = {
+        "": Missing(
+            f"{entries['check'][-1].id} did not measure it"
+            if entries["check"]
+            else "no regression suite was run on it",
+            check,
+        ),
+        "probe": Missing(
+            f"{entries['hack'][-1].id} made no probe" if entries["hack"] else "no probe was made with this judge", hack
+        ),
+    }
+    return {**missing, **dict.fromkeys(("hedging", "boilerplate", "mirroring", "style"), missing["probe"])}
+
+
+def _canaries(info: RunInfo, entries: Sequence[Entry]) -> Canaries | Missing:
+    raw = next((entry.body["canaries"] for entry in reversed(entries) if entry.body.get("canaries")), None)
+    if raw is None:
+        return Missing("the run holds no canary pairs", f"judge hack {info.run_id}")
+    try:
+        return Canaries(int(raw["total"]), tuple(raw["failed"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise StoreError(f"the canaries of run {info.run_id} cannot be read ({error}); run judge hack again") from error
