@@ -30,6 +30,7 @@ __all__ = [
     "Monitor",
     "Track",
     "asymptotic_track",
+    "betting_bounds",
     "betting_track",
     "e_average",
     "e_benjamini_hochberg",
@@ -42,6 +43,7 @@ MINIMUM = 50
 """Values before the asymptotic sequence says anything."""
 _TRUNCATION = 0.5
 _GRID = 1001
+_HALVINGS = 17
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +111,48 @@ def betting_track(values: Sequence[float] | Array, *, level: float = 0.95) -> Tr
     lows = np.where(any_kept, grid[first], np.maximum(means - 1.0 / _GRID, 0.0))
     highs = np.where(any_kept, grid[last + 2], np.minimum(means + 1.0 / _GRID, 1.0))
     return Track(*_tuples(means, lows, highs), level, 1, "hedged betting confidence sequence")
+
+
+def betting_bounds(
+    values: Sequence[float] | Array,
+    *,
+    alpha_low: float,
+    alpha_high: float,
+    bounds: tuple[float, float] = (0.0, 1.0),
+) -> Estimate | None:
+    """The mean of a stream with two one-sided bounds, each valid at every look; ``None`` without values.
+
+    The mean lies below ``low`` with a chance of at most ``alpha_low``, above ``high`` of at most ``alpha_high``,
+    however often one looks (Ville's inequality on the capitals of ``log_capital``, the running best of each). ``level``
+    is 1 - alpha_low - alpha_high. Found by bisection: memory is one stream, ``betting_track`` holds a grid of them.
+    """
+    x = _checked(values, alpha_low, bounds)
+    _checked((), alpha_high)
+    if not x.size:
+        return None
+    width = bounds[1] - bounds[0]
+    z = (x - bounds[0]) / width
+    centre = float(z.mean())
+
+    def reached(null: float, side: int, alpha: float) -> bool:
+        return float(_capital(z, np.array([null]), 2.0 * alpha)[side].max()) >= -math.log(alpha)
+
+    def edge(side: int, alpha: float) -> float:
+        inside, outside = centre, float(side)  # up rejects small means, down large ones
+        if not 0.0 < centre < 1.0:
+            inside = min(max(centre, 1e-9), 1.0 - 1e-9)
+        for _ in range(_HALVINGS):
+            middle = (inside + outside) / 2.0
+            if reached(middle, side, alpha):
+                outside = middle
+            else:
+                inside = middle
+        return outside
+
+    low, high = edge(0, alpha_low), edge(1, alpha_high)
+    low, high, value = (bounds[0] + width * end for end in (min(low, centre), max(high, centre), centre))
+    level = 1.0 - alpha_low - alpha_high
+    return Estimate(value, low, high, level, int(x.size), int(x.size), "betting bounds, valid at every look")
 
 
 def asymptotic_track(

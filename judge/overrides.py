@@ -10,7 +10,7 @@ from .errors import InputError
 if TYPE_CHECKING:
     from .register import Entry, Register
 
-__all__ = ["decision_entry", "decisions", "licence", "override"]
+__all__ = ["decision_entry", "decisions", "licence", "override", "two_people"]
 
 
 def decisions(register: Register) -> list[Entry]:
@@ -37,11 +37,7 @@ def override(register: Register, name: str, *, reason: str, people: tuple[str, s
     Raises ``InputError`` for a decision that ships anyway, an empty reason, or one person twice.
     """
     entry = decision_entry(register, name)
-    by, second = (" ".join(person.split()) for person in people)
-    if not by or not second or by.casefold() == second.casefold():
-        raise InputError(f"an override needs two people; --by {by!r} and --second {second!r} are not")
-    if len(reason.split()) < 2:
-        raise InputError(f"an override needs a reason in words, not {reason!r}")
+    by, second = two_people(people, reason)
     if entry.body["word"] == Word.SHIP:
         raise InputError(
             f"{entry.id} says SHIP: there is nothing to override; start with: judge rollout start {entry.id}"
@@ -55,6 +51,16 @@ def override(register: Register, name: str, *, reason: str, people: tuple[str, s
         "second": second,
     }
     return register.append("override", entry.id, body, at=at, by=by)
+
+
+def two_people(people: tuple[str, str], reason: str) -> tuple[str, str]:
+    """Both names, tidied; raises ``InputError`` for one person, nobody, or a reason that is none."""
+    by, second = (" ".join(person.split()) for person in people)
+    if not by or not second or by.casefold() == second.casefold():
+        raise InputError(f"going against the evidence needs two people; --by {by!r} and --second {second!r} are not")
+    if len(reason.split()) < 2:
+        raise InputError(f"going against the evidence needs a --reason in words, not {reason!r}")
+    return by, second
 
 
 def licence(register: Register, name: str) -> tuple[Entry, Decision]:

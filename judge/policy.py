@@ -31,6 +31,7 @@ __all__ = [
     "Protected",
     "Stage",
     "load_policy",
+    "load_policy_text",
     "policy_digests",
     "shipped_policies",
 ]
@@ -301,6 +302,11 @@ def load_policy(ref: str | Path) -> Policy:
         f"judge/gates/{name}.yaml",
         folder.joinpath(_FROZEN).read_text(encoding="utf-8"),
     )
+
+
+def load_policy_text(text: str, *, where: str) -> Policy:
+    """A policy from the text that a decision recorded; ``where`` is only used in messages."""
+    return _policy(text.encode(), where, "{}")
 
 
 def policy_digests(names: tuple[str, ...] | None = None) -> dict[str, str]:

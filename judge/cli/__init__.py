@@ -27,6 +27,7 @@ _COMMANDS = {
     "report": "Show a run: terminal, Markdown, JSON or HTML.",
     "ground": "Hold the answers against their documents: claims, evidence, contradictions.",
     "gate": "Decide whether a candidate may ship: SHIP, HOLD or BLOCK.",
+    "rollout": "Bring a candidate to traffic step by step; take it back with one command.",
     "rank": "Rate the systems of several runs on one scale.",
     "label": "Label pairs yourself: blind, by keyboard, resumable.",
     "rubric": "List, show, compare, check, write and release rubrics.",

@@ -1,7 +1,7 @@
 """A decision on its surfaces: terminal, Markdown for a pull request, JSON, JUnit and HTML.
 
 All are made from one ``Decision``, so they say the same. The word stands first, what stands in the way next, what
-passed last and short. Names of others are hostile: they cannot steer a terminal, break a table or leave their place in XML.
+passed last and short. Names of others are hostile: they cannot steer a terminal, break a table or leave their place.
 """
 
 from __future__ import annotations

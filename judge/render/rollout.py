@@ -1,0 +1,68 @@
+"""A rollout and what is proposed for it, as text."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .words import safe, wrap
+
+if TYPE_CHECKING:
+    from ..register import Entry
+    from ..rollout import Rollout
+    from ..watching import Proposal
+
+__all__ = ["event_text", "proposal_text", "rollout_text"]
+
+_WIDTH = 100
+
+
+def rollout_text(rollout: Rollout) -> str:
+    """Where a rollout stands, and what is served."""
+    who = f"risk {', '.join(rollout.only)} only" if rollout.only else "all risks"
+    served = {
+        "shadow": f"{rollout.baseline} answers all; {rollout.candidate} answers beside, unseen",
+        "100%": f"{rollout.candidate} answers all",
+    }.get(rollout.state, f"{rollout.candidate} answers {rollout.share:.0%} ({who}), {rollout.baseline} the rest")
+    if not rollout.active:
+        served = f"{rollout.baseline} answers all"
+    lines = [
+        f"{rollout.id}  {rollout.state}  since {rollout.since}",
+        *wrap(f"flag {rollout.flag}: {served}", first="  ", rest="    ", width=_WIDTH),
+        *wrap(
+            f"from {rollout.licence}, run {rollout.run}, policy {rollout.policy}", first="  ", rest="    ", width=_WIDTH
+        ),
+    ]
+    if rollout.adapter:
+        told = f"adapter {rollout.adapter['path']} (sha256 {rollout.adapter['digest'][:12]}), kept unmerged"
+        lines += wrap(told, first="  ", rest="    ", width=_WIDTH)
+    return safe("\n".join(lines))
+
+
+def proposal_text(proposal: Proposal) -> str:
+    """What is proposed, with one line a guard: extra harm, bounds that hold at every look, margin."""
+    lines = wrap(f"{proposal.move.upper()}: {proposal.why}", width=_WIDTH)
+    told = f"{proposal.candidates} units of the candidate, {proposal.baselines} of the baseline at {proposal.stage}"
+    told += f"; {proposal.repeated} repeated keys counted once" if proposal.repeated else ""
+    told += f"; {proposal.left_out} lines of other stages or not eligible" if proposal.left_out else ""
+    lines += wrap(told, first="  ", rest="  ", width=_WIDTH)
+    for guard in proposal.guards:
+        found = guard.estimate
+        said = guard.why
+        if found is not None:
+            said = (
+                f"{100 * found.value:+.2f} pp [{100 * found.low:+.2f}, {100 * found.high:+.2f}] in {found.n} blocks; "
+                f"rolls back above {100 * guard.margin:+.1f}, passes below {100 * guard.passing:+.1f}: {guard.why}"
+            )
+        lines += wrap(said, first=f"  {guard.move:9} {guard.metric:14} ", rest=" " * 27, width=_WIDTH)
+    return safe("\n".join(lines))
+
+
+def event_text(entry: Entry) -> str:
+    """One event as a line."""
+    body = entry.body
+    by = f"by {entry.by}" if entry.by else ""
+    second = f", agreed by {body['second']}" if body.get("second") else ""
+    told = (
+        f"{entry.at[:19]}  {entry.id:18}  {body['event']:8} -> {body['to']:11}  {by}{second}  {body.get('reason', '')}"
+    )
+    return safe(told.rstrip())
