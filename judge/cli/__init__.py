@@ -26,6 +26,7 @@ _COMMANDS = {
     "cases": "Freeze prompts that went wrong; write the shipped ones.",
     "report": "Show a run: terminal, Markdown, JSON or HTML.",
     "ground": "Hold the answers against their documents: claims, evidence, contradictions.",
+    "segments": "Which slice of a run got worse, in what way, and what changed.",
     "gate": "Decide whether a candidate may ship: SHIP, HOLD or BLOCK.",
     "rollout": "Bring a candidate to traffic step by step; take it back with one command.",
     "rank": "Rate the systems of several runs on one scale.",

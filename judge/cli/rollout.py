@@ -272,7 +272,8 @@ class _Place:
         if file.problem or served is None:
             return f"{file.problem or path}: readers keep their last good value; judge rollout rollback writes it anew"
         if served != flag_of(rollout):
-            return f"{path} serves {served.rollout} at {served.state!r}, the register says {rollout.id} at {rollout.state!r}"
+            said = f"the register says {rollout.id} at {rollout.state!r}"
+            return f"{path} serves {served.rollout} at {served.state!r}, {said}"
         return ""
 
 
