@@ -1,14 +1,7 @@
 """Everything that is known about a run, gathered from the home folder for the gate: the one place that reads for it.
 
-What is not there becomes a ``Missing`` with the command that would make it. Results of check and hack runs are read
-from the register: entries of kind ``check`` and ``hack`` about the run, whose body holds
-
-    hard       one mapping a check, the fields of ``decision.Hard``
-    measures   one mapping a measure, the fields of ``types.Measure``
-    canaries   {"total": ..., "failed": [...]}, where the run had some
-    evalset    the digest of the eval set that was looked at: another one's results do not count
-
-The newest entry of each kind counts, or the one that is named.
+What is not there becomes a ``Missing`` with the command that would make it (``kept`` reads what suites, hacking reports
+and probes left behind).
 """
 
 from __future__ import annotations
@@ -18,7 +11,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from calibration.confidence import Calibration
 from calibration.drift import log_length, moves
@@ -28,12 +21,11 @@ from calibration.report import CalibrationReport, Earlier, calibration_report
 from calibration.segments import benjamini_hochberg
 from calibration.winrate import SegmentRate, segment_win_rates, win_rate
 
-from .decision import Canaries, Evidence, Hard, Missing, Preference, RunFacts, Segment, Standing
-from .errors import StoreError
+from .decision import Canaries, Evidence, Missing, Preference, RunFacts, Segment, Standing
 from .evidence import compared_names, labels_of, run_evidence
-from .register import Entry, Register
+from .kept import read_kept
 from .slices import slices_of
-from .types import Measure, Severity
+from .types import Measure
 
 if TYPE_CHECKING:
     import polars
@@ -55,8 +47,8 @@ _REST = "\x00rest"
 class Asked:
     """What a gate is to look at beside the run itself.
 
-    ``gold`` are human labels (``None``: those that the eval set carries). ``checks`` and ``hacks`` name register
-    entries (``None``: the newest about the run). ``calibration`` is one to be used instead of the fitted or stored one,
+    ``gold`` are human labels (``None``: those that the eval set carries). ``checks`` and ``hacks`` name
+    what a check or hacking report kept (none: the newest that is about the run). ``calibration`` is one to be used instead of the fitted or stored one,
     ``since`` an earlier run of the same pairs.
     """
 
@@ -76,15 +68,13 @@ def gather(store: Store, info: RunInfo, policy: Policy, asked: Asked, *, now: da
     facts = _facts(store, info, frame, now)
     if asked.calibration is not None:
         asked.calibration.require(rubric=facts.rubric, judge=facts.judge)
-    entries = {
-        kind: _entries(store, info, kind, names) for kind, names in (("check", asked.checks), ("hack", asked.hacks))
-    }
-    measures = {m.name: m for kind in entries.values() for entry in kind for m in _measures(entry)}
+    left = read_kept(store, info, facts.rubric, facts.judge, checks=asked.checks, hacks=asked.hacks)
+    measures = dict(left.measures)
     inputs = {
         "run": info.run_id,
         "eval set": str(info.header["evalset"]["digest"]),
         "rubric": str(info.header["rubric_digest"]),
-        **{f"{entry.kind} {entry.id}": entry.digest for kind in entries.values() for entry in kind},
+        **left.inputs,
     }
     unfinished = Missing("the run is not finished", f"judge resume {info.run_id}")
     preference: Preference | Missing = unfinished
@@ -100,14 +90,21 @@ def gather(store: Store, info: RunInfo, policy: Policy, asked: Asked, *, now: da
             )
     return Evidence(
         run=facts,
-        suites=_suites(info, entries["check"]),
+        suites=left.suites,
         measures=measures,
-        unmeasured=_unmeasured(info, entries),
+        unmeasured=left.unmeasured,
         preference=preference,
-        canaries=_canaries(info, entries["hack"]),
+        canaries=_canaries(info),
         standing=standing,
         inputs=inputs,
     )
+
+
+def _canaries(info: RunInfo) -> Canaries | Missing:
+    """What the canary pairs of the run say."""
+    if not info.header.get("canaries"):
+        return Missing("the run holds no canary pairs", "judge it anew with canaries (judge run)")
+    return Missing("this version does not read the run's canary pairs", "upgrade touchstone-judge")
 
 
 def _facts(store: Store, info: RunInfo, frame: polars.DataFrame, now: datetime) -> RunFacts:
@@ -338,93 +335,3 @@ def _most(frame: polars.DataFrame) -> tuple[str, ...]:
         "grown", "pair_id", descending=[True, False]
     )
     return tuple(dict.fromkeys(grown["pair_id"].to_list()))[:5]
-
-
-# --- what check and hack runs left in the register -------------------------------------------------------------------
-
-
-def _entries(store: Store, info: RunInfo, kind: str, names: Sequence[str]) -> tuple[Entry, ...]:
-    """The entries that were named, or the newest about this run; another run's are refused by name."""
-    register = Register(store.home)
-    if not names:
-        return tuple(register.entries(kind, info.run_id)[-1:])
-    found = tuple(register.find(name) for name in names)
-    for entry in found:
-        if entry.kind != kind or entry.subject != info.run_id:
-            raise StoreError(
-                f"{entry.id} is a {entry.kind} entry about {entry.subject}, not a {kind} entry about {info.run_id}; "
-                f"make one with: judge {kind} {info.run_id}"
-            )
-    return found
-
-
-def _current(info: RunInfo, entry: Entry) -> bool:
-    """Whether an entry is about the eval set that the run judged; one that does not say so is not."""
-    return bool(entry.body.get("evalset") == info.header["evalset"]["digest"])
-
-
-def _suites(info: RunInfo, entries: Sequence[Entry]) -> tuple[Hard, ...] | Missing:
-    again = f"judge check {info.run_id}"
-    if not entries:
-        return Missing("no regression suite was run on it", again)
-    if not all(_current(info, entry) for entry in entries):
-        return Missing(f"{entries[-1].id} looked at another eval set than this run's", again)
-    try:
-        made = [
-            Hard(**{**raw, "severity": Severity(raw["severity"]), "failing": tuple(raw.get("failing", ()))})
-            for entry in entries
-            for raw in entry.body.get("hard", ())
-        ]
-    except (KeyError, TypeError, ValueError) as error:
-        raise StoreError(f"{entries[-1].id} cannot be read ({error}); make it anew with: {again}") from error
-    return tuple(made) or Missing(f"{entries[-1].id} holds no check", again)
-
-
-def _measures(entry: Entry) -> tuple[Measure, ...]:
-    def estimate(raw: Mapping[str, Any] | None) -> Estimate | None:
-        if raw is None:
-            return None
-        ends = {"low": -math.inf, "high": math.inf}
-        return Estimate(**{**raw, **{name: end for name, end in ends.items() if raw[name] is None}})
-
-    try:
-        return tuple(
-            Measure(
-                **{
-                    **raw,
-                    **{side: estimate(raw.get(side)) for side in ("candidate", "baseline", "difference")},
-                    "examples": tuple(raw.get("examples", ())),
-                }
-            )
-            for raw in entry.body.get("measures", ())
-        )
-    except (KeyError, TypeError) as error:
-        again = f"judge {entry.kind} {entry.subject}"
-        raise StoreError(f"{entry.id} cannot be read ({error}); make it anew with: {again}") from error
-
-
-def _unmeasured(info: RunInfo, entries: Mapping[str, Sequence[Entry]]) -> dict[str, Missing]:
-    """Why a measure is not there, by the first part of its name; the empty name stands for all others."""
-    check, hack = (f"judge {kind} {info.run_id}" for kind in ("check", "hack"))
-    missing = {
-        "": Missing(
-            f"{entries['check'][-1].id} did not measure it"
-            if entries["check"]
-            else "no regression suite was run on it",
-            check,
-        ),
-        "probe": Missing(
-            f"{entries['hack'][-1].id} made no probe" if entries["hack"] else "no probe was made with this judge", hack
-        ),
-    }
-    return {**missing, **dict.fromkeys(("hedging", "boilerplate", "mirroring", "style"), missing["probe"])}
-
-
-def _canaries(info: RunInfo, entries: Sequence[Entry]) -> Canaries | Missing:
-    raw = next((entry.body["canaries"] for entry in reversed(entries) if entry.body.get("canaries")), None)
-    if raw is None:
-        return Missing("the run holds no canary pairs", f"judge hack {info.run_id}")
-    try:
-        return Canaries(int(raw["total"]), tuple(raw["failed"]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise StoreError(f"the canaries of run {info.run_id} cannot be read ({error}); run judge hack again") from error

@@ -66,7 +66,7 @@ def interval_words(found: Estimate, limit: float, side: Side, unit: str) -> str:
 
 def unit_of(measure: Measure, of: str) -> str:
     """How a measure's number is written: points for the difference of two shares, else what the measure says."""
-    if measure.unit in ("share", "points"):
+    if measure.unit.startswith(("share", "points")):
         return "points" if of == "difference" else "share"
     return "plain"
 

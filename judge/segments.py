@@ -20,8 +20,10 @@ from calibration.estimates import Estimate, geometric_mean_ratio, share
 from calibration.segments import Segment as Tested
 from calibration.segments import benjamini_hochberg, segment_rates
 
+from .decision import Missing
 from .errors import InputError
 from .evidence import compared_names
+from .kept import read_kept
 from .register import Register
 from .slices import slices_of, usual_columns
 
@@ -35,6 +37,7 @@ __all__ = ["Change", "Moved", "SegmentReport", "Slice", "header_changes", "segme
 Verdict = Literal["worse", "better", "unclear", "too few"]
 Kind = Literal["behaviour", "truthfulness", "format", "latency"]
 _ITEMS = 10
+_ORDER: dict[Verdict, int] = {"worse": 0, "unclear": 1, "too few": 2, "better": 3}
 _KINDS: tuple[tuple[str, Kind], ...] = (
     ("json", "format"),
     ("schema", "format"),
@@ -137,51 +140,28 @@ def segment_report(
     columns = tuple(by) or usual_columns(frame, traits)
     slices = slices_of(frame, traits, columns)
     values, left_out, notes = _values(store, frame, info, against)
-    prompts = dict(zip(frame["pair_id"].to_list(), frame["prompt_digest"].to_list(), strict=True))
-    reference, bounds = (0.5, (0.0, 1.0)) if against is None else (0.0, (-1.0, 1.0))
-    found: list[tuple[str, Tested, list[str]]] = []
-    for column in columns:
-        rows = [(value, pair) for pair in values for value in slices[column][pair]]
-        tested = segment_rates(
-            [values[pair] for _, pair in rows],
-            [value for value, _ in rows],
-            clusters=[prompts[pair] for _, pair in rows],
-            reference=reference,
-            bounds=bounds,
-        )
-        found += [(column, part, [pair for value, pair in rows if value == part.name]) for part in tested]
+    held = _Held(values, dict(zip(frame["pair_id"].to_list(), frame["prompt_digest"].to_list(), strict=True)),
+                 against is not None)  # fmt: skip
+    found = [(column, part, inside) for column in columns for part, inside in held.tested(slices[column])]
     enough = [k for k, (_, part, _) in enumerate(found) if part.p is not None and part.raw.clusters >= minimum]
     adjusted = benjamini_hochberg([found[k][1].p or 0.0 for k in enough]).tolist() if enough else []
     q_of = dict(zip(enough, adjusted, strict=True))
     look = _Look(store, info, against, frame, traits)
     made = []
     for k, (column, part, inside) in enumerate(found):
-        verdict = _verdict(part, q_of.get(k), reference, q)
-        made.append(
-            Slice(
-                column,
-                part.name,
-                part.n,
-                part.raw.clusters,
-                part.raw,
-                part.shrunk,
-                q_of.get(k),
-                verdict,
-                look.moved(inside) if verdict == "worse" else (),
-                tuple(sorted((p for p in inside if values[p] < reference), key=lambda p: (values[p], p))[:_ITEMS]),
-            )
-        )
-    order = {"worse": 0, "unclear": 1, "too few": 2, "better": 3}
-    made.sort(key=lambda part: (order[part.verdict], part.raw.value, part.column, part.value))
-    whole = segment_rates(list(values.values()), ["all"] * len(values), clusters=[prompts[p] for p in values],
-                          reference=reference, bounds=bounds)  # fmt: skip
+        verdict = _verdict(part, q_of.get(k), held.reference, q)
+        moved = look.moved(inside) if verdict == "worse" else ()
+        made.append(Slice(column, part.name, part.n, part.raw.clusters, part.raw, part.shrunk, q_of.get(k), verdict,
+                          moved, held.worst(inside)))  # fmt: skip
+    made.sort(key=lambda part: (_ORDER[part.verdict], part.raw.value, part.column, part.value))
     candidate, _ = compared_names(store.models(info.run_id).values(), info.header["evalset"]["digest"])
+    whole = held.tested(dict.fromkeys(values, ("all",)))
     return SegmentReport(
         run_id=info.run_id,
         against=None if against is None else against.run_id,
         candidate=candidate,
         columns=columns,
-        overall=whole[0].raw if whole else None,
+        overall=whole[0][0].raw if whole else None,
         slices=tuple(made),
         pairs=len(values),
         left_out=left_out,
@@ -191,6 +171,36 @@ def segment_report(
         back=_back(store, info, against, candidate),
         notes=notes,
     )
+
+
+@dataclass(frozen=True)
+class _Held:
+    """What each pair is held by: its preference against 0.5, or its change against 0."""
+
+    values: Mapping[str, float]
+    prompts: Mapping[str, str]
+    changes: bool
+
+    @property
+    def reference(self) -> float:
+        return 0.0 if self.changes else 0.5
+
+    def tested(self, column: Mapping[str, tuple[str, ...]]) -> list[tuple[Tested, list[str]]]:
+        """Every slice of a column, tested, with its pairs."""
+        rows = [(value, pair) for pair in self.values for value in column[pair]]
+        parts = segment_rates(
+            [self.values[pair] for _, pair in rows],
+            [value for value, _ in rows],
+            clusters=[self.prompts[pair] for _, pair in rows],
+            reference=self.reference,
+            bounds=(-1.0, 1.0) if self.changes else (0.0, 1.0),
+        )
+        return [(part, [pair for value, pair in rows if value == part.name]) for part in parts]
+
+    def worst(self, inside: Sequence[str]) -> tuple[str, ...]:
+        """The pairs below the reference, lowest first."""
+        below = sorted((self.values[pair], pair) for pair in inside if self.values[pair] < self.reference)
+        return tuple(pair for _, pair in below[:_ITEMS])
 
 
 def _verdict(part: Tested, q: float | None, reference: float, limit: float) -> Verdict:
@@ -254,25 +264,24 @@ class _Look:
         self.before = None if against is None else store.traits(against.run_id)
         self.chars = _chars(frame)
         self.chars_before = None if against is None else _chars(_means(store.comparisons(against.run_id), against))
-        entries = Register(store.home).entries("check", info.run_id)
-        self.checks = entries[-1].body.get("hard", ()) if entries else None
+        self.checks = read_kept(store, info, info.rubric, info.judge).suites
 
     def moved(self, inside: Sequence[str]) -> tuple[Moved, ...]:
         """Everything that can be said about the pairs of a slice."""
         return (*self._checks(inside), self._latency(inside), self._length(inside))
 
     def _checks(self, inside: Sequence[str]) -> Iterable[Moved]:
-        if self.checks is None:
-            why = f"no check was made: judge check {self.info.run_id}"
+        if isinstance(self.checks, Missing):
+            why = f"{self.checks.reason}: {self.checks.fix}"
             yield Moved("behaviour", "behaviour, truthfulness, format", None, shown=False, why=why)
             return
         own = set(inside)
-        for raw in self.checks:
-            failing = own & set(raw.get("failing", ()))
+        for hard in self.checks:
+            failing = own & set(hard.failing)
             if failing:
-                kind = next((kind for start, kind in _KINDS if str(raw["check"]).startswith(start)), "behaviour")
+                kind: Kind = next((kind for start, kind in _KINDS if hard.check.startswith(start)), "behaviour")
                 found = share([float(pair in failing) for pair in inside])
-                yield Moved(kind, f"{raw['check']} fails", found, shown=True, why=", ".join(sorted(failing)[:5]))
+                yield Moved(kind, f"{hard.check} fails", found, shown=True, why=", ".join(sorted(failing)[:5]))
 
     def _latency(self, inside: Sequence[str]) -> Moved:
         """Candidate against baseline, or the candidate now against then: the geometric mean of the ratio."""

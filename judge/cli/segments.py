@@ -17,7 +17,7 @@ __all__ = ["command"]
 @click.option("--against", metavar="RUN", help="An earlier run of the same pairs: what got worse since?")
 @click.option(
     "--by", default="", metavar="COLUMNS",
-    help="Columns, with commas: category, tags, tools, context, a field of the items' metadata (default: what there is).",
+    help="Columns, with commas: category, tags, tools, context, a metadata field (default: what there is).",
 )  # fmt: skip
 @click.option("--minimum", type=click.IntRange(2), default=20, show_default=True, help="Prompts a slice needs.")
 @click.option("--q", "q", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.05, show_default=True,

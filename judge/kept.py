@@ -1,0 +1,211 @@
+"""What suites, hacking reports and probes left behind about a run: read back, checked, and turned into a gate's words.
+
+    checks/<id>.jsonl   one pass of a suite, its report in the seal; register kind ``check`` about the run
+    hacks/<name>.json   one report, by the digest that the register (kinds ``hack`` and ``probe``) gives it
+
+A hacking report is about a run. A probe is about a judge: the newest of the run's own judge and rubric counts. What was
+made for another eval set, or whose file is not what the register says, counts for nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import zlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from calibration.estimates import Estimate
+
+from .decision import Hard, Missing
+from .errors import InputError, StoreError
+from .register import Entry, Register
+from .types import Measure, Severity
+
+if TYPE_CHECKING:
+    from .store import RunInfo, Store
+
+__all__ = ["Kept", "read_kept"]
+
+_BY_HACK = ("abstention", "apologies", "boilerplate", "confidence", "disclaimers", "escalation", "hedging", "markdown",
+            "mirroring", "self_justification", "tools")  # fmt: skip
+"""First words of the measures that only ``judge hack`` makes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Hard results, measures by name, why other measures are not there (by the first word of their name, empty: any
+    other), and the digests of what was read.
+    """
+
+    suites: tuple[Hard, ...] | Missing
+    measures: Mapping[str, Measure]
+    unmeasured: Mapping[str, Missing]
+    inputs: Mapping[str, str] = field(default_factory=dict)
+
+
+def read_kept(
+    store: Store, info: RunInfo, rubric: str, judge: str, *, checks: Sequence[str] = (), hacks: Sequence[str] = ()
+) -> Kept:
+    """Everything kept about a run. ``checks`` and ``hacks`` name what is to be read (none: the newest).
+
+    Raises ``StoreError`` for a name that is nothing or about something else, and for a file that was changed.
+    """
+    register = Register(store.home)
+    check_entries = _named(register, info, "check", checks)
+    hack_entries = _named(register, info, "hack", hacks)
+    probe = _probe(register, info, rubric, judge)
+    seals = [_seal(store.home, entry) for entry in check_entries]
+    reports = [_report(store.home, entry) for entry in hack_entries]
+    found: dict[str, Measure] = {}
+    # A suite's figure stands before a report's of the same name: it is the stricter reading of the same thing.
+    probed = [] if probe is None else _probe_measures(_report(store.home, probe))
+    for measure in (*probed, *(m for body in (*reports, *seals) for m in _measures(body))):
+        if measure.name not in found or not measure.missing:
+            found[measure.name] = measure
+    entries = (*check_entries, *hack_entries, *(() if probe is None else (probe,)))
+    return Kept(
+        suites=_suites(info, check_entries, seals),
+        measures=found,
+        unmeasured=_unmeasured(info, check_entries, hack_entries),
+        inputs={f"{entry.kind} {entry.body.get('check_id', entry.id)}": entry.digest for entry in entries},
+    )
+
+
+def _named(register: Register, info: RunInfo, kind: str, names: Sequence[str]) -> tuple[Entry, ...]:
+    """The entries that were named, or the newest about this run and its eval set."""
+    digest = info.header["evalset"]["digest"]
+    mine = [
+        entry
+        for entry in register.entries(kind)
+        if entry.subject in (info.run_id, digest)
+        and entry.body.get("evalset", digest) == digest
+        and entry.body.get("sealed", True)
+    ]
+    if not names:
+        return tuple(mine[-1:])
+    found = []
+    for name in names:
+        fits = [entry for entry in mine if name in (entry.body.get("check_id"), entry.id) or entry.id.startswith(name)]
+        if not fits:
+            known = ", ".join(str(entry.body.get("check_id", entry.id)) for entry in mine[-5:]) or "none"
+            raise InputError(
+                f"{name!r} is no {kind} of run {info.run_id}; there are: {known}; make one with: judge {kind} "
+                f"{info.run_id}"
+            )
+        found.append(fits[-1])
+    return tuple(found)
+
+
+def _probe(register: Register, info: RunInfo, rubric: str, judge: str) -> Entry | None:
+    """The newest probe of this judge under this rubric."""
+    mine = [
+        entry
+        for entry in register.entries("probe")
+        if entry.body.get("kind") == "probes"
+        and entry.body.get("judge") == judge
+        and entry.body.get("rubric") in (rubric, info.rubric)
+    ]
+    return mine[-1] if mine else None
+
+
+def _seal(home: Path, entry: Entry) -> Mapping[str, Any]:
+    """The report of one pass of a suite, held against what the register says of it."""
+    name = str(entry.body["check_id"])
+    path = home / "checks" / f"{name}.jsonl"
+    again = f"make it again with: judge check {entry.subject}"
+    if not path.is_file():
+        raise StoreError(f"{path}: is gone since {entry.id} was written; {again}")
+    *_, line = path.read_bytes().splitlines() or [b""]
+    if line[:8] != b"%08x" % zlib.crc32(line[9:]):
+        raise StoreError(f"{path}: its last line is damaged or half-written; {again}")
+    record = orjson.loads(line[9:])
+    report = record.get("report") if record.get("t") == "seal" else None
+    if not isinstance(report, dict):
+        raise StoreError(f"{path}: it has no end; {again}")
+    said = {row["check"]: row["candidate_failed"] for row in report["results"] if row["check"] in report["blocked_by"]}
+    if said != entry.body.get("failed") or report["suite_digest"] != entry.body.get("suite_digest"):
+        raise StoreError(f"{path}: it does not say what {entry.id} of the register says; {again}")
+    return dict(report)
+
+
+def _report(home: Path, entry: Entry) -> Mapping[str, Any]:
+    """One hacking or probe report, by the digest that the register gives it."""
+    path = home / str(entry.body["file"])
+    data = path.read_bytes() if path.is_file() else b""
+    if hashlib.sha256(data).hexdigest() != entry.body["digest"]:
+        state = "is gone" if not data else "was changed"
+        raise StoreError(f"{path}: {state} since {entry.id} was written; make it again with: judge {entry.kind}")
+    return dict(orjson.loads(data))
+
+
+def _suites(info: RunInfo, entries: Sequence[Entry], seals: Sequence[Mapping[str, Any]]) -> tuple[Hard, ...] | Missing:
+    again = f"judge check {info.run_id}"
+    if not entries:
+        return Missing("no regression suite was run on these answers", again)
+    made: list[Hard] = []
+    rows = info.header["evalset"]["rows"]
+    if short := next((entry for entry in entries if entry.body["pairs"] < rows), None):
+        return Missing(f"{short.body['check_id']} looked at {short.body['pairs']} of {rows} pairs", again)
+    for entry, report in zip(entries, seals, strict=True):
+        taken = Counter(row["check"] for row in report["results"])
+        made += [_hard(row, row["check"] if taken[row["check"]] == 1 else row["id"]) for row in report["results"]
+                 if row["n"] or row["required"]]  # fmt: skip
+        cases = report.get("cases", {})
+        undone = [*cases.get("unrun", ()), *cases.get("altered", ())]
+        if undone:
+            suite = f"cases of {entry.body['suite']}"
+            made.append(Hard(suite, "reliability", Severity.BLOCK, 0, 0, unjudged=len(undone)))
+    return tuple(made) or Missing(f"{entries[-1].body['suite']} concerns no answer of this run", again)
+
+
+def _hard(row: Mapping[str, Any], name: str) -> Hard:
+    return Hard(
+        check=name,
+        axis=row["axis"],
+        severity=Severity(row["severity"]),
+        passed=row["n"] - row["candidate_failed"] - row["candidate_unjudged"],
+        failed=row["candidate_failed"],
+        unjudged=row["candidate_unjudged"],
+        baseline_failed=row["baseline_failed"],
+        failing=tuple(row["failing"]),
+        layer=row["layer"],
+    )
+
+
+def _measures(body: Mapping[str, Any]) -> tuple[Measure, ...]:
+    return tuple(_measure(row) for row in body.get("measures", ()))
+
+
+def _probe_measures(body: Mapping[str, Any]) -> list[Measure]:
+    return [measure for measure in _measures(body) if measure.name.startswith("probe.")]
+
+
+def _measure(row: Mapping[str, Any]) -> Measure:
+    try:
+        sides = {side: _estimate(row.get(side)) for side in ("candidate", "baseline", "difference")}
+        return Measure(**{**row, **sides, "examples": tuple(row.get("examples", ()))})
+    except (KeyError, TypeError) as error:
+        raise StoreError(f"measure {row.get('name')!r} cannot be read ({error}); make its report again") from error
+
+
+def _estimate(raw: Mapping[str, Any] | None) -> Estimate | None:
+    if raw is None:
+        return None
+    ends = {"low": -math.inf, "high": math.inf}  # JSON has no infinity: an open end was written as null
+    return Estimate(**{**raw, **{name: end for name, end in ends.items() if raw[name] is None}})
+
+
+def _unmeasured(info: RunInfo, checks: Sequence[Entry], hacks: Sequence[Entry]) -> dict[str, Missing]:
+    check, hack = (f"judge {kind} {info.run_id}" for kind in ("check", "hack"))
+    none = Missing("no regression suite was run on these answers", check)
+    if checks:
+        none = Missing(f"{checks[-1].body['suite']} did not measure it", "run a suite that does (judge check --suite)")
+    by_hack = Missing("the hacking report did not measure it" if hacks else "no hacking report was made", hack)
+    probe = Missing("no probe was made of this judge under this rubric", "judge probe EVALSET")
+    return {"": none, "probe": probe, **dict.fromkeys(_BY_HACK, by_hack)}
