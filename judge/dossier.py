@@ -47,9 +47,9 @@ _REST = "\x00rest"
 class Asked:
     """What a gate is to look at beside the run itself.
 
-    ``gold`` are human labels (``None``: those that the eval set carries). ``checks`` and ``hacks`` name
-    what a check or hacking report kept (none: the newest that is about the run). ``calibration`` is one to be used instead of the fitted or stored one,
-    ``since`` an earlier run of the same pairs.
+    ``gold`` are human labels (``None``: those that the eval set carries). ``checks`` and ``hacks`` name what a check or
+    hacking report kept (none: the newest that is about the run). ``calibration`` is one to be used instead of the
+    fitted or stored one, ``since`` an earlier run of the same pairs.
     """
 
     gold: GoldSet | None = None

@@ -280,8 +280,12 @@ class _Look:
             failing = own & set(hard.failing)
             if failing:
                 kind: Kind = next((kind for start, kind in _KINDS if hard.check.startswith(start)), "behaviour")
-                found = share([float(pair in failing) for pair in inside])
-                yield Moved(kind, f"{hard.check} fails", found, shown=True, why=", ".join(sorted(failing)[:5]))
+                whole = len(hard.failing) == hard.failed  # a report lists the first of many
+                found = share([float(pair in failing) for pair in inside]) if whole else None
+                told = (
+                    f"{'' if whole else 'at least '}{len(failing)} of {len(inside)}: {', '.join(sorted(failing)[:5])}"
+                )
+                yield Moved(kind, f"{hard.check} fails", found, shown=True, why=told)
 
     def _latency(self, inside: Sequence[str]) -> Moved:
         """Candidate against baseline, or the candidate now against then: the geometric mean of the ratio."""

@@ -12,7 +12,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 from ..decision import Decision, Result, Ruling, Word
 from .page import page
-from .words import counted, cut, markdown, markdown_code, safe, wrap
+from .words import counted, cut, markdown, safe, wrap
 
 __all__ = ["to_html", "to_json", "to_junit", "to_markdown", "to_text"]
 
@@ -143,7 +143,7 @@ def _row(ruling: Ruling) -> str:
     effect = "" if ruling.effect is Word.SHIP else f" ({ruling.effect.lower()}s)"
     cells = (
         f"{ruling.result}{effect}",
-        f"`{markdown_code(ruling.rule)}`",
+        f"**{markdown(ruling.rule)}**",
         markdown(ruling.says),
         markdown(_listed(ruling.pairs)),
     )

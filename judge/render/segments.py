@@ -82,7 +82,7 @@ def _slice_text(part: Slice, unit: Unit) -> Iterator[str]:
 
 def _moved(moved: Moved) -> str:
     if moved.estimate is None:
-        return f"{moved.name}: not known ({moved.why})"
+        return f"{moved.name}: {moved.why}" if moved.shown else f"{moved.name}: not known ({moved.why})"
     unit: Unit = "share" if moved.name.endswith("fails") else "plain"
     shown = "" if moved.shown else ", not shown to have moved"
     more = f" ({moved.why})" if moved.why else ""

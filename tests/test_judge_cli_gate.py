@@ -1,0 +1,394 @@
+"""`judge gate` as a user meets it: stored runs, evidence kept by suites and probes, one decision on every surface."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import random
+import xml.etree.ElementTree as ET
+import zlib
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from judge.decision import Decision, Result, Ruling, Word
+from judge.register import Register
+from judge.render import gate as render
+from judge.store import Store
+
+REPO = Path(__file__).parent.parent
+PAIRS = 240
+AT = "2026-11-30T00:00:00+00:00"
+
+
+def judge(*args: str | Path, home: Path, **env: str) -> SimpleNamespace:
+    """Run the command line in this process: exit code, stdout and stderr."""
+    from judge.cli import _run
+
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        patch.dict(os.environ, {"JUDGE_HOME": str(home), **env}),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        code = _run([str(arg) for arg in args])
+    return SimpleNamespace(returncode=code, stdout=out.getvalue(), stderr=err.getvalue())
+
+
+def evalset(folder: Path, *, wins: float = 0.8, pairs: int = PAIRS, seed: int = 0) -> Path:
+    """Pairs that people say the candidate wins; beside them the verdicts of a judge that is right 9 times of 10."""
+    rng = random.Random(seed)
+    rows, verdicts = [], []
+    for k in range(pairs):
+        won = rng.random() < wins
+        said = won if rng.random() < 0.9 else not won
+        rows.append(
+            {
+                "id": f"p{k}", "prompt": f"question {k}?", "category": "ab"[k % 2],
+                "candidate": {"text": "word " * rng.randrange(12, 18), "model": "new"},
+                "baseline": {"text": "word " * rng.randrange(12, 18), "model": "old"},
+                "label": "win" if won else "loss",
+            }
+        )  # fmt: skip
+        sure = rng.uniform(0.6, 0.95)
+        verdicts += [
+            {"id": f"p{k}", "judge": "made-up", "order": order, "verdict": "A" if said else "B",
+             "prob_a": sure if said else 1 - sure}
+            for order in ("ab", "ba")
+        ]  # fmt: skip
+    path = folder / f"evals-{seed}-{pairs}.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    spoken = "".join(json.dumps(row) + "\n" for row in verdicts)
+    path.with_suffix(".verdicts.jsonl").write_text(spoken, encoding="utf-8")
+    return path
+
+
+def spec(path: Path) -> str:
+    """The judge of an eval set."""
+    return f"recorded:{path.with_suffix('.verdicts.jsonl')}"
+
+
+def estimate(value: float, half: float) -> dict[str, Any]:
+    return {"value": value, "low": value - half, "high": value + half, "level": 0.95, "n": 200, "clusters": 200,
+            "method": "made up"}  # fmt: skip
+
+
+def measure(name: str, value: float, half: float) -> dict[str, Any]:
+    return {"name": name, "layer": "behaviour", "axis": "safety", "unit": "share", "candidate": None, "baseline": None,
+            "difference": estimate(value, half), "missing": "", "examples": ["p1"]}  # fmt: skip
+
+
+def keep_check(home: Path, run_id: str, *, failed: int = 0, name: str = "k-1", **measures: tuple[float, float]) -> None:
+    """Keep one pass of a suite about a run, as `judge check` does."""
+    info = Store(home).run(run_id)
+    rows = info.header["evalset"]["rows"]
+    result = {
+        "check": "json@1", "id": "json@1", "severity": "block", "layer": "behaviour", "axis": "reliability", "n": rows,
+        "candidate_failed": failed, "baseline_failed": 0, "candidate_unjudged": 0, "required": False,
+        "failing": [f"p{k}" for k in range(failed)],
+    }  # fmt: skip
+    given = {"refusal.harmless": (0.0, 0.01), "refusal.harmful": (0.0, 0.01), **measures}
+    report = {
+        "suite_digest": "d1", "blocked_by": ["json@1"] if failed else [], "results": [result],
+        "measures": [measure(key, *value) for key, value in given.items()], "cases": {"unrun": [], "altered": []},
+    }  # fmt: skip
+    body = json.dumps({"t": "seal", "report": report}).encode()
+    path = home / "checks" / f"{name}.jsonl"
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"%08x %b\n" % (zlib.crc32(body), body))
+    entry = {
+        "check_id": name, "suite": "default@1", "suite_digest": "d1", "evalset": info.header["evalset"]["digest"],
+        "pairs": rows, "failed": {"json@1": failed} if failed else {},
+    }  # fmt: skip
+    Register(home).append("check", run_id, entry, at=AT)
+
+
+def keep_probe(home: Path, run_id: str, shift: float = 0.01) -> None:
+    """Keep a probe of a run's judge, as `judge probe` does."""
+    import hashlib
+
+    info = Store(home).run(run_id)
+    body = {"measures": [{**measure("probe.boilerplate", shift, 0.005), "unit": "points from 0.5"}]}
+    data = json.dumps(body).encode()
+    digest = hashlib.sha256(data).hexdigest()
+    (home / "hacks").mkdir(exist_ok=True)
+    (home / "hacks" / f"probe-{digest[:12]}.json").write_bytes(data)
+    entry = {"kind": "probes", "judge": info.judge, "rubric": info.rubric, "digest": digest,
+             "file": f"hacks/probe-{digest[:12]}.json"}  # fmt: skip
+    Register(home).append("probe", "r-probe", entry, at=AT)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A home with one judged run that people prefer, and everything the default policy asks for."""
+    folder = tmp_path_factory.mktemp("gate")
+    home = folder / "home"
+    path = evalset(folder)
+    done = judge("run", path, "-j", spec(path), home=home)
+    assert done.returncode == 0, done.stderr
+    run_id = Store(home).run().run_id
+    keep_check(home, run_id)
+    keep_probe(home, run_id)
+    return home, run_id
+
+
+def test_a_good_candidate_ships_and_starts_a_rollout(place: tuple[Path, str]) -> None:
+    """With everything shown, the gate says SHIP, exits 0, records the decision, and names the rollout."""
+    home, run_id = place
+    done = judge("gate", run_id, "--by", "ada", home=home)
+    assert (done.returncode, done.stdout.split()[0]) == (0, "SHIP."), done.stdout
+    assert "judge rollout start decision-" in done.stdout
+    entry = Register(home).entries("decision")[-1]
+    assert (entry.subject, entry.by, entry.body["word"]) == (run_id, "ada", "SHIP")
+    assert entry.body["inputs"]["eval set"] == Store(home).run(run_id).header["evalset"]["digest"]
+    again = judge("gate", "show", entry.id, "--json", home=home)
+    assert json.loads(again.stdout)["rulings"] == json.loads(json.dumps(entry.body))["rulings"]
+    listed = judge("gate", "show", "--list", "--json", home=home)
+    assert json.loads(listed.stdout)[0]["id"] == entry.id
+
+
+@pytest.mark.parametrize(
+    ("spoil", "code", "says"),
+    [
+        ("failed", 1, "suite.json@1"),
+        ("refusals", 1, "guard.refusal.harmless"),
+        ("fooled", 4, "probe.boilerplate"),
+        ("strict", 1, "suites"),
+    ],
+)
+def test_each_kind_of_trouble_has_its_exit_code(place: tuple[Path, str], spoil: str, code: int, says: str) -> None:
+    """A failed check and a broken guard block, a fooled judge holds, and `strict` blocks what has no evidence."""
+    home, run_id = place
+    register = home / "register.jsonl"
+    before = register.read_bytes()
+    policy = "default"
+    if spoil == "failed":
+        keep_check(home, run_id, failed=2, name="k-2")
+    elif spoil == "refusals":
+        keep_check(home, run_id, name="k-3", **{"refusal.harmless": (0.1, 0.01)})
+    elif spoil == "fooled":
+        keep_probe(home, run_id, 0.3)
+    else:
+        register.unlink()
+        policy = "strict"
+    try:
+        done = judge("gate", run_id, "--policy", policy, "--json", "--dry-run", home=home)
+        assert done.returncode == code, done.stdout
+        found = Decision.from_dict({k: v for k, v in json.loads(done.stdout).items() if k not in ("schema", "record")})
+        assert says in [ruling.rule for ruling in found.standing_in_the_way]
+        assert found.exit_code == code
+    finally:
+        register.write_bytes(before)
+
+
+def test_formats_agree_on_a_real_decision(place: tuple[Path, str], tmp_path: Path) -> None:
+    """JSON, JUnit, HTML, Markdown and exit code of one call say the same word and the same rules."""
+    home, run_id = place
+    summary = tmp_path / "summary.md"
+    done = judge(
+        "gate", run_id, "--json", "--junit", tmp_path / "g.xml", "--html", tmp_path / "g.html", "--dry-run",
+        home=home, GITHUB_STEP_SUMMARY=str(summary), GITHUB_ACTIONS="true",
+    )  # fmt: skip
+    body = json.loads(done.stdout)
+    suite = ET.parse(tmp_path / "g.xml").getroot()[0]  # noqa: S314 - our own file
+    properties = {node.get("name"): node.get("value") for node in suite.iter("property")}
+    assert properties["word"] == body["word"] == "SHIP"
+    assert int(properties["exit_code"] or -1) == body["exit_code"] == done.returncode == 0
+    assert suite.get("failures") == suite.get("errors") == "0"
+    page = (tmp_path / "g.html").read_text(encoding="utf-8")
+    assert "<strong>SHIP</strong>" in page
+    assert "<script" not in page
+    assert summary.read_text(encoding="utf-8").startswith("### :white_check_mark: SHIP: new against old")
+    rules = {ruling["rule"] for ruling in body["rulings"]}
+    assert {node.get("name") for node in suite.iter("testcase")} == rules
+
+
+def test_an_unfinished_run_gives_no_verdict(tmp_path: Path) -> None:
+    """A run that was cut off exits 3 whatever it has so far, and says how to finish it."""
+    home = tmp_path / "home"
+    evals = evalset(tmp_path, pairs=40, seed=5)
+    done = judge("run", evals, "-j", spec(evals), home=home)
+    assert done.returncode == 0
+    store = Store(home)
+    path = store.journal_path(store.run().run_id)
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:60]))
+    (home / "judge.duckdb").unlink()
+    cut = judge("gate", "latest", home=home)
+    assert cut.returncode == 3, cut.stdout
+    assert "not sealed" in cut.stdout
+    assert f"judge resume {path.stem}" in cut.stdout
+    strict = judge("gate", "latest", "--policy", "strict", home=home)
+    assert strict.returncode == 3
+
+
+def test_no_labels_hold_and_say_how_to_label(tmp_path: Path) -> None:
+    """Without a human label nothing ships; the gate names the command that labels."""
+    home = tmp_path / "home"
+    path = evalset(tmp_path, pairs=40, seed=6)
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    path.write_text("".join(json.dumps({**row, "label": None}) + "\n" for row in rows), encoding="utf-8")
+    assert judge("run", path, "-j", spec(path), home=home).returncode == 0
+    done = judge("gate", "latest", home=home)
+    assert done.returncode == 4
+    assert "no pair of this run carries a human label" in " ".join(done.stdout.split())
+    assert "judge label" in done.stdout
+
+
+def test_bad_input_is_one_clear_error(place: tuple[Path, str], tmp_path: Path) -> None:
+    """Unknown run, policy or check, misspelt key, foreign calibration: exit 2, one line, nothing recorded."""
+    home, run_id = place
+    before = (home / "register.jsonl").read_bytes()
+    bad = tmp_path / "bad.yaml"
+    text = judge("gate", "policy", "default", home=home).stdout
+    bad.write_text(text.replace("name: default", "name: mine").replace("  goal:", "  gaol:"), encoding="utf-8")
+    calibration = tmp_path / "c.json"
+    made = judge("calibrate", run_id, "--save", calibration, home=home)
+    assert made.returncode == 0, made.stderr
+    other = json.loads(calibration.read_text(encoding="utf-8"))
+    calibration.write_text(json.dumps({**other, "rubric": "groundedness@1"}), encoding="utf-8")
+    for args, says in (
+        (["r-nope"], "is not a run here"),
+        ([run_id, "--policy", "defualt"], "did you mean 'default'"),
+        ([run_id, "--policy", str(bad)], "win.gaol: unknown key; did you mean `goal`?"),
+        ([run_id, "--checks", "k-99"], "is no check of run"),
+        ([run_id, "--calibration", str(calibration)], "fitted for rubric 'groundedness@1', not for 'helpfulness@1'"),
+        ([run_id, "--junit", str(tmp_path / "no" / "g.xml")], "no such folder"),
+    ):
+        done = judge("gate", *args, home=home)
+        assert (done.returncode, done.stdout) == (2, ""), args
+        assert says in done.stderr
+        assert done.stderr.count("\n") == 1
+    assert (home / "register.jsonl").read_bytes() == before
+
+
+def test_evidence_that_was_changed_is_refused(place: tuple[Path, str]) -> None:
+    """A check file or probe that is not what the register says is an error, never evidence."""
+    home, run_id = place
+    for folder, old, new in (
+        ("checks", b'"candidate_failed"', b'"candidate_faileD"'),
+        ("hacks", b'"value": 0.01', b'"value": 0.00'),
+    ):
+        path = next(path for path in sorted((home / folder).iterdir()) if old in path.read_bytes())
+        data = path.read_bytes()
+        path.write_bytes(data.replace(old, new, 1))
+        done = judge("gate", run_id, "--dry-run", *(["--checks", "k-1"] if folder == "checks" else []), home=home)
+        path.write_bytes(data)
+        assert done.returncode == 2, folder
+        assert "again" in done.stderr
+
+
+def test_an_override_needs_two_people_and_a_reason(tmp_path: Path, place: tuple[Path, str]) -> None:
+    """An override is an entry of its own; one person twice, no reason, or a SHIP are refused."""
+    home, _ = place
+    fresh = tmp_path / "home"
+    evals = evalset(tmp_path, pairs=40, seed=7)
+    assert judge("run", evals, "-j", spec(evals), home=fresh).returncode == 0
+    assert judge("gate", "latest", home=fresh).returncode == 4
+    (held,) = Register(fresh).entries("decision")
+    assert judge("rollout", "start", held.id, home=fresh).returncode == 2
+    for people, reason in ((("ada", "Ada "), "we must"), (("ada", ""), "we must"), (("ada", "ben"), "because")):
+        done = judge(
+            "gate", "override", held.id, "--reason", reason, "--by", people[0], "--second", people[1], home=fresh
+        )
+        assert done.returncode == 2
+    done = judge("gate", "override", held.id, "--reason", "a fix is due", "--by", "ada", "--second", "ben", home=fresh)
+    assert done.returncode == 0, done.stderr
+    (entry,) = Register(fresh).entries("override")
+    assert (entry.by, entry.body["second"], entry.body["decision"]) == ("ada", "ben", held.id)
+    assert judge("rollout", "start", entry.id, home=fresh).returncode == 0
+    shipped = next(entry for entry in Register(home).entries("decision") if entry.body["word"] == "SHIP")
+    refused = judge("gate", "override", shipped.id, "--reason", "a b", "--by", "ada", "--second", "ben", home=home)
+    assert refused.returncode == 2
+    assert "nothing to override" in refused.stderr
+
+
+def test_a_judge_that_stands_still_is_known_by_an_earlier_run(place: tuple[Path, str]) -> None:
+    """--since holds the judge against an earlier run; verdicts that were only taken over show nothing."""
+    home, run_id = place
+    path = evalset(home.parent)
+    assert judge("run", path, "-j", spec(path), home=home).returncode == 0
+    taken = Store(home).run().run_id
+    assert judge("run", path, "-j", spec(path), "--no-cache", home=home).returncode == 0
+    asked = Store(home).run().run_id
+    found = {}
+    for name in (taken, asked):
+        done = judge("gate", name, "--since", run_id, "--json", "--dry-run", home=home)
+        rulings = {ruling["rule"]: ruling for ruling in json.loads(done.stdout)["rulings"]}
+        found[name] = rulings["judge.anchors"]
+    assert (found[taken]["result"], found[asked]["result"]) == ("missing", "passed")
+    assert "taken over" in found[taken]["says"]
+
+
+WORDS = st.text(alphabet=st.characters(codec="utf-8"), min_size=1, max_size=20)
+
+
+@st.composite
+def decisions(draw: st.DrawFn) -> Decision:
+    """Any decision at all, with hostile names."""
+    rulings = tuple(
+        Ruling(
+            rule=f"{draw(WORDS)}.{k}",
+            stage="guards",
+            layer=draw(st.sampled_from(("preference", "behaviour", "evidence"))),
+            axis=draw(st.sampled_from(("capability", "reliability", "safety"))),
+            result=result,
+            effect=Word.SHIP if result is Result.PASSED else draw(st.sampled_from((Word.HOLD, Word.BLOCK))),
+            says=draw(WORDS),
+            change=draw(WORDS),
+            pairs=tuple(draw(st.lists(WORDS, max_size=3))),
+        )
+        for k, result in enumerate(draw(st.lists(st.sampled_from(list(Result)), min_size=1, max_size=6)))
+    )
+    effects = {ruling.effect for ruling in rulings}
+    word = next((one for one in (Word.BLOCK, Word.HOLD) if one in effects), Word.SHIP)
+    void = ("it is void",) if word is not Word.SHIP and draw(st.booleans()) else ()
+    names = (draw(WORDS), draw(WORDS), draw(WORDS))
+    return Decision(word, *names, "default@1", "d" * 64, f"{word}. {draw(WORDS)}", rulings,
+                    needs=tuple(draw(st.lists(WORDS, max_size=2))), void=void, plan=("step",))  # fmt: skip
+
+
+@given(decisions())
+@settings(max_examples=60)
+def test_every_surface_says_the_same(decision: Decision) -> None:
+    """Text, JSON, Markdown, JUnit and HTML of any decision carry its word; none is broken by the names in it."""
+    name = "decision-1"
+    text, page = render.to_text(decision, name=name), render.to_html(decision, name=name)
+    comment = render.to_markdown(decision, name=name)
+    body = json.loads(render.to_json(decision, name=name))
+    tree = ET.fromstring(render.to_junit(decision))  # noqa: S314 - our own text
+    passed = len(decision.of(Result.PASSED))
+    assert text.split(".")[0] == body["word"] == decision.word
+    assert f" {decision.word}: " in comment.splitlines()[0]
+    assert f"<strong>{decision.word}</strong>" in page
+    assert f"ok {passed} of {len(decision.rulings)} rule" in text
+    assert f"{passed} of {len(decision.rulings)} rule" in comment
+    assert body["exit_code"] == decision.exit_code
+    assert len(body["rulings"]) == len(decision.rulings)
+    suite = tree[0]
+    bad = int(suite.get("failures") or 0) + int(suite.get("errors") or 0)
+    assert (bad == 0) == (decision.exit_code == 0)
+    assert int(suite.get("tests") or 0) == len(decision.rulings) + bool(decision.void)
+    assert len(list(suite.iter("system-out"))) == passed
+    assert "\x1b" not in text + comment
+    assert page.count("<script") == 0
+    rows = [line for line in comment.splitlines() if line.startswith("| ") and not line.startswith("| |")]
+    assert all(line.replace("\\|", "").count("|") == 5 for line in rows)
+    assert Decision.from_dict({k: v for k, v in body.items() if k not in ("schema", "record")}) == decision
+
+
+def test_policies_are_printed_to_start_from(place: tuple[Path, str]) -> None:
+    """`judge gate policy` prints a shipped policy as it stands, and lists them."""
+    home, _ = place
+    done = judge("gate", "policy", "strict", home=home)
+    assert done.stdout == (REPO / "judge/gates/strict.yaml").read_text(encoding="utf-8")
+    assert [line.split()[0] for line in judge("gate", "policy", "--list", home=home).stdout.splitlines()] == [
+        "default@1", "strict@1",
+    ]  # fmt: skip
