@@ -287,7 +287,7 @@ def test_evidence_that_was_changed_is_refused(place: tuple[Path, str]) -> None:
 
 def test_an_override_needs_two_people_and_a_reason(tmp_path: Path, place: tuple[Path, str]) -> None:
     """An override is an entry of its own; one person twice, no reason, or a SHIP are refused."""
-    home, _ = place
+    home, run_id = place
     fresh = tmp_path / "home"
     evals = evalset(tmp_path, pairs=40, seed=7)
     assert judge("run", evals, "-j", spec(evals), home=fresh).returncode == 0
@@ -304,7 +304,8 @@ def test_an_override_needs_two_people_and_a_reason(tmp_path: Path, place: tuple[
     (entry,) = Register(fresh).entries("override")
     assert (entry.by, entry.body["second"], entry.body["decision"]) == ("ada", "ben", held.id)
     assert judge("rollout", "start", entry.id, home=fresh).returncode == 0
-    shipped = next(entry for entry in Register(home).entries("decision") if entry.body["word"] == "SHIP")
+    assert judge("gate", run_id, home=home).returncode == 0
+    shipped = Register(home).entries("decision")[-1]
     refused = judge("gate", "override", shipped.id, "--reason", "a b", "--by", "ada", "--second", "ben", home=home)
     assert refused.returncode == 2
     assert "nothing to override" in refused.stderr

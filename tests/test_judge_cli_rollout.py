@@ -1,0 +1,205 @@
+"""`judge rollout` as a user meets it: started by a decision, moved by evidence, taken back with one command."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import random
+from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import patch
+
+import pytest
+
+from judge.decision import Decision, Word
+from judge.flags import FlagFile, RolloutProvider, flag_path
+from judge.policy import load_policy
+from judge.register import Register
+from judge.store import Store
+
+AT = "2026-11-30T00:00:00+00:00"
+POLICY = load_policy("default")
+
+
+def judge(*args: str | Path, home: Path) -> SimpleNamespace:
+    """Run the command line in this process: exit code, stdout and stderr."""
+    from judge.cli import _run
+
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        patch.dict(os.environ, {"JUDGE_HOME": str(home)}),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        code = _run([str(arg) for arg in args])
+    return SimpleNamespace(returncode=code, stdout=out.getvalue(), stderr=err.getvalue())
+
+
+def shipped(home: Path, word: Word = Word.SHIP) -> str:
+    """A recorded decision."""
+    decision = Decision(word, "r-1", "new", "old", POLICY.ref, POLICY.digest, f"{word}.", ())
+    body = {**decision.to_dict(), "policy_text": POLICY.text}
+    return Register(home).append("decision", "r-1", body, at=AT).id
+
+
+def log(home: Path, path: Path, units: int, *, harm: float = 0.0) -> None:
+    """Serve requests by the flag and log them."""
+    rng = random.Random(units)
+    provider = RolloutProvider(flag_path(home, "model"))
+    with path.open("a", encoding="utf-8") as file:
+        for _ in range(units):
+            key = f"u{rng.random()}"
+            served = provider.resolve("model", "old", key=key, risk=rng.choice(["low", "high"]))
+            for arm in ("baseline", "candidate") if served.shadow else (served.arm,):
+                harms = {
+                    "error": int(rng.random() < 0.01),
+                    "refusal": int(rng.random() < 0.05 + (harm if arm == "candidate" else 0.0)),
+                    "complaint": int(rng.random() < 0.02),
+                }
+                row = {"key": key, "arm": arm, "stage": served.stage, "harms": harms, "eligible": served.eligible}
+                file.write(json.dumps(row) + "\n")
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return tmp_path / "home"
+
+
+def test_only_a_ship_starts_a_rollout_and_one_flag_has_one(home: Path) -> None:
+    """HOLD and BLOCK start nothing; a second rollout of the same flag is refused while the first is under way."""
+    for word in (Word.HOLD, Word.BLOCK):
+        refused = judge("rollout", "start", shipped(home, word), home=home)
+        assert refused.returncode == 2
+        assert "only SHIP starts a rollout" in refused.stderr
+    assert not flag_path(home, "model").exists()
+    done = judge("rollout", "start", shipped(home), "--by", "ada", "--json", home=home)
+    assert done.returncode == 0, done.stderr
+    body = json.loads(done.stdout)
+    assert (body["state"], body["share"], body["candidate"]) == ("shadow", 0.0, "new")
+    again = judge("rollout", "start", shipped(home), home=home)
+    assert again.returncode == 2
+    assert "is at 'shadow' on flag 'model'; end it first" in again.stderr
+    assert judge("rollout", "start", shipped(home), "--flag", "voice", home=home).returncode == 0
+    same = judge("rollout", "start", shipped(home), "--flag", "x", "--candidate", "old", home=home)
+    assert "candidate and baseline are both called 'old'" in same.stderr
+
+
+def test_the_whole_way_there_and_back(home: Path, tmp_path: Path) -> None:
+    """Too little traffic holds (4), enough advances (0), a regression wants to go back (1), one command goes back."""
+    traffic, adapter = tmp_path / "t.jsonl", tmp_path / "adapter"
+    adapter.mkdir()
+    (adapter / "weights.safetensors").write_bytes(b"unmerged")
+    assert judge("rollout", "start", shipped(home), "--adapter", adapter, home=home).returncode == 0
+    log(home, traffic, 60)
+    assert judge("rollout", "advance", "--traffic", traffic, home=home).returncode == 4
+    log(home, traffic, 2500)
+    moved = judge("rollout", "advance", "--traffic", traffic, "--by", "ada", home=home)
+    assert moved.returncode == 0, moved.stdout
+    entry = Register(home).entries("rollout")[-1]
+    assert (entry.body["to"], entry.by, entry.body["forced"]) == ("1%", "ada", False)
+    assert entry.body["evidence"]["proposal"]["move"] == "advance"
+    forced = judge(
+        "rollout", "advance", "--force", "--reason", "we must test", "--by", "ada", "--second", "ben", home=home
+    )
+    assert forced.returncode == 0, forced.stderr
+    assert judge("rollout", "advance", "--force", "--reason", "go on", "--by", "ada", "--second", "ADA", home=home
+                 ).returncode == 2  # fmt: skip
+    log(home, traffic, 16_000, harm=0.25)
+    status = judge("rollout", "status", "--traffic", traffic, "--json", home=home)
+    assert status.returncode == 1
+    assert json.loads(status.stdout)["proposal"]["move"] == "roll back"
+    refused = judge("rollout", "advance", "--traffic", traffic, home=home)
+    assert refused.returncode == 1
+    assert "judge rollout rollback" in refused.stderr
+    back = judge("rollout", "rollback", "--reason", "refusals rise", "--by", "ben", home=home)
+    assert back.returncode == 0, back.stderr
+    assert "kept, unchanged" in back.stderr
+    assert (adapter / "weights.safetensors").read_bytes() == b"unmerged"
+    served = FlagFile(flag_path(home, "model")).read()
+    assert served is not None
+    assert (served.share, served.state) == (0.0, "rolled back")
+    assert judge("rollout", "rollback", "--reason", "again", home=home).returncode == 2
+    told = judge("rollout", "log", home=home)
+    assert [line.split("-> ")[1].split("  ")[0] for line in told.stdout.splitlines()] == [
+        "shadow", "1%", "5%", "rolled back",
+    ]  # fmt: skip
+
+
+def test_a_canary_run_confirms_a_rollback(home: Path, tmp_path: Path) -> None:
+    """Only a finished run, made after the rollback, whose answers are the baseline's and not worse confirms it."""
+
+    def canary(model: str, *, words: int = 5) -> str:
+        rows = [
+            {"id": f"p{k}", "prompt": f"q{k}", "candidate": {"text": "word " * words, "model": model},
+             "baseline": {"text": "word " * 5, "model": "old"}}
+            for k in range(25)
+        ]  # fmt: skip
+        path = tmp_path / f"canary-{model}-{words}.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        assert judge("run", path, "-j", "scripted:longer", home=home).returncode == 0
+        return Store(home).run().run_id
+
+    early = canary("old", words=2)
+    # The clock of a record has whole seconds: an earlier run must be seen to be earlier.
+    start = {**json.loads(_start()), "to": "shadow"}
+    Register(home).append("rollout", "ro-1", start, at="2026-01-01T00:00:00+00:00")
+    assert judge("rollout", "rollback", "ro-1", "--confirm", early, home=home).returncode == 2
+    Register(home).append(
+        "rollout", "ro-1", {"event": "rollback", "to": "rolled back", "reason": "r"}, at="2026-01-02T00:00:00+00:00"
+    )
+    for run_id, says in ((canary("new"), "the baseline is not served"), (early, "shown to be worse")):
+        done = judge("rollout", "rollback", "ro-1", "--confirm", run_id, home=home)
+        assert done.returncode == 1
+        assert says in done.stderr
+    late = judge("rollout", "rollback", "ro-1", "--confirm", canary("old"), home=home)
+    assert late.returncode == 0, late.stderr
+    assert "old answers again" in late.stderr
+    assert Register(home).entries("rollout")[-1].body["to"] == "restored"
+
+
+def _start() -> str:
+    return json.dumps(
+        {
+            "event": "start", "flag": "model", "licence": "decision-1", "run": "r-1", "candidate": "new",
+            "baseline": "old", "plan": POLICY.rollout.model_dump(mode="json"), "policy": POLICY.ref, "salt": "s",
+            "adapter": {},
+        }
+    )  # fmt: skip
+
+
+def test_a_flag_that_says_something_else_is_told(home: Path, tmp_path: Path) -> None:
+    """Status compares what is served with what the register says: exit 3 where they differ."""
+    assert judge("rollout", "start", shipped(home), home=home).returncode == 0
+    path = flag_path(home, "model")
+    path.write_text("{}", encoding="utf-8")
+    done = judge("rollout", "status", home=home)
+    assert done.returncode == 3
+    assert "readers keep their last good value" in done.stderr
+    back = judge("rollout", "rollback", "--reason", "the flag was damaged", home=home)
+    assert back.returncode == 0
+    assert judge("rollout", "status", home=home).returncode == 0
+
+
+def test_bad_input_is_one_clear_error(home: Path, tmp_path: Path) -> None:
+    """No rollout, an unknown one, a traffic log with a bad line, no evidence: exit 2, nothing written."""
+    none = judge("rollout", "status", home=home)
+    assert none.returncode == 2
+    assert "none yet" in none.stderr
+    assert judge("rollout", "start", shipped(home), home=home).returncode == 0
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text('{"key": "u", "arm": "control", "stage": "shadow", "harms": {}}\n', encoding="utf-8")
+    before = (home / "register.jsonl").read_bytes()
+    for args, says in (
+        (["advance", "ro-nope", "--traffic", bad], "is no rollout here"),
+        (["advance", "--traffic", bad], "bad.jsonl:1: field arm"),
+        (["advance"], "give the evidence with --traffic"),
+        (["rollback"], "give --reason"),
+        (["rollback", "--confirm", "latest"], "cannot confirm"),
+        (["start", "rollout-"], "a rollout starts from a decision"),
+    ):
+        done = judge("rollout", *args, home=home)
+        assert done.returncode == 2, args
+        assert says in done.stderr, done.stderr
+    assert (home / "register.jsonl").read_bytes() == before
