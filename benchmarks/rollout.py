@@ -1,6 +1,6 @@
 """The whole path of a rollout on simulated traffic: how often a healthy one is stopped, a harmful one caught.
 
-    python benchmarks/rollout.py [--rounds 100] [--seed 0]
+    python benchmarks/rollout.py [--rounds 100] [--seed 0] [--only healthy]
 
 Every round drives one rollout through the register, the flag file and the same proposals as `judge rollout advance`,
 looking after every few hundred units until it is rolled back, reaches 100%, or has used up a stage without an answer.
@@ -100,8 +100,10 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", choices=sorted(SCENES), action="append", help="one of the candidates")
     asked = parser.parse_args()
-    for name, harm in SCENES.items():
+    for name in asked.only or SCENES:
+        harm = SCENES[name]
         started, ends, stages, met, looks = time.process_time(), Counter(), Counter(), 0, 0
         for k in range(asked.rounds):
             with tempfile.TemporaryDirectory() as folder:

@@ -22,6 +22,7 @@ from calibration.segments import benjamini_hochberg
 from calibration.winrate import SegmentRate, segment_win_rates, win_rate
 
 from .decision import Canaries, Evidence, Missing, Preference, RunFacts, Segment, Standing
+from .errors import InputError
 from .evidence import compared_names, labels_of, run_evidence
 from .kept import read_kept
 from .slices import slices_of
@@ -302,7 +303,10 @@ def _calibration(
     if isinstance(fitted, Calibration):
         return _called(fitted)
     for path in sorted((store.home / "calibrations").glob("*.json")):
-        kept = Calibration.from_json(path.read_text(encoding="utf-8"))
+        try:
+            kept = Calibration.from_json(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise InputError(f"{path}: {error}; or delete it") from error
         if (kept.rubric, kept.judge) == (evidence.rubric, evidence.judge):
             return _called(kept)
     why = fitted.reason if isinstance(fitted, Refused) else "no labels to fit one"

@@ -43,7 +43,7 @@ def absent(policy: Policy, rule: str, stage: str, place: tuple[str, str], gone: 
     return Ruling(rule, stage, *place, Result.MISSING, effect, says, change=gone.fix if required else "")
 
 
-def settle(found: Estimate, limit: float, side: Side, mend: str, result: Result) -> str:
+def settle(found: Estimate, limit: float, side: Side, result: Result, *, mend: str, name: str) -> str:
     """What would turn an interval into a pass: a better candidate, or as many more prompts as its width asks for."""
     if result is Result.PASSED:
         return ""
@@ -51,16 +51,17 @@ def settle(found: Estimate, limit: float, side: Side, mend: str, result: Result)
     half = found.high - found.value if side == "at most" else found.value - found.low
     if result is Result.FAILED or gap <= 0 or not math.isfinite(half):
         return mend
-    return f"measure about {math.ceil(found.clusters * ((half / gap) ** 2 - 1))} more prompts"
+    return f"measure {name} on about {math.ceil(found.clusters * ((half / gap) ** 2 - 1))} more prompts"
 
 
 def interval_words(found: Estimate, limit: float, side: Side, unit: str) -> str:
     """A number with its interval, the end that was held, and the limit."""
     end = found.low if side == "at least" else found.high
     name = "lower" if side == "at least" else "upper"
+    ends = ", ".join(_number(one, unit).removesuffix("%").removesuffix(" pp") for one in (found.low, found.high))
     return (
-        f"{_number(found.value, unit)} [{_number(found.low, unit)}, {_number(found.high, unit)}]: {name} bound "
-        f"{_number(end, unit)}, must be {side} {_number(limit, unit)} (n = {found.n})"
+        f"{_number(found.value, unit)} [{ends}]: {name} bound {_number(end, unit)}, must be {side} "
+        f"{_number(limit, unit)} (n = {found.n})"
     )
 
 

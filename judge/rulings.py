@@ -157,7 +157,7 @@ def _guard(policy: Policy, guard: Guard, evidence: Evidence) -> Ruling:
         side=side,
         unit=unit,
         method=f"non-inferiority, {found.method}",
-        change=settle(found, limit, side, f"bring {guard.measure} within its limit", result),
+        change=settle(found, limit, side, result, mend=f"bring {guard.measure} within its limit", name=guard.measure),
         pairs=measure.examples,
     )
 
@@ -192,7 +192,14 @@ def _probes(policy: Policy, evidence: Evidence) -> Iterator[Ruling]:
             side="at most",
             unit="points",
             method=found.method,
-            change=settle(found, rule.at_most, "at most", "use a judge that this trick does not move", result),
+            change=settle(
+                found,
+                rule.at_most,
+                "at most",
+                result,
+                mend="use a judge that this trick does not move",
+                name=measure.name,
+            ),
             pairs=measure.examples,
         )
 

@@ -159,5 +159,5 @@ def _protected(policy: Policy, parts: Sequence[Segment]) -> Iterator[Ruling]:
             continue
         limit = 0.5 - asked.margin
         result = held(part.rate, limit, "at least", strict=True)
-        change = settle(part.rate, limit, "at least", f"mend {asked.segment}", result)
+        change = settle(part.rate, limit, "at least", result, mend=f"mend {asked.segment}", name=asked.segment)
         yield _preferred(name, "segments", part.rate, limit, result, change, part.losing)
