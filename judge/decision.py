@@ -72,7 +72,8 @@ class Missing:
 class RunFacts:
     """The run that is judged: ``pairs`` it should hold, ``judged`` of them settled, ``invalid`` without a verdict.
 
-    ``days`` is its age when the gate asked. ``candidate`` and ``baseline`` are what labels and rollouts call them.
+    ``left_out`` counts rows of its eval set that could not be read and were skipped. ``days`` is its age when the gate
+    asked. ``candidate`` and ``baseline`` are what labels and rollouts call them.
     """
 
     run_id: str
@@ -85,6 +86,17 @@ class RunFacts:
     rubric: str
     judge: str
     days: float
+    left_out: int = 0
+
+    @property
+    def silent(self) -> int:
+        """Comparisons without a verdict, rows that were skipped among them."""
+        return self.invalid + self.left_out
+
+    @property
+    def wanted(self) -> int:
+        """Comparisons that there would be if every row could be judged."""
+        return self.pairs + self.left_out
 
 
 @dataclass(frozen=True, slots=True)

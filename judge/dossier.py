@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from calibration.confidence import Calibration
 from calibration.drift import log_length, moves
@@ -130,6 +130,7 @@ def _facts(store: Store, info: RunInfo, frame: polars.DataFrame, now: datetime) 
         rubric=pinned(str(head["rubric"]), str(head["rubric_digest"]), released=head.get("rubric_released", True)),
         judge=str(JudgeId(**head["judge"])),
         days=days,
+        left_out=sum(head["evalset"].get("left_out", {}).values()) * int(head["repeats"]),
     )
 
 
@@ -161,7 +162,7 @@ def _judged(
         judge=rate.judge,
         corrected=rate.corrected,
         controlled=controlled if isinstance(controlled, Refused) or controlled is None else controlled.controlled,
-        segments=_segments(evidence, gold, slices_of(frame, traits, policy.segments.by), policy, asked.seed),
+        segments=_sliced(evidence, gold, frame, traits, policy, asked.seed),
         labels=rate.labels,
         judged=rate.judged,
         human=rate.human,
@@ -206,6 +207,23 @@ def _judge_mean(evidence: JudgeEvidence) -> Estimate | None:
     kept = evidence.run.valid
     prompts = [name for name, valid in zip(evidence.run.prompts, kept, strict=True) if valid]
     return mean(evidence.preferences[kept], clusters=prompts, bounds=(0.0, 1.0))
+
+
+def _sliced(
+    evidence: JudgeEvidence,
+    gold: GoldSet,
+    frame: polars.DataFrame,
+    traits: Mapping[str, Any],
+    policy: Policy,
+    seed: int,
+) -> tuple[Segment, ...] | Refused:
+    """The segments by the columns of the policy; refused where the run has no such column."""
+    try:
+        columns = slices_of(frame, traits, policy.segments.by)
+    except InputError as error:
+        fix = "give the items that field, or slice by another one in the policy"
+        return Refused("part", str(error).removeprefix("--by "), fix)
+    return _segments(evidence, gold, columns, policy, seed)
 
 
 def _segments(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from calibration.estimates import Estimate, clopper_pearson
 
-from .decision import Evidence, Hard, Missing, Preference, Result, Ruling, Standing, Word
+from .decision import Evidence, Hard, Missing, Preference, Result, Ruling, RunFacts, Standing, Word
 from .limits import Side, absent, effect_of, held, interval_words, listed, settle, unit_of
 from .types import Severity
 from .win_rulings import length, segments, win
@@ -57,11 +57,8 @@ def void(policy: Policy, evidence: Evidence) -> tuple[str, ...]:
     if not run.sealed or run.judged < run.pairs or not run.pairs:
         state = "not sealed" if not run.sealed else "incomplete"
         found.append(f"run {run.run_id} is {state} ({run.judged} of {run.pairs} comparisons)")
-    if run.pairs and run.invalid > policy.judge.invalid_at_most * run.pairs:
-        found.append(
-            f"{run.invalid} of {run.pairs} comparisons have no verdict, more than the "
-            f"{policy.judge.invalid_at_most:.1%} allowed"
-        )
+    if run.silent > policy.judge.invalid_at_most * run.wanted:
+        found.append(f"{_silent(run)}, more than the {policy.judge.invalid_at_most:.1%} allowed")
     if not isinstance(evidence.canaries, Missing) and evidence.canaries.failed:
         found.append(f"{len(evidence.canaries.failed)} of {evidence.canaries.total} canaries failed")
     return tuple(found)
@@ -270,6 +267,11 @@ def _belief(policy: Policy, standing: Standing) -> Ruling:
     )
 
 
+def _silent(run: RunFacts) -> str:
+    rows = f", {run.left_out} of them skipped rows of the eval set" if run.left_out else ""
+    return f"{run.silent} of {run.wanted} comparisons have no verdict{rows}"
+
+
 def _run(policy: Policy, evidence: Evidence) -> Iterator[Ruling]:
     run, place = evidence.run, ("evidence", "reliability")
     if not run.sealed or run.judged < run.pairs or not run.pairs:
@@ -283,7 +285,7 @@ def _run(policy: Policy, evidence: Evidence) -> Iterator[Ruling]:
         says = f"sealed, {run.judged} of {run.pairs} comparisons"
         yield Ruling("run.complete", "run", *place, Result.PASSED, Word.SHIP, says)
     limit = policy.judge.invalid_at_most
-    many = run.invalid > limit * run.pairs
+    many = run.silent > limit * run.wanted
     yield Ruling(
         rule="run.invalid",
         stage="run",
@@ -291,7 +293,7 @@ def _run(policy: Policy, evidence: Evidence) -> Iterator[Ruling]:
         axis="reliability",
         result=Result.FAILED if many else Result.PASSED,
         effect=Word.HOLD if many else Word.SHIP,
-        says=f"{run.invalid} of {run.pairs} comparisons have no verdict (allowed: {limit:.1%})",
+        says=f"{_silent(run)} (allowed: {limit:.1%})",
         limit=limit,
         side="at most",
         unit="share",

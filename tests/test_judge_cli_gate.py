@@ -393,3 +393,18 @@ def test_policies_are_printed_to_start_from(place: tuple[Path, str]) -> None:
     assert [line.split()[0] for line in judge("gate", "policy", "--list", home=home).stdout.splitlines()] == [
         "default@1", "strict@1",
     ]  # fmt: skip
+
+
+def test_what_a_policy_slices_by_has_to_be_there(place: tuple[Path, str], tmp_path: Path) -> None:
+    """A column that no item has is missing evidence, not an error and not a pass; tags put a pair into several."""
+    home, run_id = place
+    text = judge("gate", "policy", "default", home=home).stdout.replace("name: default", "name: mine")
+    found = {}
+    for column in ("surface", "tags"):
+        path = tmp_path / f"{column}.yaml"
+        path.write_text(text.replace("by: [category]", f"by: [{column}]"), encoding="utf-8")
+        done = judge("gate", run_id, "--policy", path, "--json", "--dry-run", home=home)
+        rulings = {ruling["rule"]: ruling for ruling in json.loads(done.stdout)["rulings"]}
+        found[column] = rulings["segments"]
+    assert (found["surface"]["result"], found["tags"]["result"]) == ("missing", "passed")
+    assert "no item has this field; there are category" in found["surface"]["says"]

@@ -185,6 +185,7 @@ TABLE: list[tuple[str, Evidence, str, Result, Word, int]] = [
     ("pairs are missing", runs(judged=999), "run.complete", Result.MISSING, Word.HOLD, 3),
     ("an empty run", runs(pairs=0, judged=0, invalid=0), "run.complete", Result.MISSING, Word.HOLD, 3),
     ("many invalid", runs(invalid=51), "run.invalid", Result.FAILED, Word.HOLD, 3),
+    ("rows were skipped", runs(left_out=60), "run.invalid", Result.FAILED, Word.HOLD, 3),
     ("invalid to the limit", runs(invalid=50), "run.invalid", Result.PASSED, Word.SHIP, 0),
     ("an old run", runs(days=31), "run.age", Result.MISSING, Word.HOLD, 4),
     ("a run of unknown age", runs(days=math.nan), "run.age", Result.MISSING, Word.HOLD, 4),
