@@ -208,4 +208,5 @@ def _unmeasured(info: RunInfo, checks: Sequence[Entry], hacks: Sequence[Entry]) 
         none = Missing(f"{checks[-1].body['suite']} did not measure it", "run a suite that does (judge check --suite)")
     by_hack = Missing("the hacking report did not measure it" if hacks else "no hacking report was made", hack)
     probe = Missing("no probe was made of this judge under this rubric", "judge probe EVALSET")
-    return {"": none, "probe": probe, **dict.fromkeys(_BY_HACK, by_hack)}
+    ground = Missing("no grounding report was kept about these answers", f"judge ground {info.run_id}")
+    return {"": none, "probe": probe, "grounding": ground, **dict.fromkeys(_BY_HACK, by_hack)}

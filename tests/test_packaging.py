@@ -121,6 +121,7 @@ def test_extras_are_the_documented_ones(metadata: Message) -> None:
         "dev",
         "hf",
         "local",
+        "openfeature",
         "oracles",
         "ray",
         "remote",

@@ -296,7 +296,7 @@ def _evidence(traffic: Path, proposal: Proposal) -> dict[str, Any]:
 
 def _confirm(place: _Place, rollout: Rollout, run_id: str, *, by: str, as_json: bool) -> int:
     """Hold a canary run against what should be served again; the rollback is confirmed where it fits."""
-    from ..canary import canary_of
+    from ..confirmation import canary_of
     from ..rollout import moved
     from ..store import Store
 
