@@ -144,7 +144,7 @@ def _judged(
     evidence = run_evidence(store, info, read_texts_of=[item.pair_id for item in gold.items])
     traits = store.traits(info.run_id)
     if not len(gold):
-        return _unlabelled(evidence, frame), _no_labels(store, evidence, asked), {}
+        return _unlabelled(evidence, frame, policy), _no_labels(store, evidence, asked), {}
     earlier = None
     if asked.since is not None:
         earlier = Earlier(asked.since.run_id, run_evidence(store, asked.since))
@@ -176,7 +176,7 @@ def _judged(
     return preference, _standing(store, evidence, report, asked, reused=reused), {"gold": gold.digest}
 
 
-def _unlabelled(evidence: JudgeEvidence, frame: polars.DataFrame) -> Preference:
+def _unlabelled(evidence: JudgeEvidence, frame: polars.DataFrame, policy: Policy) -> Preference:
     """What is known where nobody labelled a pair: the judge's word, and nothing on the human scale."""
     run = evidence.identity["run"]
     fix = f"judge label {run} --to labels.jsonl --as YOU, then judge gate {run} --gold labels.jsonl"
@@ -188,6 +188,7 @@ def _unlabelled(evidence: JudgeEvidence, frame: polars.DataFrame) -> Preference:
         segments=none,
         labels=0,
         judged=len(evidence.run.rows),
+        pairs_wanted=sample_size(policy.win.detect, power=policy.win.power),
         log_length=_log_length(frame),
         losing=_lost(frame),
     )

@@ -240,6 +240,7 @@ def test_no_labels_hold_and_say_how_to_label(tmp_path: Path) -> None:
     assert done.returncode == 4
     assert "no pair of this run carries a human label" in " ".join(done.stdout.split())
     assert "judge label" in done.stdout
+    assert "2173 more labels, on more pairs than the run has, give 80% power for +3 pp" in " ".join(done.stdout.split())
 
 
 def test_bad_input_is_one_clear_error(place: tuple[Path, str], tmp_path: Path) -> None:
@@ -315,10 +316,12 @@ def test_a_judge_that_stands_still_is_known_by_an_earlier_run(place: tuple[Path,
     """--since holds the judge against an earlier run; verdicts that were only taken over show nothing."""
     home, run_id = place
     path = evalset(home.parent)
-    assert judge("run", path, "-j", spec(path), home=home).returncode == 0
-    taken = Store(home).run().run_id
-    assert judge("run", path, "-j", spec(path), "--no-cache", home=home).returncode == 0
-    asked = Store(home).run().run_id
+    names = []
+    for more in ([], ["--no-cache"]):
+        before = {run.run_id for run in Store(home).runs()}
+        assert judge("run", path, "-j", spec(path), *more, home=home).returncode == 0
+        names += {run.run_id for run in Store(home).runs()} - before
+    taken, asked = names
     found = {}
     for name in (taken, asked):
         done = judge("gate", name, "--since", run_id, "--json", "--dry-run", home=home)

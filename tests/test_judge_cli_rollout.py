@@ -138,8 +138,10 @@ def test_a_canary_run_confirms_a_rollback(home: Path, tmp_path: Path) -> None:
         ]  # fmt: skip
         path = tmp_path / f"canary-{model}-{words}.jsonl"
         path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        before = {run.run_id for run in Store(home).runs()}
         assert judge("run", path, "-j", "scripted:longer", home=home).returncode == 0
-        return Store(home).run().run_id
+        (made,) = {run.run_id for run in Store(home).runs()} - before
+        return made
 
     early = canary("old", words=2)
     # The clock of a record has whole seconds: an earlier run must be seen to be earlier.
