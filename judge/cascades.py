@@ -236,12 +236,14 @@ def _header(group: Group, stages: Sequence[Stage]) -> dict[str, Any]:
     """The header of the first run, in the name of the cascade."""
     runs = list(group.runs.values())
     notices = dict.fromkeys(str(info.header["judge_notice"]) for info in runs if info.header["judge_notice"])
-    bounds = [info.possibly_paid_cost for info in runs]
+    bounds, probes = [info.possibly_paid_cost for info in runs], [info.probe_cost for info in runs]
     calls = {
         "calls": sum(info.calls for info in runs),
         "possibly_paid": sum(info.possibly_paid for info in runs),
         "possibly_paid_cost": None if None in bounds else sum(bound for bound in bounds if bound is not None),
         "given_up": sum(info.given_up for info in runs),
+        "probes": sum(info.probes for info in runs),
+        "probe_cost": None if None in probes else sum(cost for cost in probes if cost is not None),
     }
     name = ", then ".join(stage.judge for stage in stages)
     judge = {"name": name, "revision": "", "decoding": "", "by_pair": False}

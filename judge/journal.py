@@ -3,6 +3,7 @@
 The journal is the truth and the database a view of it. A line is ``CRC32 as 8 hex digits``, one space, one JSON object,
 newline. The first record is the run's header (``run``), then in any order
 
+* ``probe``: what finding out the judge's mode took before the run began, where it was asked;
 * ``pair``: the texts of one pair, before anything is asked about it;
 * ``intent``: keys that are about to be asked, with the most that each can cost where that is known. A key without a
   later ``reply`` was possibly paid for;
@@ -39,8 +40,10 @@ from .types import Answer, Item, Message, Outcome, Pair, Reply, Usage
 
 __all__ = ["Journal", "Scan", "decode_pair", "decode_reply", "encode_pair", "encode_reply", "records", "scan"]
 
-FORMAT = 1
-"""Version of the record layout, kept in every header; a newer one is refused."""
+FORMAT = 2
+"""Version of the record layout, kept in every header; a newer one is refused, every older one is read.
+
+2: ``probe`` records, ``response_ids`` of a reply, ``asks`` of a pair."""
 
 _SYNC_SECONDS = 0.04
 """How long written lines may wait for an fsync; with the fsync itself they are on the disk within about 50 ms."""
@@ -335,6 +338,8 @@ def decode_reply(data: Mapping[str, Any]) -> Reply:
     if values.get("probs") is not None:
         values["probs"] = tuple(values["probs"])
     values["flags"] = tuple(values.get("flags", ()))
+    if "response_ids" in values:
+        values["response_ids"] = tuple(values["response_ids"])
     values["usage"] = Usage(**values.get("usage", {}))
     return Reply(**values)
 

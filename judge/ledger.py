@@ -38,6 +38,10 @@ class Ledger:
     possibly_paid: int = 0
     possibly_paid_cost: float | None = 0.0
     given_up: int = 0
+    probes: int = 0
+    """Calls that found out the judge's mode before the run began; what they took is in ``cost``."""
+    probe_cost: float | None = 0.0
+    """What those took in US dollars; ``None`` where the price is unknown."""
     sealed: bool = False
     rate: float | None = None
     """Calls per second in the session that sealed the run; ``None`` where it made none."""
@@ -58,6 +62,8 @@ class Ledger:
             self._open.update(zip(keys, record.get("bounds") or [0.0] * len(keys), strict=True))
         elif kind == "reply" and not record.get("reused"):
             self._reply(record["key"], record["reply"])
+        elif kind == "probe":
+            self._probe(record)
         elif kind == "stop":
             self._clean = True
             if record.get("unpaid"):
@@ -104,6 +110,14 @@ class Ledger:
             cost = 0.0
         self.cost = None if cost is None or self.cost is None else self.cost + cost
         self._lose(reply.get("possibly_paid", 0), bound)
+
+    def _probe(self, record: Mapping[str, Any]) -> None:
+        reply = record["reply"]
+        self.probes += reply.get("attempts", 1)
+        cost = reply.get("usage", {}).get("cost")
+        self.probe_cost = None if cost is None or self.probe_cost is None else self.probe_cost + cost
+        self.cost = None if cost is None or self.cost is None else self.cost + cost
+        self._lose(reply.get("possibly_paid", 0), record.get("bound"))
 
     def _lose(self, count: int, bound: float | None) -> None:
         self.possibly_paid += count

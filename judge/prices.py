@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from .errors import InputError
 
@@ -47,15 +48,30 @@ class Price:
         return (prompt_tokens * each[0] + completion_tokens * each[1]) / 1e6
 
 
-def find_price(model: str, *, override: Path | None = None) -> Price | None:
+def find_price(model: str, *, override: Path | None = None, url: str = "") -> Price | None:
     """The price of ``PROVIDER/MODEL``, from the user's file where that has it, else from the shipped table; ``None``
     where it is unknown.
 
     A user's file is JSON of the same form: ``{"models": {"openai/my-model": {"input": 0.1, "output": 0.4}}}``, US
-    dollars per million tokens. Raises ``InputError`` for a file or price that cannot be used.
+    dollars per million tokens. With ``url``, the base URL of a server other than the provider's own, only the user's
+    file can know a price, under the most exact of: ``openai/MODEL@URL``, ``openai/MODEL@HOST:PORT``,
+    ``openai/MODEL@HOST``, ``URL``, ``HOST:PORT``, ``HOST`` (the last three hold for every model there). A list price
+    of a provider says nothing about another server. Raises ``InputError`` for a file or price that cannot be used.
     """
     own = _table(override) if override is not None else {}
-    return own.get(model) or _table(_SHIPPED).get(model)
+    if not url:
+        return own.get(model) or _table(_SHIPPED).get(model)
+    parts = urlsplit(url.lower())
+    places = list(dict.fromkeys((url.rstrip("/").lower(), parts.netloc, parts.hostname or "")))
+    keys = [*(f"{model}@{place}" for place in places), *places]
+    placed = {_placed(name): price for name, price in own.items()}
+    return next((placed[key] for key in keys if key and key in placed), None)
+
+
+def _placed(name: str) -> str:
+    """A key of a price file with its place in lower case and without a closing slash; models keep their case."""
+    model, mark, place = name.rpartition("@")
+    return f"{model}{mark}{place.rstrip('/').lower()}"
 
 
 def prices_date() -> str:

@@ -22,14 +22,14 @@ from rubrics import parse
 
 from . import journal as journals
 from . import protocol
-from .backends import ready
+from .backends import probed, ready
 from .batching import Batching, BatchPlan, batched_pairs, require_batches
 from .engine import Job, judge_pairs
 from .errors import BackendError, BackendUnavailable, InputError, StoreError
 from .formats import EvalSet, Problem, open_evalset
 from .journal import Journal
 from .ledger import CRASHED, DEATHS, Ledger
-from .money import Budget, Priced
+from .money import Budget, Priced, took
 from .store import Store
 from .types import JudgeId, Reply, Usage
 
@@ -144,12 +144,13 @@ async def start_run(
     """
     if plan.batch is not None:
         require_batches(backend)
-    await ready(backend)
+    if plan.max_cost is not None:
+        require_price(header_of(plan, backend.id, ""), plan.evalset, plan.rubric, backend)
+    _require_space(store.home)
+    await ready(backend, budget=None if plan.max_cost is None else Budget(plan.max_cost))
+    probe = await probed(backend)
     header = header_of(plan, backend.id, backend.notice)
     batching = _batching(header, batching)
-    if plan.max_cost is not None:
-        require_price(header, plan.evalset, plan.rubric, backend)
-    _require_space(store.home)
     if plan.reuse:
         store.catch_up()
     job = Job(
@@ -158,10 +159,12 @@ async def start_run(
         seed=plan.seed,
         repeats=plan.repeats,
         known=store.known(plan.rubric.digest, backend.id) if plan.reuse else None,
-        budget=None if plan.max_cost is None else Budget(plan.max_cost),
+        budget=None if plan.max_cost is None else Budget(plan.max_cost, spent=took(probe, _probe_bound(backend))),
     )
     with Journal(store.journal_path(plan.run_id), create=True) as journal:
-        journal.append("run", header)
+        journal.add("run", header)
+        if probe.attempts:
+            journal.add("probe", {"reply": journals.encode_reply(probe), "bound": _probe_bound(backend)})
         journal.sync()
         await _run(plan.evalset, job, journal, report, batching)
     store.ingest(journal.path)
@@ -380,6 +383,12 @@ def require_price(header: Mapping[str, Any], evalset: EvalSet, rubric: Rubric, b
             f"judge {header['judge_spec']}: its price is unknown, so a limit in dollars cannot be held; give its "
             "price, or start the run with --allow-unknown-price to count its calls as free"
         )
+
+
+def _probe_bound(backend: Backend) -> float | None:
+    """The most that one call of finding out the judge's mode took in US dollars."""
+    bound: Callable[[], float | None] | None = getattr(backend, "probe_bound", None)
+    return bound() if bound is not None else 0.0
 
 
 def _require_space(home: Path) -> None:

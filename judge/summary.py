@@ -96,8 +96,9 @@ class Caveat:
 class RunReport:
     """A run summarised; ``header`` is the run's header record without the rubric text.
 
-    ``cost`` is what its calls took in US dollars and ``cost_most`` the most they can have taken, with every attempt
-    that was possibly paid at its upper bound; ``None`` where a price is unknown.
+    ``cost`` is what its calls took in US dollars, those that found out the judge's mode included, and ``cost_most`` the
+    most they can have taken, with every attempt that was possibly paid at its upper bound; ``None`` where a price is
+    unknown.
     """
 
     run_id: str
@@ -141,6 +142,8 @@ def summarise(
     repeats = _repeats(frame)
     calls = header.get("calls", {})
     lost, lost_cost = calls.get("possibly_paid", 0), calls.get("possibly_paid_cost", 0.0)
+    probing = calls.get("probe_cost", 0.0)
+    cost = None if overall.cost is None or probing is None else overall.cost + probing
     shown = {key: value for key, value in header.items() if key not in ("rubric_text", "t", "format")}
     return RunReport(
         run_id=str(header["run_id"]),
@@ -151,7 +154,7 @@ def summarise(
         worth=worth,
         invalid_reasons=tuple((reason, reasons.count(reason)) for reason in sorted(set(reasons))),
         cached=int(frame["cached"].sum()),
-        cost=overall.cost,
+        cost=cost,
         tokens=int(frame["tokens"].sum()),
         caveats=(
             *_caveats(header, overall, categories, worth),
@@ -159,7 +162,7 @@ def summarise(
             *_rubric_caveats(header, frame),
         ),
         by=by,
-        cost_most=None if overall.cost is None or lost_cost is None else overall.cost + lost_cost,
+        cost_most=None if cost is None or lost_cost is None else cost + lost_cost,
         possibly_paid=lost,
         repeats=repeats,
     )
@@ -330,6 +333,10 @@ def _noise_caveats(repeats: FlipSources | None) -> Iterator[Caveat]:
 def _rubric_caveats(header: Mapping[str, Any], frame: polars.DataFrame) -> Iterator[Caveat]:
     if not header.get("rubric_released", True):
         yield Caveat("draft", f"The rubric {header['rubric']} is a draft: its text may change under the same name.")
+    unread = int(frame["flags"].str.split(" ").list.contains("no_logprobs").sum())
+    if unread and "logprobs" in str(header["judge"].get("decoding", "")):
+        text = f"In {unread} of {frame.height} comparisons the judge was asked for label probabilities and gave none;"
+        yield Caveat("no_logprobs", text + " its text was read instead, as certain as text is: 0 or 1.")
     for name in ("context", "reference"):
         count = int(frame["flags"].str.split(" ").list.contains(f"no_{name}").sum())
         if count:

@@ -176,6 +176,7 @@ class Reply:
     judge gives text only. ``score`` holds judge-specific raw numbers kept for later analysis. ``flags`` say what was
     done to the input (``truncated``) or is missing (``no_logprobs``). ``attempts`` counts the calls that were sent for
     it, ``possibly_paid`` those among them that brought no readable answer and may have been charged all the same.
+    ``response_ids`` are the provider's ids of the responses it was made of, by which a bill can be matched.
     """
 
     text: str = ""
@@ -190,6 +191,7 @@ class Reply:
     flags: tuple[str, ...] = ()
     attempts: int = 1
     possibly_paid: int = 0
+    response_ids: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import tempfile
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -21,7 +22,7 @@ from judge.errors import BackendError, BackendUnavailable, InputError
 from judge.testing import ScriptedBackend, prefer_longer, sample_pair, sample_rubric
 from judge.types import Ask, InvalidReason, Labels, Outcome, Reply
 
-ENV = Environment(home=Path("unused"), cache=Path("unused"), api_key="sk-planted-secret")
+ENV = Environment(home=Path("unused"), cache=Path(tempfile.mkdtemp()), api_key="sk-planted-secret")
 
 
 def asks_for(backend: Backend) -> tuple[Ask, ...]:

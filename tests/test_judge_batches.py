@@ -305,12 +305,14 @@ def test_a_parameter_that_a_model_refuses_is_left_out(tmp_path: Path, server: Ba
 
 
 def test_the_mode_is_found_out_by_one_ordinary_call(tmp_path: Path, server: BatchServer) -> None:
-    """With mode=auto one small call comes before the batch, is paid for at its own price, and fixes the judge's id."""
+    """With mode=auto one small call comes before the batch, is booked by the run at its own price, and fixes the id."""
     scene = Scene(tmp_path, server, "openai")
     frame = scene.run(spec=scene.spec.replace("mode=logprobs&", ""))
     assert (server.live, server.counts) == (1, [ASKS])
-    assert frame["cost"].sum() == pytest.approx(ASKS * COST / 2 + COST)
-    assert scene.store.run("r-1").judge == "openai/m@r[t0-n8-logprobs]"
+    assert frame["cost"].sum() == pytest.approx(ASKS * COST / 2)
+    info = scene.store.run("r-1")
+    assert (info.probes, info.probe_cost) == (1, pytest.approx(COST))
+    assert info.judge == "openai/m@r[t0-n8-logprobs]"
 
 
 def test_duplicate_rows_count_once(scene: Scene) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,7 +72,7 @@ def opened(server: Any, name: str, script: str, more: str = "&price_in=1&price_o
     return backend, time
 
 
-ENV = Environment(home=Path("unused"), cache=Path("unused"), api_key="sk-planted-secret")
+ENV = Environment(home=Path("unused"), cache=Path(tempfile.mkdtemp()), api_key="sk-planted-secret")
 
 
 def first_ask(backend: ChatBackend) -> Ask:

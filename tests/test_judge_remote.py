@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,9 @@ from judge.types import Ask, InvalidReason, JudgeId, Labels, Message, Order, Out
 
 REPO = Path(__file__).resolve().parent.parent
 KEY = "sk-planted-0123456789abcdef"
-ENV = Environment(home=Path("unused"), cache=Path("unused"), api_key=KEY, keys={"OTHER_API_KEY": "other-secret-1234"})
+ENV = Environment(
+    home=Path("unused"), cache=Path(tempfile.mkdtemp()), api_key=KEY, keys={"OTHER_API_KEY": "other-secret-1234"}
+)
 
 _spec = importlib.util.spec_from_file_location("chat_server", REPO / "tests" / "servers" / "chat.py")
 assert _spec is not None and _spec.loader is not None

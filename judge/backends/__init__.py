@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from urllib.parse import parse_qsl
 
 from ..errors import InputError
-from ..types import Ask, JudgeId, Reply
+from ..types import Ask, JudgeId, Reply, Usage
 
 if TYPE_CHECKING:
     from ..environment import Environment
+    from ..money import Budget
 
-__all__ = ["Backend", "Preparing", "open_backend", "ready"]
+__all__ = ["Backend", "Preparing", "open_backend", "probed", "ready"]
 
 
 @runtime_checkable
@@ -53,10 +54,14 @@ class Backend(Protocol):
 
 @runtime_checkable
 class Preparing(Protocol):
-    """A backend that must look at its server before its id is final; see ``ready``."""
+    """A backend that must know something of its server before its id is final; see ``ready``."""
 
-    async def prepare(self, recorded: JudgeId | None = None) -> None:
-        """Fix the id; with ``recorded``, to that one where it can be."""
+    async def prepare(self, recorded: JudgeId | None = None, *, budget: Budget | None = None) -> None:
+        """Fix the id; with ``recorded``, to that one where it can be. What it asks must fit ``budget``."""
+        ...
+
+    async def probed(self) -> Reply:
+        """What ``prepare`` took, handed out once: usage, attempts, ids of responses; no attempts for nothing."""
         ...
 
 
@@ -135,7 +140,7 @@ def _access(env: Environment, key_env: str, head: str, *, default: str) -> Any:
         raise InputError(f"judge {head!r}: the environment has no key under the name that key_env gives")
     key = env.keys[key_env] if key_env else default
     secrets = {value for value in (*env.keys.values(), env.api_key) if len(value) >= _SHORTEST_SECRET}
-    return Access(key, tuple(sorted(secrets, key=len, reverse=True)), env.prices)
+    return Access(key, tuple(sorted(secrets, key=len, reverse=True)), env.prices, (env.home, env.cache))
 
 
 def _typed(head: str, key: str, text: str, annotation: str) -> Any:
@@ -155,12 +160,18 @@ def _typed(head: str, key: str, text: str, annotation: str) -> Any:
     return number
 
 
-async def ready(backend: Backend, recorded: JudgeId | None = None) -> Backend:
-    """Let a backend find out what it needs to know about its server before its id is used; most need nothing.
+async def ready(backend: Backend, recorded: JudgeId | None = None, *, budget: Budget | None = None) -> Backend:
+    """Let a backend know what it needs to know about its server before its id is used; most need nothing.
 
-    ``recorded`` is the id in the header of a run that is resumed: the mode that it names is then kept. Raises
-    ``BackendError`` where the server cannot answer.
+    What was found out once is kept and costs nothing again (``capability``). ``recorded`` is the id in the header of a
+    run that is resumed: the mode that it names is then kept. Raises ``BackendError`` where the server cannot answer,
+    ``BudgetSpent`` where ``budget`` does not allow asking it.
     """
     if isinstance(backend, Preparing):
-        await backend.prepare(recorded)
+        await backend.prepare(recorded, budget=budget)
     return backend
+
+
+async def probed(backend: Backend) -> Reply:
+    """What finding out took that nobody has booked yet: a reply with usage, attempts and no answer."""
+    return await backend.probed() if isinstance(backend, Preparing) else Reply(attempts=0, usage=Usage(cost=0.0))

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from .. import protocol
 from ..errors import BackendError, InputError
-from ..money import Quote
+from ..money import Budget, Quote
 from ..prices import Price, find_price, tokens_at_least, tokens_at_most
-from ..types import Ask, InvalidReason, JudgeId, Labels, Message, Order, Reply, Usage
+from ..types import Ask, InvalidReason, JudgeId, Message, Reply, Usage
 from . import completions
 from .calling import Called, Caller, Limits
+from .capability import FOLDER, NO_PROBE, Capability, Memory, Probing, find, refused, with_spent
 from .completions import Completion, Form, Mode
 from .faults import Failure, Fault
 
@@ -46,7 +47,8 @@ class Options:
     * ``concurrency``: calls in flight at most; fewer are sent while the server is overloaded.
     * ``rpm``, ``tpm``: requests and tokens a minute, shared by all workers; 0 for no limit.
     * ``timeout``: seconds that one attempt may take.
-    * ``mode``: ``logprobs``, ``schema``, ``text``, or ``auto`` to find out with one small call (``ready``).
+    * ``mode``: ``logprobs``, ``schema``, ``text``, or ``auto`` to find out with a small call (``ready``), once: the
+      finding is kept (``capability``). ``probe=1`` finds out anew.
     * ``temperature``: 0 by default. Repeats (``--repeat k``) use the repeat's index as the seed. At temperature 0 they
       only measure the server's own noise; give ``temperature=0.7`` or so to sample the judge's opinion.
     * ``max_tokens``: the limit of one call, 0 for one that fits the mode. ``repair``: 0 for no repair call.
@@ -63,6 +65,7 @@ class Options:
     tpm: float = 0
     timeout: float = 120.0
     mode: str = "auto"
+    probe: bool = False
     temperature: float = 0.0
     max_tokens: int = 0
     repair: bool = True
@@ -93,11 +96,13 @@ class Options:
             raise InputError("price_in and price_out go together: US dollars per million tokens in and out")
         return Form(modes[self.mode], self.temperature, self.max_tokens, self.repair)
 
-    def price(self, model: str | None, prices: Path | None) -> Price | None:
-        """The price by these options, else by the tables under ``PROVIDER/MODEL``, else ``None``."""
+    def price(self, model: str, prices: Path | None, *, url: str = "") -> Price | None:
+        """The price by these options, else by the tables for ``PROVIDER/MODEL``, else ``None``; ``url`` is that of a
+        server other than the provider's own.
+        """
         if self.price_in is not None and self.price_out is not None:
             return Price(self.price_in, self.price_out, self.price_batch)
-        return find_price(model, override=prices) if model else None
+        return find_price(model, override=prices, url=url)
 
     def at(self, url: str, *, own: str) -> str:
         """The revision in the judge's id: as given, empty at the provider's ``own`` URL, else a digest of ``url``."""
@@ -112,13 +117,22 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """What the environment gives a remote judge: the key to send, every secret to keep out of what is written, and the
-    user's price file. Nothing of it is ever shown.
+    """What the environment gives a remote judge: the key to send, every secret to keep out of what is written, the
+    user's price file, and the folders where it is kept what servers can do (none: nothing is kept).
     """
 
     key: str = field(default="", repr=False)
     secrets: tuple[str, ...] = field(default=(), repr=False)
     prices: Path | None = None
+    places: tuple[Path, ...] = ()
+
+    def memory(self, model: str, endpoint: str, options: Options) -> Memory | None:
+        """Where findings about a model at a place are kept; its ``options`` hold its revision by now."""
+        if not self.places:
+            return None
+        subject = {"model": model, "endpoint": endpoint, "revision": options.revision}
+        folders = [place / FOLDER for place in self.places]
+        return Memory(folders, {**subject, "temperature": options.temperature})
 
 
 class Transport(Protocol):
@@ -159,16 +173,27 @@ class ChatBackend:
     """
 
     def __init__(
-        self, name: str, model: str, transport: Transport, caller: Caller, *, options: Options, price: Price | None
+        self,
+        name: str,
+        model: str,
+        transport: Transport,
+        caller: Caller,
+        *,
+        options: Options,
+        price: Price | None,
+        memory: Memory | None = None,
     ) -> None:
         self.model, self.caller, self.price = model, caller, price
         self.batch, self.concurrency, self.notice = 1, options.concurrency, ""
         self._name, self._revision, self._transport = name, options.revision, transport
         self._use(options.form())
-        self._open_mode = options.mode == "auto"
+        self._open_mode, self._anew, self._memory = options.mode == "auto", options.probe, memory
+        self.capability: Capability | None = None
+        """What is known of the server, found out by this process or an earlier one; ``None`` where nothing is."""
         self._failures = 0
+        self._belied = ""
         self._first: dict[str, str] = {}
-        self._probe = Reply(attempts=0, usage=Usage(cost=0.0))
+        self._probe = NO_PROBE
         self.batches: Callable[[], BatchApi] | None = None
         """Opens the provider's batch interface, where it has one that is spoken here."""
 
@@ -224,38 +249,104 @@ class ChatBackend:
         """A repair's reply with what the first one took; the first, where the repair failed (``None``)."""
         if again is None:
             return replace(first, flags=(*first.flags, "repair_failed"))
-        return _with(replace(again, flags=(*again.flags, "repaired")), first)
+        return with_spent(replace(again, flags=(*again.flags, "repaired")), first)
 
     def learn(self, failure: Failure) -> bool:
         """Leave out from now on what a refused request was refused for; whether it is worth asking again."""
-        refused = _refused(failure)
-        if refused not in ("seed", "max_tokens"):
+        name = refused(failure)
+        if name not in ("seed", "max_tokens"):
             return False
-        self._use(completions.without(self._form, refused))
+        self._leave_out(name)
         return True
 
-    async def prepare(self, recorded: JudgeId | None = None) -> None:
-        """Find out, once, where this model's verdicts can come from; ``recorded`` is the id of the run that is resumed,
-        whose mode is then taken over without a call.
+    def _leave_out(self, name: str) -> None:
+        self._use(completions.without(self._form, name))
+        if self._memory is not None and self.capability is not None:
+            self._memory.amend(Capability.of(self._form, self.capability.found))
 
-        With ``mode=auto`` one small call asks for label probabilities; where there are none a second asks for
-        structured output; where that is not kept to either, verdicts are read from text. What these calls took is
-        booked with the next reply. Parameters that the model refuses are left out from then on.
+    @property
+    def mode(self) -> completions.Mode:
+        """Where verdicts come from."""
+        return self._form.mode
+
+    @property
+    def assumed(self) -> bool:
+        """Whether the mode is only assumed: it was left open, and nobody has asked the server yet."""
+        return self._open_mode
+
+    def recall(self) -> Capability | None:
+        """Take over what an earlier process found out about this server, without a call; ``None`` where there is
+        nothing, or where it is to be found out anew (``probe=1``).
+        """
+        stored = self._memory.recall() if self._memory is not None and self._open_mode and not self._anew else None
+        if stored is not None:
+            self.adopt(stored)
+        return stored
+
+    def adopt(self, found: Capability) -> None:
+        """Ask in the form that was found out elsewhere."""
+        self._use(found.form(self._form))
+        self.capability, self._open_mode = found, False
+
+    def probe_bound(self) -> float | None:
+        """The most that one call of finding out may cost in US dollars, ``None`` where the price is unknown."""
+        return self._probing(None).bound(replace(self._form, mode="schema"))
+
+    async def prepare(self, recorded: JudgeId | None = None, *, budget: Budget | None = None) -> None:
+        """Know where this model's verdicts come from: from ``recorded``, the id of the run that is resumed, else from
+        what was found out and kept, else by asking the server within ``budget`` (``capability.find``).
+
+        What asking took is handed out once, by ``probed``; where nobody takes it, it is booked with the next reply.
         """
         if not self._open_mode:
             return
-        form = self._form
+        self.recall()
+        if recorded is not None and recorded.decoding != self._form.decoding:
+            self._use(self._recorded(recorded) or self._form)
         if recorded is not None:
-            for mode in ("logprobs", "schema", "text"):
-                for without in (form.without, form.without | {"temperature"}):
-                    tried = replace(form, mode=mode, without=without)
-                    if tried.decoding == recorded.decoding:
-                        form, self._open_mode = tried, False
-            if not self._open_mode:
-                self._use(form)
-                return
-        self._use(await self._find_form(form))
-        self._open_mode = False
+            self._open_mode = False
+        if not self._open_mode:
+            return
+        form = await find(self._form, self._probing(budget), self._spent_probing)
+        today = self._memory.today() if self._memory is not None else ""
+        self.adopt(Capability.of(form, today))
+        self.keep(self._probe)
+
+    def keep(self, spent: Reply) -> None:
+        """Store what is known of the server, and what finding it out took."""
+        if self._memory is not None and self.capability is not None:
+            self._memory.keep(self.capability, spent)
+
+    async def probed(self) -> Reply:
+        """What finding out took: a reply without an answer, with no attempts where nothing was asked. Only once."""
+        probe, self._probe = self._probe, NO_PROBE
+        return probe
+
+    def belie(self, why: str) -> None:
+        """The server does not give what it gave: the finding is withdrawn, so that the next start asks anew."""
+        if not self._belied and self._memory is not None and self._memory.refute(why):
+            found = self.capability.found if self.capability is not None else "an earlier day"
+            self._belied = f"; what was found out about it on {found} is withdrawn, a new run finds out anew"
+
+    def _recorded(self, recorded: JudgeId) -> Form | None:
+        """The form that an id names."""
+        form = replace(self._form, limit="max_tokens", without=frozenset())
+        modes: tuple[completions.Mode, ...] = ("logprobs", "schema", "text")
+        for mode in modes:
+            for without in (frozenset[str](), frozenset({"temperature"})):
+                tried = replace(form, mode=mode, without=without)
+                if tried.decoding == recorded.decoding:
+                    return tried
+        return None
+
+    def _probing(self, budget: Budget | None) -> Probing:
+        async def call(body: Mapping[str, Any], tokens: int) -> Called[Completion]:
+            return await self.caller.call(lambda: self._transport.send(body), tokens=tokens)
+
+        return Probing(self.model, self.caller.endpoint, call, self._usage, self.price, budget)
+
+    def _spent_probing(self, reply: Reply) -> None:
+        self._probe = with_spent(self._probe, reply)
 
     async def generate(
         self,
@@ -314,8 +405,8 @@ class ChatBackend:
     def _with_probe(self, reply: Reply) -> Reply:
         """The reply with what ``prepare`` took, once."""
         if self._probe.attempts:
-            probe, self._probe = self._probe, Reply(attempts=0, usage=Usage(cost=0.0))
-            reply = _with(reply, probe)
+            probe, self._probe = self._probe, NO_PROBE
+            reply = with_spent(reply, probe)
         return reply
 
     async def _repaired(self, ask: Ask, reply: Reply, reason: InvalidReason, booked: int) -> Reply:
@@ -332,9 +423,9 @@ class ChatBackend:
             return replace(reply, flags=(*reply.flags, "repair_failed"), attempts=reply.attempts + 1)
         if called.value is None:
             spent = Reply(attempts=called.attempts, possibly_paid=called.possibly_paid, usage=Usage(cost=0.0))
-            return _with(replace(reply, flags=(*reply.flags, "repair_failed")), spent)
+            return with_spent(replace(reply, flags=(*reply.flags, "repair_failed")), spent)
         again = self._reply(ask, called, self._form.repair_tokens)
-        return _with(replace(again, flags=(*again.flags, "repaired")), reply)
+        return with_spent(replace(again, flags=(*again.flags, "repaired")), reply)
 
     async def _send(self, body: Any, tokens: int) -> Called[Completion]:
         """Call with the body that ``body`` makes for the form; a parameter that does not change the judgement and that
@@ -346,10 +437,10 @@ class ChatBackend:
             made = body(form)
             called = await self.caller.call(lambda made=made: self._transport.send(made), tokens=tokens)  # type: ignore[misc]
             attempts, paid = attempts + called.attempts, paid + called.possibly_paid
-            refused = _refused(called.failure)
-            if refused not in ("seed", "max_tokens") or completions.without(form, refused) == form:
+            name = refused(called.failure)
+            if name not in ("seed", "max_tokens") or completions.without(form, name) == form:
                 break
-            self._use(completions.without(self._form, refused))
+            self._leave_out(name)
         if called.value is not None and called.value.usage is not None:
             self.caller.spent(booked=tokens, used=sum(called.value.usage))
         return called if attempts == called.attempts else replace(called, attempts=attempts, possibly_paid=paid)
@@ -361,12 +452,16 @@ class ChatBackend:
         zero = Usage(cost=None if self.price is None else 0.0)
         if failure.fault is Fault.FILTERED:
             return Reply(finish="content_filter", usage=zero, **spent)
+        name = refused(failure)
+        if name not in (None, "seed", "max_tokens"):
+            self.belie(f"asked in mode {self._form.mode}, it refuses {name}")
         if failure.fault not in _ABOUT_THE_ASK:
             self._failures += 1
             # Raising would lose how many attempts were possibly paid; then the breaker ends it instead.
             if self._failures >= _FAILURES and called.possibly_paid <= 1:
                 raise BackendError(
                     f"{self.caller.endpoint}: {self._failures} calls failed in a row, the last with {failure}"
+                    + self._belied
                 )
         return Reply(error=str(failure), finish="error", usage=zero, **spent)
 
@@ -378,6 +473,8 @@ class ChatBackend:
         flags = []
         if self._form.mode == "logprobs" and not said.tokens:
             flags.append("no_logprobs")
+            if said.finish == "stop" and said.text and not said.refusal:
+                self.belie("asked for label probabilities, it gave none")
         if said.usage is None:
             flags.append("no_usage")
         for kind, value in (("model", said.model), ("fingerprint", said.fingerprint)):
@@ -395,63 +492,10 @@ class ChatBackend:
             flags=tuple(flags),
             attempts=called.attempts,
             possibly_paid=called.possibly_paid,
+            response_ids=said.ids,
         )
 
     def _usage(self, said: Completion, most_in: int, most_out: int) -> Usage:
         """Tokens and cost; where the server did not say, the upper bound of both (flag ``no_usage``), never 0."""
         tokens = said.usage or (most_in, most_out)
         return Usage(*tokens, cost=None if self.price is None else self.price.cost(*tokens))
-
-    async def _find_form(self, form: Form) -> Form:
-        labels = Labels("K", "R", "TIE")
-        user = "This checks how you answer. Reply with exactly one of: K, R, TIE."
-        ask = Ask("", "", Order.CANDIDATE_FIRST, 0, "You reply with one word.", user, labels, "", "", "")
-        for _ in range(6):
-            body = completions.ask_body(self.model, form, ask)
-            called = await self.caller.call(lambda body=body: self._transport.send(body), tokens=64)  # type: ignore[misc]
-            spent = Reply(attempts=called.attempts, possibly_paid=called.possibly_paid, usage=Usage(cost=0.0))
-            if called.value is None:
-                self._probe = _with(self._probe, spent)
-                failure = called.failure
-                assert failure is not None
-                refused = _refused(failure)
-                if refused is None or completions.without(form, refused) == form:
-                    raise BackendError(f"{self.caller.endpoint}: {failure}; name the mode, for example &mode=text")
-                form = completions.without(form, refused)
-                continue
-            usage = self._usage(called.value, tokens_at_most(ask.system, user), form.tokens)
-            self._probe = _with(self._probe, replace(spent, usage=usage))
-            if form.mode == "logprobs" and not called.value.tokens:
-                form = replace(form, mode="schema")
-            elif form.mode == "schema" and not _is_verdict(called.value.text, labels):
-                return replace(form, mode="text")
-            else:
-                return form
-        raise BackendError(f"{self.caller.endpoint}: refuses one parameter after another; name the mode: &mode=text")
-
-
-def _refused(failure: Failure | None) -> str | None:
-    """The parameter that a refused request was refused for, where it says so."""
-    if failure is None or failure.fault is not Fault.BAD_REQUEST:
-        return None
-    return completions.refused_parameter(failure.detail)
-
-
-def _is_verdict(text: str, labels: Labels) -> bool:
-    try:
-        value = completions.load(text.encode())
-    except ValueError:
-        return False
-    return isinstance(value, dict) and value.get("verdict") in (labels.first, labels.second, labels.tie)
-
-
-def _with(reply: Reply, other: Reply) -> Reply:
-    """The reply with what another call took added to its own."""
-    one, two = reply.usage, other.usage
-    cost = None if one.cost is None or two.cost is None else one.cost + two.cost
-    return replace(
-        reply,
-        usage=Usage(one.prompt_tokens + two.prompt_tokens, one.completion_tokens + two.completion_tokens, cost),
-        attempts=reply.attempts + other.attempts,
-        possibly_paid=reply.possibly_paid + other.possibly_paid,
-    )

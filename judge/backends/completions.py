@@ -26,6 +26,7 @@ Mode = Literal["logprobs", "schema", "text"]
 
 _MIN_MASS = 0.5
 _MOST_TOKENS = 100_000_000
+_LONGEST_ID = 256
 _TOP = 20
 _MAX_TOKENS: Mapping[str, int] = {"logprobs": 8, "schema": 64, "text": 32}
 _REPAIR_TOKENS = 1_024
@@ -72,7 +73,8 @@ class Form:
 @dataclass(frozen=True, slots=True)
 class Completion:
     """What a chat completion says. ``tokens`` are the top alternatives of each generated token, ``None`` where the
-    server gave none; ``usage`` is (prompt, completion) tokens, ``None`` where it did not say.
+    server gave none; ``usage`` is (prompt, completion) tokens, ``None`` where it did not say. ``ids`` is the provider's
+    id of the response, where it has one.
     """
 
     text: str = ""
@@ -83,6 +85,7 @@ class Completion:
     model: str | None = None
     fingerprint: str | None = None
     tool_calls: tuple[Mapping[str, Any], ...] = ()
+    ids: tuple[str, ...] = ()
 
 
 def body_of(model: str, form: Form, messages: Sequence[Mapping[str, Any]], *, seed: int, tokens: int) -> dict[str, Any]:
@@ -198,7 +201,14 @@ def read(payload: Any) -> Completion:
         model=_text(body, "model"),
         fingerprint=_text(body, "system_fingerprint"),
         tool_calls=tuple(calls),
+        ids=ids_of(body),
     )
+
+
+def ids_of(body: Mapping[str, Any]) -> tuple[str, ...]:
+    """The provider's id of a response as a tuple of one; empty where there is none that can be kept."""
+    name = body.get("id")
+    return (name,) if isinstance(name, str) and 0 < len(name) <= _LONGEST_ID else ()
 
 
 def _object(value: Any, where: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from ..types import Ask, Reply
 from .batches import AnthropicBatches
 from .calling import Called, Caller
 from .chat import Access, ChatBackend, Options
-from .completions import Completion, Malformed
+from .completions import Completion, Malformed, ids_of
 from .faults import Failure, Fault
 from .remote import check_url
 from .wire import Wire
@@ -64,6 +64,7 @@ def read_message(payload: Any) -> Completion:
         finish=_FINISH.get(stop, stop),
         usage=_usage(payload.get("usage")),
         model=model if isinstance(model, str) else None,
+        ids=ids_of(payload),
     )
 
 
@@ -122,7 +123,7 @@ def open_anthropic(model: str, *, options: Options | None = None, access: Access
     check_url(url)
     url = url if url.endswith("/v1") else f"{url}/v1"
     headers = {"anthropic-version": _VERSION, **({"x-api-key": access.key} if access.key else {})}
-    price = options.price(f"anthropic/{model}" if url == ANTHROPIC else None, access.prices)
+    price = options.price(f"anthropic/{model}", access.prices, url="" if url == ANTHROPIC else url)
     advice = f"check the URL, the model name and {options.key_env or 'ANTHROPIC_API_KEY'}"
     caller = Caller(url, options.limits(), advice=advice)
     transport = MessagesTransport(Wire(url, headers, access, timeout=options.timeout))

@@ -151,7 +151,7 @@ def open_litellm(model: str, *, options: Options | None = None, access: Access |
     if options.base_url:
         check_url(options.base_url)
     transport = LitellmTransport(model, access, base_url=options.base_url.rstrip("/"), timeout=options.timeout)
-    price = options.price(None if options.base_url else model, access.prices)
+    price = options.price(model, access.prices, url=options.base_url)
     if price is None and not options.base_url and options.price_in is None:
         price = _bundled_price(model)
     provider = model.split("/", maxsplit=1)[0]
@@ -160,7 +160,8 @@ def open_litellm(model: str, *, options: Options | None = None, access: Access |
     options.form()
     if options.base_url:
         options = replace(options, revision=options.at(options.base_url, own=""))
-    return ChatBackend(model, model, transport, caller, options=options, price=price)
+    memory = access.memory(model, options.base_url or "litellm", options)
+    return ChatBackend(model, model, transport, caller, options=options, price=price, memory=memory)
 
 
 def _bundled_price(model: str) -> Price | None:

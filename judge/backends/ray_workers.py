@@ -28,9 +28,11 @@ from urllib.parse import parse_qsl, quote_plus, urlsplit
 from .. import __version__, protocol
 from ..environment import environment
 from ..errors import BackendError, BackendUnavailable, InputError
-from ..money import FREE, Priced, Quote
+from ..money import FREE, Budget, BudgetSpent, Priced, Quote, took
 from ..types import Ask, JudgeId, Reply, Usage
-from . import Backend, Preparing, open_backend, ready
+from . import Backend, Preparing, open_backend, probed, ready
+from .capability import NO_PROBE, Capability, with_spent
+from .chat import ChatBackend
 from .faults import redact
 
 if TYPE_CHECKING:
@@ -59,6 +61,15 @@ class Opened:
 
 
 @dataclass(frozen=True, slots=True)
+class Prepared:
+    """Who a worker is once it knows its server, what it found out where it asked, and what that took."""
+
+    id: JudgeId
+    capability: Capability | None
+    probe: Reply
+
+
+@dataclass(frozen=True, slots=True)
 class Problem:
     """Why a worker cannot answer: an exception as text, without secrets, for the other side to raise."""
 
@@ -67,7 +78,9 @@ class Problem:
 
     def error(self) -> Exception:
         """The exception that it stands for."""
-        kinds: dict[str, type[Exception]] = {"InputError": InputError, "BackendUnavailable": BackendUnavailable}
+        kinds: dict[str, type[Exception]] = {
+            "InputError": InputError, "BackendUnavailable": BackendUnavailable, "BudgetSpent": BudgetSpent,
+        }  # fmt: skip
         return kinds.get(self.kind, BackendError)(self.message)
 
 
@@ -85,8 +98,6 @@ class Worker:
 
     async def open(self, spec: str, base_url: str, price: Price | None) -> JudgeId | Problem:
         """Open the judge; keys and caches are this node's, the server and the price those of the driver."""
-        from .chat import ChatBackend
-
         try:
             self._backend = backend = open_backend(spec, replace(environment(), base_url=base_url))
             if isinstance(backend, ChatBackend):
@@ -95,11 +106,13 @@ class Worker:
         except Exception as error:  # noqa: BLE001 - whatever opening dies of is told to the driver, in one form
             return _problem(error)
 
-    async def prepare(self, recorded: JudgeId | None) -> JudgeId | Problem:
-        """Look at the server (``ready``)."""
+    async def prepare(self, recorded: JudgeId | None, left: float | None) -> Prepared | Problem:
+        """Look at the server (``ready``), for at most ``left`` US dollars."""
         assert self._backend is not None
         try:
-            return (await ready(self._backend, recorded)).id
+            await ready(self._backend, recorded, budget=None if left is None else Budget(left))
+            found = getattr(self._backend, "capability", None)
+            return Prepared(self._backend.id, found, await probed(self._backend))
         except Exception as error:  # noqa: BLE001 - as in open
             return _problem(error)
 
@@ -237,6 +250,7 @@ class RayBackend:
         self.window = max(1, inner.concurrency)
         self.concurrency = self.window * len(seats)
         self.lost = self.repeated = 0
+        self._probe = NO_PROBE
         self._seats, self._all = list(seats), tuple(seats)
         self._tell = tell
         self._freed: asyncio.Condition | None = None
@@ -248,16 +262,38 @@ class RayBackend:
         """The workers that are alive, as far as is known."""
         return tuple(seat.opened for seat in self._seats)
 
-    async def prepare(self, recorded: JudgeId | None = None) -> None:
-        """Let the workers look at their server: the first one finds the id, the others are given it."""
-        if not isinstance(self.inner, Preparing):
+    async def prepare(self, recorded: JudgeId | None = None, *, budget: Budget | None = None) -> None:
+        """Let the workers know their server: by what is kept here, else the first one finds out and the others are
+        told.
+        """
+        inner = self.inner
+        if not isinstance(inner, Preparing):
             return
+        if recorded is None and isinstance(inner, ChatBackend) and inner.recall() is not None:
+            recorded = inner.id
         for seat in self._seats:
-            recorded = _value(await seat.actor.prepare.remote(recorded))
-        await self.inner.prepare(recorded)
-        self.id = self.inner.id
+            left = None if budget is None else budget.limit - budget.spent
+            prepared: Prepared = _value(await seat.actor.prepare.remote(recorded, left))
+            self._probe = with_spent(self._probe, prepared.probe)
+            if budget is not None:
+                budget.settle(0.0, took(prepared.probe, self.probe_bound()))
+            if recorded is None and prepared.capability is not None and isinstance(inner, ChatBackend):
+                inner.adopt(prepared.capability)
+                inner.keep(self._probe)
+            recorded = prepared.id
+        await inner.prepare(recorded)
+        self.id = inner.id
         if recorded != self.id:
             raise BackendError(f"the workers are {recorded}, this process is {self.id}")
+
+    async def probed(self) -> Reply:
+        """What the workers' look at their server took, once."""
+        probe, self._probe = self._probe, NO_PROBE
+        return probe
+
+    def probe_bound(self) -> float | None:
+        """The most that one call of finding out may cost in US dollars."""
+        return self.inner.probe_bound() if isinstance(self.inner, ChatBackend) else 0.0
 
     async def ask(self, asks: Sequence[Ask]) -> list[Reply]:
         """Have a worker answer a batch; where it dies, one other worker is asked.
@@ -278,6 +314,8 @@ class RayBackend:
             finally:
                 await self._give(seat)
             replies: list[Reply] = _value(answer)
+            if isinstance(self.inner, ChatBackend) and any("no_logprobs" in reply.flags for reply in replies):
+                self.inner.belie("asked for label probabilities, it gave none")
             return [_after(reply, lost) for reply in replies] if lost else replies
         told = f"given up: {_SENT} Ray workers died while this was asked ({self._why})"
         given_up = Reply(error=told, finish="error", attempts=_SENT, possibly_paid=_SENT, usage=Usage(cost=0.0))

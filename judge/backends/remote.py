@@ -161,13 +161,14 @@ def open_openai(model: str, *, options: Options | None = None, access: Access | 
             "openai:my-model?base_url=http://127.0.0.1:8000/v1"
         )
     check_url(url)
-    price = options.price(f"openai/{model}" if url == OPENAI else None, access.prices)
+    price = options.price(f"openai/{model}", access.prices, url="" if url == OPENAI else url)
     transport = HttpTransport(url, access, timeout=options.timeout, connections=options.concurrency)
     options.form()
     advice = f"check the URL, the model name and {options.key_env or 'OPENAI_API_KEY'}"
     caller = Caller(url, options.limits(), advice=advice)
     options = replace(options, revision=options.at(url, own=OPENAI))
-    backend = ChatBackend(f"openai/{model}", model, transport, caller, options=options, price=price)
+    memory = access.memory(f"openai/{model}", url, options)
+    backend = ChatBackend(f"openai/{model}", model, transport, caller, options=options, price=price, memory=memory)
     headers = {"Authorization": f"Bearer {access.key}"} if access.key else {}
     backend.batches = lambda: OpenAIBatches(Wire(url, headers, access, timeout=options.timeout), caller)
     return backend

@@ -51,7 +51,8 @@ def command(*, as_json: bool, home: str | None) -> int:
 
     env = environment()
     store = Store(Path(home) if home else env.home)
-    checks = [*_installation(), *_rubrics(), *_disk(store.home, env.cache), *_runs(store)]
+    checks = [*_installation(), *_rubrics(), *_disk(store.home, env.cache), *_servers(store.home, env.cache)]
+    checks += _runs(store)
     if as_json:
         click.echo(json.dumps([asdict(check) for check in checks]))
     else:
@@ -129,6 +130,16 @@ def _disk(home: Path, cache: Path) -> list[Check]:
             "" if free > 200 else "make room or pass --home",
         ),
         Check("ok", "model cache", f"{cache} ({'present' if cache.exists() else 'empty'})"),
+    ]
+
+
+def _servers(home: Path, cache: Path) -> list[Check]:
+    """What was found out about remote judges, and when."""
+    from ..backends.capability import FOLDER, known_capabilities
+
+    found = known_capabilities([home / FOLDER, cache / FOLDER])
+    return [
+        Check("note" if "withdrawn" in told else "ok", model, f"at {place}: {told}") for model, place, told in found
     ]
 
 

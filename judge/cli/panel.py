@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -14,8 +15,21 @@ import click
 
 from ..backends import ready
 from ..environment import environment
+from ..money import Budget
 from .engines import opener
-from .run import Options, announce, clock, cost_words, drive, estimated, home_words, plan_of, surroundings
+from .run import (
+    Options,
+    announce,
+    clock,
+    cost_words,
+    drive,
+    estimated,
+    home_words,
+    mode_of,
+    mode_words,
+    plan_of,
+    surroundings,
+)
 from .screen import progress, safe
 
 if TYPE_CHECKING:
@@ -57,11 +71,17 @@ def begin(options: Options) -> int:
 
     async def work() -> None:
         try:
+            budget = Budget(math.inf if plan.max_cost is None else plan.max_cost)
+            probes = []
             for backend in backends:
-                await ready(backend)
+                spent = budget.spent
+                await ready(backend, budget=budget)
+                probes.append(budget.spent - spent)
             # A judge that looks at its server first may be another one than its string alone says.
             record = {"id": group_id, **_record(options, plan, backends)}
-            await _Work(store, open_judge, kind, record, plan, opened=opened, limit=plan.max_cost).complete({})
+            group = _Work(store, open_judge, kind, record, plan, opened=opened, limit=plan.max_cost)
+            group.probes = probes
+            await group.complete({})
         finally:
             while opened:
                 await opened.popitem()[1].close()
@@ -144,6 +164,8 @@ class _Work:
     ) -> None:  # fmt: skip
         self.store, self.open_judge, self.kind, self.record, self.base = store, open_judge, kind, record, base
         self.opened, self.limit = opened, limit
+        self.probes: list[float] = []
+        """What finding out each judge's mode took in US dollars; a judge's own run books it."""
 
     async def complete(self, begun: Mapping[int, tuple[str, bool]]) -> None:
         """Judge what is missing; ``begun`` holds run id and whether it is sealed, by place."""
@@ -152,7 +174,7 @@ class _Work:
         spent, plan = 0.0, self.base
         try:
             for place in range(1, self.record["of"] + 1):
-                left = None if self.limit is None else max(0.0, self.limit - spent)
+                left = None if self.limit is None else max(0.0, self.limit - spent - sum(self.probes[place:]))
                 run_id, sealed = begun.get(place, ("", False))
                 if not run_id:
                     run_id = await self._start(replace(plan, max_cost=left), place)
@@ -309,7 +331,7 @@ def _dry_run(plan: RunPlan, options: Options, backends: list[Backend], store: St
         # Nothing may be passed on: what the first judge takes is certain, the rest an upper bound.
         sums |= {"low": found[0].low, "seconds_least": found[0].seconds, "calls_least": found[0].calls}
     if options.as_json:
-        judges = [{"judge": str(b.id), **asdict(entry)} for b, entry in zip(backends, found, strict=True)]
+        judges = [{"judge": str(b.id), **asdict(entry), **mode_of(b)} for b, entry in zip(backends, found, strict=True)]
         click.echo(json.dumps({"pairs": plan.evalset.rows, "judges": judges, "total": sums}))
         return 0
     click.echo(f"dry run: {plan.evalset.rows} pairs, rubric {plan.rubric.ref}, {len(found)} judges")
@@ -317,6 +339,8 @@ def _dry_run(plan: RunPlan, options: Options, backends: list[Backend], store: St
         most = "at most " if options.cascade and place > 1 else ""
         time = "unknown" if entry.seconds is None else f"about {clock(entry.seconds)}"
         click.echo(f"  {place}  {safe(str(backend.id))}")
+        for sentence in mode_words(backend):
+            click.echo(f"     {safe(sentence)}")
         click.echo(f"     calls {most}{entry.calls:,}, {entry.cached:,} cached; cost {cost_words(entry)}; time {time}")
     most = "at most " if options.cascade else ""
     time = "unknown" if sums["seconds"] is None else f"about {clock(sums['seconds'])}"

@@ -35,6 +35,8 @@ __all__ = [
     "estimated",
     "finish",
     "home_words",
+    "mode_of",
+    "mode_words",
     "plan_of",
     "run",
     "surroundings",
@@ -252,12 +254,15 @@ def surroundings(home: str | None) -> Environment:
 
 def estimated(plan: RunPlan, backend: Backend, store: Store) -> tuple[Forecast, tuple[float, str] | None]:
     """What the run would take, and the calls per second that this judge made in an earlier run, with its id."""
+    from ..backends.chat import ChatBackend
     from ..batching import batch_prices
     from ..engine import Job
     from ..forecast import forecast
 
     if plan.batch is not None:
         batch_prices(backend)
+    if isinstance(backend, ChatBackend):
+        backend.recall()
     known = store.known(plan.rubric.digest, backend.id) if plan.reuse else None
     job = Job(plan.rubric, backend, seed=plan.seed, repeats=plan.repeats, known=known)
     measured = store.rate(backend.id)
@@ -269,12 +274,14 @@ def _dry_run(plan: RunPlan, backend: Backend, store: Store, *, as_json: bool) ->
 
     found, measured = estimated(plan, backend, store)
     if as_json:
-        click.echo(json.dumps(asdict(found)))
+        click.echo(json.dumps({"judge": str(backend.id), **asdict(found), **mode_of(backend)}))
         return 0
     free = f"{found.cached} cached, {found.shared} shared, {found.identical} pairs with identical answers"
     rate = f"at {measured[0]:.1f} calls/s as in {measured[1]}" if measured else "no earlier run of this judge says"
     time = "unknown" if found.seconds is None else f"about {clock(found.seconds)}"
     click.echo(f"dry run: {found.pairs} pairs, rubric {plan.rubric.ref}, judge {safe(str(backend.id))}")
+    for sentence in mode_words(backend):
+        click.echo(f"  mode    {safe(sentence)}")
     click.echo(f"  calls   {found.calls:,} for {found.verdicts:,} verdicts ({free})")
     click.echo(f"  tokens  at most {found.prompt_tokens:,} in and {found.completion_tokens:,} out")
     click.echo(f"  cost    {cost_words(found)}" + (", at the price of batches" if plan.batch is not None else ""))
@@ -283,6 +290,31 @@ def _dry_run(plan: RunPlan, backend: Backend, store: Store, *, as_json: bool) ->
         click.echo(f"  --max-cost ${plan.max_cost:g} may stop it before its end")
     click.echo("nothing was called and nothing written", err=True)
     return 0
+
+
+def mode_of(backend: Backend) -> dict[str, Any]:
+    """How a remote judge is asked: its mode, the day on which that was found out, whether it is only assumed."""
+    from ..backends.chat import ChatBackend
+
+    if not isinstance(backend, ChatBackend):
+        return {}
+    found = backend.capability.found if backend.capability is not None else None
+    bound = backend.probe_bound() if backend.assumed else 0.0
+    return {"mode": backend.mode, "mode_found": found, "mode_assumed": backend.assumed, "probe_most": bound}
+
+
+def mode_words(backend: Backend) -> list[str]:
+    """The same as one sentence, where it is not the user who named the mode."""
+    from ..backends.capability import MOST_CALLS
+
+    told = mode_of(backend)
+    if told.get("mode_assumed"):
+        most = "at an unknown price" if told["probe_most"] is None else f"for at most ${told['probe_most']:.6f} each"
+        calls = f"the run begins with 1 to {MOST_CALLS} small calls that find out ({most})"
+        return [f"{told['mode']} is assumed: nothing is known of this server; {calls}"]
+    if told.get("mode_found"):
+        return [f"{told['mode']}, as found out on {told['mode_found']} (&probe=1 finds out anew)"]
+    return []
 
 
 def cost_words(found: Forecast) -> str:

@@ -154,6 +154,8 @@ def run_row(header: Mapping[str, Any], ledger: Ledger) -> dict[str, Any]:
         "possibly_paid_cost": ledger.possibly_paid_cost,
         "given_up": ledger.given_up,
         "rate": ledger.rate,
+        "probes": ledger.probes,
+        "probe_cost": ledger.probe_cost,
     }
 
 

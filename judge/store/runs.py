@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 __all__ = ["Audit", "RunInfo", "Store"]
 
 _CHUNK = 2_000
+_COUNTS = ("calls", "possibly_paid", "possibly_paid_cost", "given_up", "rate", "probes", "probe_cost")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,8 @@ class RunInfo:
 
     ``calls`` were answered, ``rate`` of them a second where that was measured; ``possibly_paid`` attempts may have been
     charged without an answer, for at most ``possibly_paid_cost`` US dollars (``None`` where a price is unknown);
-    ``given_up`` asks are invalid because the process died each time they were asked.
+    ``given_up`` asks are invalid because the process died each time they were asked; ``probes`` calls for
+    ``probe_cost`` US dollars found out the judge's mode before the run began.
     """
 
     run_id: str
@@ -65,6 +67,8 @@ class RunInfo:
     possibly_paid_cost: float | None = 0.0
     given_up: int = 0
     rate: float | None = None
+    probes: int = 0
+    probe_cost: float | None = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,11 +216,11 @@ class Store:
         with reading(self.path) as con:
             rows = con.execute(
                 "SELECT run_id, created_at, rubric, judge, sealed, header, calls, possibly_paid, possibly_paid_cost, "
-                "given_up, rate FROM run ORDER BY created_at DESC, run_id DESC"
+                "given_up, rate, probes, probe_cost FROM run ORDER BY created_at DESC, run_id DESC"
             ).fetchall()
         found = []
         for name, made, rubric, judge, sealed, head, *counts in rows:
-            calls = dict(zip(("calls", "possibly_paid", "possibly_paid_cost", "given_up"), counts, strict=False))
+            calls = {key: value for key, value in zip(_COUNTS, counts, strict=True) if key != "rate"}
             found.append(RunInfo(name, made, rubric, judge, sealed, {**orjson.loads(head), "calls": calls}, *counts))
         return found
 
@@ -347,6 +351,34 @@ class Store:
             ).fetchone()
         cost, unpriced, tokens, seconds = row or (None, 1, 0, None)
         return (None if unpriced else float(cost or 0.0)), int(tokens or 0), float(seconds) if seconds else None
+
+    def receipts(self, run_id: str) -> polars.DataFrame:
+        """The run's replies to hold against a bill, in the order of the journal: ``pair_id``, ``placement``,
+        ``repeat``, the provider's ``response_ids`` (several are separated by a space), ``model``, tokens, ``cost`` in
+        US dollars (null: unknown), ``attempts`` and ``possibly_paid``; of a reply that was reused, those of the run
+        that paid for it.
+        """
+        import polars
+
+        fields = (
+            ("array_to_string(CAST(json_extract(body, '$.response_ids') AS VARCHAR[]), ' ')", "response_ids"),
+            ("json_extract_string(body, '$.model')", "model"),
+            ("coalesce(CAST(json_extract_string(body, '$.usage.prompt_tokens') AS BIGINT), 0)", "prompt_tokens"),
+            (
+                "coalesce(CAST(json_extract_string(body, '$.usage.completion_tokens') AS BIGINT), 0)",
+                "completion_tokens",
+            ),
+            ("CAST(json_extract_string(body, '$.usage.cost') AS DOUBLE)", "cost"),
+            ("coalesce(CAST(json_extract_string(body, '$.attempts') AS INTEGER), 1)", "attempts"),
+            ("coalesce(CAST(json_extract_string(body, '$.possibly_paid') AS INTEGER), 0)", "possibly_paid"),
+        )
+        columns = ", ".join(f"{expression} AS {name}" for expression, name in fields)
+        with reading(self.path) as con:
+            relation = con.cursor().sql(
+                f"SELECT pair_id, placement, repeat, {columns} FROM reply WHERE run_id = $id ORDER BY rowid",  # noqa: S608 - ours
+                params={"id": run_id},
+            )
+            return polars.DataFrame(Stream(relation))
 
     def known(self, rubric_digest: str, judge: JudgeId) -> Callable[[Sequence[str]], dict[str, Reply]] | None:
         """A lookup of stored replies by key for one rubric and judge, or ``None`` where the store has none at all."""
