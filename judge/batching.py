@@ -146,11 +146,14 @@ class _Work:
         """The keys of a pair that nothing is known about yet."""
         job = self.job
         fresh = pair.id not in job.planned
+        plans = [
+            protocol.plan(pair, job.rubric, job.backend.id, seed=job.seed, repeat=repeat, rendered=False)
+            for repeat in range(job.repeats)
+        ]
         if fresh:
-            self.journal.add("pair", {"pair": journals.encode_pair(pair)})
+            self.journal.add("pair", {"pair": journals.encode_pair(pair), "asks": journals.encode_asks(plans)})
         self.planned.add(pair.id)
-        for repeat in range(job.repeats):
-            asks = protocol.plan(pair, job.rubric, job.backend.id, seed=job.seed, repeat=repeat, rendered=False)
+        for asks in plans:
             for ask in asks:
                 known = job.resumed.get(ask.key) or self.replies.get(ask.key)
                 if known is not None:

@@ -20,14 +20,17 @@ import asyncio
 from collections import OrderedDict, deque
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
+
+import orjson
 
 from . import failpoints, protocol
 from . import journal as journals
 from .errors import BackendError
 from .money import Budget, BudgetSpent, Priced, took
-from .store import Settled
+from .store import Known, Settled
 from .types import Ask, Pair, Reply
 
 if TYPE_CHECKING:
@@ -181,12 +184,15 @@ class _Desk:
 
     def _plan(self, pair: Pair) -> Iterator[_Open]:
         job = self.job
-        if self.journal is not None and pair.id not in job.planned:
-            self.journal.add("pair", {"pair": journals.encode_pair(pair)})
         # Where replies may be stored, prompts are rendered only for what turns out to be unknown.
         rendered = job.known is None
-        for repeat in range(job.repeats):
-            asks = protocol.plan(pair, job.rubric, job.backend.id, seed=job.seed, repeat=repeat, rendered=rendered)
+        plans = [
+            protocol.plan(pair, job.rubric, job.backend.id, seed=job.seed, repeat=repeat, rendered=rendered)
+            for repeat in range(job.repeats)
+        ]
+        if self.journal is not None and pair.id not in job.planned:
+            self.journal.add("pair", {"pair": journals.encode_pair(pair), "asks": journals.encode_asks(plans)})
+        for asks in plans:
             entry = _Open(pair, asks)
             for ask in entry.asks if job.resumed else ():
                 if ask.key in job.resumed:
@@ -209,10 +215,11 @@ class _Desk:
         except Exception as error:  # noqa: BLE001 - an unreadable database: raised once the calls in flight are stored
             self.failure = error
             return
+        bodies = stored.bodies if isinstance(stored, Known) else {}
         for entry in entries:
             for key in entry.missing:
                 if key in stored:
-                    self._give(entry, key, stored[key], reused=True)
+                    self._give(entry, key, stored[key], reused=True, body=bodies.get(key))
             if entry.missing:
                 job, repeat = self.job, entry.asks[0].repeat
                 entry.asks = protocol.plan(entry.pair, job.rubric, job.backend.id, seed=job.seed, repeat=repeat)
@@ -245,10 +252,14 @@ class _Desk:
             if len(self._recent) > RECENT:
                 self._recent.popitem(last=False)
 
-    def _give(self, entry: _Open, key: str, reply: Reply, *, reused: bool) -> Reply:
-        """Journal a reply and put it in its place; one that cannot be stored becomes an error, never a crash."""
+    def _give(self, entry: _Open, key: str, reply: Reply, *, reused: bool, body: str | None = None) -> Reply:
+        """Journal a reply and put it in its place; one that cannot be stored becomes an error, never a crash.
+
+        ``body`` is the reply as the JSON that an earlier journal holds, where it was looked up.
+        """
         if self.journal is not None:
-            record: dict[str, object] = {"key": key, "pair_id": entry.pair.id, "reply": journals.encode_reply(reply)}
+            encoded = journals.encode_reply(reply) if body is None or "\n" in body else orjson.Fragment(body)
+            record: dict[str, object] = {"key": key, "pair_id": entry.pair.id, "reply": encoded}
             if reused:
                 record["reused"] = True
             try:
@@ -298,7 +309,7 @@ class _Open:
 
     def settle(self, job: Job) -> Settled:
         replies = tuple(self.replies[ask.key] for ask in self.asks)
-        comparison = protocol.settle(self.pair, job.rubric, job.backend.id, self.asks, replies)
+        comparison = partial(protocol.settle, self.pair, job.rubric, job.backend.id, self.asks, replies)
         return Settled(self.pair, self.asks, replies, comparison, tuple(ask.key in self.reused for ask in self.asks))
 
 

@@ -353,13 +353,16 @@ def _present(row: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, str]
 
 
 def _get(row: Mapping[str, Any], name: str, names: Mapping[str, str]) -> Any:
-    if name in names:
+    if names and name in names:
         if names[name] not in row:
             raise _Bad(
                 "missing", f"no column {names[name]!r} (mapped to {name}); the row has {', '.join(map(str, row))}"
             )
         return row[names[name]]
-    return next((row[alias] for alias in _ALIASES.get(name, (name,)) if row.get(alias) is not None), None)
+    aliases = _ALIASES.get(name)
+    if aliases is None:
+        return row.get(name)
+    return next((value for alias in aliases if (value := row.get(alias)) is not None), None)
 
 
 def _pair(row: Mapping[str, Any], names: Mapping[str, str], answers: Mapping[str, _Answers]) -> Pair:
@@ -382,7 +385,7 @@ def _pair(row: Mapping[str, Any], names: Mapping[str, str], answers: Mapping[str
                 raise _Bad("missing", f"no '{side}' answer")
             sides[side] = _answer(value, side, names)
     metadata = _metadata(row, names)
-    for side, answer in sides.items():
+    for side, answer in sides.items() if metadata else ():
         named = next((metadata[name] for name in _MODELS[side] if isinstance(metadata.get(name), str)), None)
         if answer.model is None and named:
             sides[side] = replace(answer, model=named)
@@ -403,14 +406,17 @@ def _pair(row: Mapping[str, Any], names: Mapping[str, str], answers: Mapping[str
     return Pair(str(name), item, sides["candidate"], sides["baseline"], label=cells.label(_get(row, "label", names)))
 
 
+_OURS = frozenset({alias for aliases in _ALIASES.values() for alias in aliases} | {*_FIELDS, "meta"})
+"""Column names that mean something here; every other one is metadata."""
+
+
 def _metadata(row: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
     """The item's metadata: every column that is no field of ours, then ``metadata`` (or ``meta``) itself."""
-    taken = {alias for aliases in _ALIASES.values() for alias in aliases} | {*_FIELDS, "meta", *names.values()}
+    other = [key for key in row if key not in _OURS and key not in names.values()]
     found = {
-        str(key): value
-        for key, value in row.items()
-        if key not in taken
-        and (isinstance(value, str | int | float) or (key in _FOR_CHECKS and isinstance(value, list | dict)))
+        str(key): row[key]
+        for key in other
+        if isinstance(row[key], str | int | float) or (key in _FOR_CHECKS and isinstance(row[key], list | dict))
     }
     given = _get(row, "metadata", names) or _get(row, "meta", names)
     return {**found, **given} if isinstance(given, Mapping) else found

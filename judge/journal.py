@@ -4,7 +4,7 @@ The journal is the truth and the database a view of it. A line is ``CRC32 as 8 h
 newline. The first record is the run's header (``run``), then in any order
 
 * ``probe``: what finding out the judge's mode took before the run began, where it was asked;
-* ``pair``: the texts of one pair, before anything is asked about it;
+* ``pair``: the texts of one pair and its ``asks`` (``encode_asks``), before anything is asked about it;
 * ``intent``: keys that are about to be asked, with the most that each can cost where that is known. A key without a
   later ``reply`` was possibly paid for;
 * ``reply``: one raw answer, with its key; ``reused`` where it was taken over and not asked for;
@@ -25,7 +25,7 @@ import fcntl
 import os
 import threading
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from operator import attrgetter
@@ -36,9 +36,19 @@ import orjson
 
 from . import failpoints
 from .errors import JournalError, StoreError
-from .types import Answer, Item, Message, Outcome, Pair, Reply, Usage
+from .types import Answer, Ask, Item, Message, Outcome, Pair, Reply, Usage
 
-__all__ = ["Journal", "Scan", "decode_pair", "decode_reply", "encode_pair", "encode_reply", "records", "scan"]
+__all__ = [
+    "Journal",
+    "Scan",
+    "decode_pair",
+    "decode_reply",
+    "encode_asks",
+    "encode_pair",
+    "encode_reply",
+    "records",
+    "scan",
+]
 
 FORMAT = 2
 """Version of the record layout, kept in every header; a newer one is refused, every older one is read.
@@ -302,13 +312,41 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes, dict[str, Any] | None]]:
 
 def encode_pair(pair: Pair) -> dict[str, Any]:
     """A pair as plain JSON values, without its empty fields."""
-    return {
+    values = {
         "id": pair.id,
-        "item": _filled(pair.item),
-        "candidate": _filled(pair.candidate),
-        "baseline": _filled(pair.baseline),
-        **({"label": pair.label} if pair.label else {}),
+        "item": _item(pair.item),
+        "candidate": _answer(pair.candidate),
+        "baseline": _answer(pair.baseline),
     }
+    if pair.label:
+        values["label"] = pair.label
+    return values
+
+
+def _item(item: Item) -> dict[str, Any]:
+    """``_filled`` of an item; most have a prompt and a category alone."""
+    if item.messages or item.tags or item.context or item.reference or item.metadata:
+        return _filled(item)
+    values = {"prompt": item.prompt} if item.prompt else {}
+    if item.category:
+        values["category"] = item.category
+    return values
+
+
+def _answer(answer: Answer) -> dict[str, Any]:
+    """``_filled`` of an answer; most are a text alone."""
+    bare = answer.model is None and answer.latency_ms is None and answer.tokens is None and answer.cost is None
+    return {"text": answer.text} if bare and not answer.tool_calls else _filled(answer)
+
+
+def encode_asks(plans: Iterable[Sequence[Ask]]) -> list[list[str]]:
+    """The asks of a pair, one entry a repeat: both keys, and the labels of first place, second place and tie; an empty
+    entry where the answers are identical and nothing is asked. With them a reader need not plan anew.
+    """
+    return [
+        [asks[0].key, asks[1].key, asks[0].labels.first, asks[0].labels.second, asks[0].labels.tie] if asks else []
+        for asks in plans
+    ]
 
 
 def decode_pair(data: Mapping[str, Any]) -> Pair:

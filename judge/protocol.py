@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
 import unicodedata
 from typing import TYPE_CHECKING
@@ -32,9 +31,21 @@ from .types import Answer, Ask, Comparison, InvalidReason, JudgeId, Labels, Orde
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rubrics import Rubric
+    from rubrics import Rubric, TieRule
 
-__all__ = ["TEMPLATE", "identical", "plan", "read", "screen", "settle", "shown"]
+__all__ = [
+    "TEMPLATE",
+    "identical",
+    "joined",
+    "lacking",
+    "plan",
+    "read",
+    "reading",
+    "screen",
+    "screened",
+    "settle",
+    "shown",
+]
 
 TEMPLATE = "pairwise-1"
 """Version of the blind template; part of every identity, so a changed template never reuses an old judgement."""
@@ -46,6 +57,9 @@ _TEMPLATE_TOKEN = re.compile(r"<\|([^|<>\n]{1,40})\|>|<(/?s|start_of_turn|end_of
 _INVISIBLE = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff\U000e0000-\U000e007f]"
 )
+_PLAIN = bytes((*b"\t\n\r", *range(32, 127)))
+"""ASCII that is neither invisible nor part of a longer character: what is left after it is looked at by the expression.
+"""
 _REFUSAL = re.compile(
     r"^\W*(?:i['’]?m sorry|i am sorry|sorry,|i can(?:not|['’]t)|i(?: am|['’]m) (?:not able|unable)|i won['’]t)",
     re.IGNORECASE,
@@ -103,24 +117,44 @@ def read(ask: Ask, reply: Reply) -> Verdict:
     different verdicts, duplicate keys or prose around a label are not repaired.
     """
     flipped = ask.order is Order.BASELINE_FIRST
-    bad = _unusable(reply)
+    return Verdict(ask.order, *reading(ask.labels, reply.text, reply.probs, reply.finish, reply.error, flipped=flipped))
+
+
+Reading = tuple[float | None, float | None, float | None, Outcome | None, InvalidReason | None, str, str]
+"""A verdict as plain values: P(win), P(tie), P(loss), outcome, invalid, source, rationale."""
+
+
+def reading(
+    labels: Labels,
+    text: str,
+    probs: Sequence[float] | None,
+    finish: str,
+    error: str | None,
+    *,
+    flipped: bool,
+) -> Reading:
+    """``read`` on plain values: of a reply its text, label probabilities, finish and error, of its ask the labels and
+    whether the baseline stood first.
+    """
+    bad = _unusable(text, probs, finish, error)
     if bad is not None:
-        return Verdict(ask.order, invalid=bad, source="none")
-    if reply.probs is not None:
-        first, tie, second = reply.probs
-        if not _is_distribution(reply.probs):
-            return Verdict(ask.order, invalid=InvalidReason.NOT_FINITE, source="probs")
+        return None, None, None, None, bad, "none", ""
+    if probs is not None:
+        first, tie, second = probs
+        if not _is_distribution(first, tie, second):
+            return None, None, None, None, InvalidReason.NOT_FINITE, "probs", ""
         win, loss = (second, first) if flipped else (first, second)
-        return Verdict(ask.order, win, tie, loss, _argmax(win, tie, loss), source="probs", rationale=reply.text)
-    place, rationale = _parse(reply.text, ask.labels)
+        return win, tie, loss, _argmax(win, tie, loss), None, "probs", text
+    place, rationale = _parse(text, labels)
     if isinstance(place, InvalidReason):
-        cut = place is InvalidReason.UNPARSED and reply.finish == "length"
-        return Verdict(ask.order, invalid=InvalidReason.LENGTH if cut else place, source="text")
+        cut = place is InvalidReason.UNPARSED and finish == "length"
+        return None, None, None, None, InvalidReason.LENGTH if cut else place, "text", ""
     outcome = place.mirrored if flipped else place
-    hard = {o: float(o is outcome) for o in Outcome}
-    return Verdict(
-        ask.order, hard[Outcome.WIN], hard[Outcome.TIE], hard[Outcome.LOSS], outcome, source="text", rationale=rationale
-    )
+    win, tie, loss = _HARD[outcome]
+    return win, tie, loss, outcome, None, "text", rationale
+
+
+_HARD = {Outcome.WIN: (1.0, 0.0, 0.0), Outcome.TIE: (0.0, 1.0, 0.0), Outcome.LOSS: (0.0, 0.0, 1.0)}
 
 
 def settle(
@@ -132,7 +166,7 @@ def settle(
     either order is invalid or missing (``None``) the comparison is invalid with that reason: half a swap is no swap. No
     asks means identical answers.
     """
-    flags = screen(pair) + _lacking(pair, rubric)
+    flags = screen(pair) + lacking(rubric, context=bool(pair.item.context), reference=pair.item.reference is not None)
     if not asks:
         third = Verdict(Order.CANDIDATE_FIRST, 0.0, 1.0, 0.0, Outcome.TIE, source="identical")
         other = Verdict(Order.BASELINE_FIRST, 0.0, 1.0, 0.0, Outcome.TIE, source="identical")
@@ -157,8 +191,14 @@ def settle(
 
 def identical(pair: Pair) -> bool:
     """Whether the two answers are the same text after NFC and white-space normalisation."""
-    a, b = shown(pair.candidate), shown(pair.baseline)
-    if a.isascii() and b.isascii():  # NFC changes no ASCII, so words that differ early settle it without the rest
+    return _same(shown(pair.candidate), shown(pair.baseline))
+
+
+def _same(a: str, b: str) -> bool:
+    if a.isascii() and b.isascii():
+        if a[:1] != b[:1] and a[:1].isalnum() and b[:1].isalnum():
+            return False
+        # NFC changes no ASCII, so words that differ early settle it without the rest
         return a == b or (a.split(None, 8)[:8] == b.split(None, 8)[:8] and a.split() == b.split())
     return a == b or _normal(a) == _normal(b)
 
@@ -177,16 +217,18 @@ def screen(pair: Pair) -> tuple[str, ...]:
     ``identical``, ``empty_candidate``, ``empty_baseline``, ``invisible_characters`` (controls, bidi, zero width, tag
     characters) and ``template_tokens`` (chat-template tokens written into an answer).
     """
-    flags = []
-    if identical(pair):
-        flags.append("identical")
-    for side, answer in (("candidate", pair.candidate), ("baseline", pair.baseline)):
-        if not shown(answer).strip():
+    return screened(shown(pair.candidate), shown(pair.baseline))
+
+
+def screened(candidate: str, baseline: str) -> tuple[str, ...]:
+    """``screen`` of two texts as a judge sees them."""
+    flags = ["identical"] if _same(candidate, baseline) else []
+    for side, text in (("candidate", candidate), ("baseline", baseline)):
+        if not text or text.isspace():
             flags.append(f"empty_{side}")
-    both = (shown(pair.candidate), shown(pair.baseline))
-    if any(_INVISIBLE.search(text) for text in both):
+    if _has_invisible(candidate) or _has_invisible(baseline):
         flags.append("invisible_characters")
-    if any(_has_token(text) for text in both):
+    if _has_token(candidate) or _has_token(baseline):
         flags.append("template_tokens")
     return tuple(flags)
 
@@ -267,9 +309,9 @@ def _sources(pair: Pair, rubric: Rubric) -> str:
     return "\n\n".join(parts)
 
 
-def _lacking(pair: Pair, rubric: Rubric) -> tuple[str, ...]:
+def lacking(rubric: Rubric, *, context: bool, reference: bool) -> tuple[str, ...]:
     """Flags for what the rubric judges by and the item does not have: ``no_context``, ``no_reference``."""
-    has = {"context": bool(pair.item.context), "reference": pair.item.reference is not None}
+    has = {"context": context, "reference": reference}
     return tuple(f"no_{name}" for name in rubric.uses if not has[name])
 
 
@@ -293,30 +335,41 @@ def _has_token(text: str) -> bool:
     return ("<" in text or "[" in text) and _TEMPLATE_TOKEN.search(text) is not None
 
 
+def _has_invisible(text: str) -> bool:
+    """Whether a text holds an invisible character; the regular expression is slow and sees the odd ones only."""
+    odd = text.encode("utf-8", "surrogatepass").translate(None, _PLAIN)
+    return bool(odd) and _INVISIBLE.search(odd.decode("utf-8", "surrogatepass")) is not None
+
+
 def _visible(text: str) -> str:
     if _has_token(text):
         text = _TEMPLATE_TOKEN.sub(lambda m: f"‹{m[1] or m[2] or m[3]}›", text)
+    if not _has_invisible(text):
+        return text
     return _INVISIBLE.sub(lambda m: f"‹U+{ord(m[0]):04X}›", text)
 
 
-def _unusable(reply: Reply) -> InvalidReason | None:
-    if reply.error is not None:
+_FINISHES = {
+    "missing": InvalidReason.MISSING,
+    "unparsed": InvalidReason.UNPARSED,
+    "content_filter": InvalidReason.CONTENT_FILTER,
+    "refusal": InvalidReason.REFUSAL,
+}
+
+
+def _unusable(text: str, probs: Sequence[float] | None, finish: str, error: str | None) -> InvalidReason | None:
+    if error is not None:
         return InvalidReason.ERROR
-    named = {
-        "missing": InvalidReason.MISSING,
-        "unparsed": InvalidReason.UNPARSED,
-        "content_filter": InvalidReason.CONTENT_FILTER,
-        "refusal": InvalidReason.REFUSAL,
-    }
-    if reply.finish in named:
-        return named[reply.finish]
-    if reply.probs is None and not reply.text.strip():
-        return InvalidReason.LENGTH if reply.finish == "length" else InvalidReason.EMPTY
+    if finish in _FINISHES:
+        return _FINISHES[finish]
+    if probs is None and not text.strip():
+        return InvalidReason.LENGTH if finish == "length" else InvalidReason.EMPTY
     return None
 
 
-def _is_distribution(probs: tuple[float, float, float]) -> bool:
-    return all(math.isfinite(p) and p >= 0 for p in probs) and abs(sum(probs) - 1) <= 1e-6
+def _is_distribution(first: float, tie: float, second: float) -> bool:
+    # Comparisons with a NaN are false, and an infinity cannot sum to 1.
+    return first >= 0 and tie >= 0 and second >= 0 and abs(first + tie + second - 1) <= 1e-6
 
 
 def _argmax(win: float, tie: float, loss: float) -> Outcome:
@@ -369,36 +422,56 @@ def _comparison(
     cost: float | None,
     repeat: int = 0,
 ) -> Comparison:
-    # The graver reason of the two, in the order of their definition, so that swapping the sides names the same one.
-    reasons = {verdict.invalid for verdict in verdicts if verdict.invalid is not None}
-    invalid = next((reason for reason in reversed(InvalidReason) if reason in reasons), None)
-    rationale = next((verdict.rationale for verdict in verdicts if verdict.rationale), "")
-    common = {
-        "verdicts": verdicts,
-        "rubric": rubric.ref,
-        "judge": judge,
-        "flags": flags,
-        "cost": cost,
-        "repeat": repeat,
-    }
-    if invalid is not None:
-        nothing = dict.fromkeys(("outcome", "preference", "p_win", "p_tie", "p_loss", "consistent", "confidence"))
-        return Comparison(pair_id=pair.id, invalid=invalid, rationale=rationale, **nothing, **common)  # type: ignore[arg-type]
-    win, tie, loss = (
-        sum(values) / len(verdicts) for values in zip(*((v.p_win, v.p_tie, v.p_loss) for v in verdicts), strict=True)
-    )
-    preference = 0.5 + (win - loss) / 2
-    consistent = len({verdict.outcome for verdict in verdicts}) == 1
-    rule = rubric.tie_rule
+    one, two = ((v.p_win, v.p_tie, v.p_loss, v.outcome, v.invalid, v.source, v.rationale) for v in verdicts)
+    outcome, invalid, win, tie, loss, preference, consistent, confidence, rationale = joined(one, two, rubric.tie_rule)
     return Comparison(
         pair_id=pair.id,
-        outcome=Outcome.TIE if rule.conflict == "tie" and not consistent else rule.outcome(win, tie, loss),
+        outcome=outcome,
         preference=preference,
         p_win=win,
         p_tie=tie,
         p_loss=loss,
         consistent=consistent,
-        confidence=max(preference, 1 - preference),
+        confidence=confidence,
+        verdicts=verdicts,
+        rubric=rubric.ref,
+        judge=judge,
+        invalid=invalid,
+        repeat=repeat,
+        flags=flags,
         rationale=rationale,
-        **common,  # type: ignore[arg-type]
+        cost=cost,
     )
+
+
+Joined = tuple[
+    Outcome | None,
+    InvalidReason | None,
+    float | None,
+    float | None,
+    float | None,
+    float | None,
+    bool | None,
+    float | None,
+    str,
+]
+"""A comparison as plain values: outcome, invalid, P(win), P(tie), P(loss), preference, consistent, confidence,
+rationale."""
+
+
+def joined(one: Reading, two: Reading, rule: TieRule) -> Joined:
+    """Both orders of one pair under a tie rule, on plain values; see ``settle``."""
+    rationale = one[6] or two[6]
+    if one[4] is not None or two[4] is not None:
+        # The graver reason of the two, in the order of their definition, so that swapping the sides names the same one.
+        reasons = (one[4], two[4])
+        invalid = next(reason for reason in _GRAVEST if reason in reasons)
+        return None, invalid, None, None, None, None, None, None, rationale
+    win, tie, loss = ((first + second) / 2 for first, second in zip(one[:3], two[:3], strict=True))  # type: ignore[operator]
+    preference = 0.5 + (win - loss) / 2
+    consistent = one[3] is two[3]
+    outcome = Outcome.TIE if rule.conflict == "tie" and not consistent else rule.outcome(win, tie, loss)
+    return outcome, None, win, tie, loss, preference, consistent, max(preference, 1 - preference), rationale
+
+
+_GRAVEST = tuple(reversed(InvalidReason))

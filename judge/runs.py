@@ -258,7 +258,7 @@ async def _run(
                 settled += 1
                 cached += entry.cached == len(entry.asks) > 0
                 calls += 0 if batching is not None else len(entry.asks) - entry.cached
-                invalid += entry.comparison.invalid is not None
+                invalid += entry.invalid
                 paid, _ = entry.paid
                 cost = None if cost is None or paid is None else cost + paid
                 if report is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .findings import CheckRun, Findings
-from .rows import Settled, settled
+from .rows import Known, Settled, settled
 from .runs import Audit, RunInfo, Store
 
-__all__ = ["Audit", "CheckRun", "Findings", "RunInfo", "Settled", "Store", "settled"]
+__all__ = ["Audit", "CheckRun", "Findings", "Known", "RunInfo", "Settled", "Store", "settled"]

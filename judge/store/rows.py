@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,6 @@ import orjson
 from .. import journal, protocol
 from ..ledger import Ledger
 from ..types import Ask, Comparison, JudgeId, Pair, Reply
-from .database import raise_if_full
 
 if TYPE_CHECKING:
     from rubrics import Rubric
@@ -21,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "TABLES",
     "TYPES",
+    "Known",
     "Settled",
     "comparison_row",
     "identity",
@@ -29,26 +28,47 @@ __all__ = [
     "run_row",
     "settled",
     "settled_records",
-    "write_parquet",
 ]
 
 TABLES = ("comparison", "pair", "reply")
 """The tables that hold a run's rows beside its own in ``run``."""
-_CHUNK = 2_000
 
 
-@dataclass(frozen=True, slots=True)
 class Settled:
     """One pair with its raw replies and the comparison they settle to.
 
-    ``reused`` says of each reply whether it was taken from an earlier identical judgement instead of asked for.
+    ``comparison`` may be given as what makes it: it is then settled when it is first asked for. ``reused`` says of each
+    reply whether it was taken from an earlier identical judgement instead of asked for.
     """
 
-    pair: Pair
-    asks: tuple[Ask, ...]
-    replies: tuple[Reply, ...]
-    comparison: Comparison
-    reused: tuple[bool, ...]
+    __slots__ = ("_comparison", "asks", "pair", "replies", "reused")
+
+    def __init__(
+        self,
+        pair: Pair,
+        asks: tuple[Ask, ...],
+        replies: tuple[Reply, ...],
+        comparison: Comparison | Callable[[], Comparison],
+        reused: tuple[bool, ...],
+    ) -> None:
+        self.pair, self.asks, self.replies, self.reused = pair, asks, replies, reused
+        self._comparison = comparison
+
+    @property
+    def comparison(self) -> Comparison:
+        """Both orders settled."""
+        if not isinstance(self._comparison, Comparison):
+            self._comparison = self._comparison()
+        return self._comparison
+
+    @property
+    def invalid(self) -> bool:
+        """Whether the comparison is invalid, without settling it."""
+        return any(
+            protocol.reading(ask.labels, reply.text, reply.probs, reply.finish, reply.error, flipped=False)[4]
+            is not None
+            for ask, reply in zip(self.asks, self.replies, strict=True)
+        )
 
     @property
     def cached(self) -> int:
@@ -62,6 +82,16 @@ class Settled:
         costs = [usage.cost for usage in asked if usage.cost is not None]
         tokens = sum(usage.prompt_tokens + usage.completion_tokens for usage in asked)
         return (sum(costs) if len(costs) == len(asked) else None), tokens
+
+
+class Known(dict[str, Reply]):
+    """Stored replies by key; ``bodies`` holds each as the JSON in which it is stored, so that a journal that takes it
+    over need not make that anew.
+    """
+
+    def __init__(self, bodies: Mapping[str, str]) -> None:
+        super().__init__((key, journal.decode_reply(orjson.loads(body))) for key, body in bodies.items())
+        self.bodies = bodies
 
 
 def settled(path: Path, rubric: Rubric | None = None, *, ledger: Ledger | None = None) -> Iterator[Settled]:
@@ -157,36 +187,6 @@ def run_row(header: Mapping[str, Any], ledger: Ledger) -> dict[str, Any]:
         "probes": ledger.probes,
         "probe_cost": ledger.probe_cost,
     }
-
-
-def write_parquet(path: Path, header: Mapping[str, Any], folder: Path, ledger: Ledger) -> int:
-    """Write a journal's settled rows as Parquet files of bounded size; returns the number of comparisons."""
-    import polars
-
-    rows: dict[str, list[dict[str, Any]]] = {table: [] for table in TABLES}
-    count = part = 0
-
-    def flush() -> None:
-        nonlocal part
-        part += 1
-        for table, batch in rows.items():
-            if batch:
-                frame = polars.DataFrame(batch, schema_overrides=TYPES, infer_schema_length=None)
-                try:
-                    frame.write_parquet(folder / f"{table}-{part:06}.parquet")
-                except polars.exceptions.ComputeError as error:
-                    raise_if_full(error, folder)
-                    raise
-                batch.clear()
-
-    for entry, answers in settled_records(path, None, ledger):
-        for table, row in rows_of(header, entry, answers):
-            rows[table].append(row)
-        count += 1
-        if count % _CHUNK == 0:
-            flush()
-    flush()
-    return count
 
 
 def rows_of(header: Mapping[str, Any], entry: Settled, answers: _Answers) -> Iterator[tuple[str, dict[str, Any]]]:

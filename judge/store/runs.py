@@ -19,12 +19,14 @@ import orjson
 from .. import failpoints, journal
 from ..errors import JournalError, StoreError
 from ..ledger import Ledger
-from ..types import JudgeId, Pair, Reply
+from ..types import JudgeId, Pair
+from .columns import write_segments
 from .database import Stream, reading, writing
 from .findings import Findings
 from .rows import (
     TABLES,
     TYPES,
+    Known,
     comparison_row,
     identity,
     row_digest,
@@ -32,7 +34,6 @@ from .rows import (
     run_row,
     settled,
     settled_records,
-    write_parquet,
 )
 
 if TYPE_CHECKING:
@@ -119,17 +120,17 @@ class Store:
         failpoints.reached("before_ingest")
         ledger = Ledger()
         with tempfile.TemporaryDirectory(dir=self.home, prefix="ingest-") as folder:
-            count = write_parquet(path, header, Path(folder), ledger)
+            count = write_segments(path, header, Path(folder), ledger)
             failpoints.reached("after_segments")
             with writing(self.path) as con:
-                # One transaction a part keeps memory flat. The run is listed only by its last statement, so a crash
-                # in between leaves rows of a run that does not exist yet, and the next ingest begins by deleting them.
+                # The run is listed only by its last statement, so a crash in between leaves rows of a run that does
+                # not exist yet, and the next ingest begins by deleting them.
                 for table in ("run", *TABLES):
                     con.execute(f"DELETE FROM {table} WHERE run_id = ?", [header["run_id"]])  # noqa: S608 - a name from the tuple
                 failpoints.reached("after_delete")
                 for table in TABLES:
-                    for part in sorted(Path(folder).glob(f"{table}-*.parquet")):
-                        con.execute(f"INSERT INTO {table} BY NAME SELECT * FROM read_parquet(?)", [str(part)])  # noqa: S608
+                    if parts := sorted(str(part) for part in Path(folder).glob(f"{table}-*.parquet")):
+                        con.execute(f"INSERT INTO {table} BY NAME SELECT * FROM read_parquet(?)", [parts])  # noqa: S608
                 failpoints.reached("before_listing")
                 row = run_row(header, ledger)
                 con.execute(
@@ -380,7 +381,7 @@ class Store:
             )
             return polars.DataFrame(Stream(relation))
 
-    def known(self, rubric_digest: str, judge: JudgeId) -> Callable[[Sequence[str]], dict[str, Reply]] | None:
+    def known(self, rubric_digest: str, judge: JudgeId) -> Callable[[Sequence[str]], Known] | None:
         """A lookup of stored replies by key for one rubric and judge, or ``None`` where the store has none at all."""
         if not self.path.exists():
             return None
@@ -390,7 +391,7 @@ class Store:
             ).fetchone()
         return self._replies if row else None
 
-    def _replies(self, keys: Sequence[str]) -> dict[str, Reply]:
+    def _replies(self, keys: Sequence[str]) -> Known:
         with reading(self.path) as con:
             # Where a judge was asked again and answered otherwise, the first answer stays the answer.
             rows = con.execute(
@@ -398,7 +399,7 @@ class Store:
                 "WHERE key IN (SELECT unnest(?)) GROUP BY key",
                 [list(keys)],
             ).fetchall()
-        return {key: journal.decode_reply(orjson.loads(body)) for key, body in rows}
+        return Known(dict(rows))
 
     def rate(self, judge: JudgeId) -> tuple[float, str] | None:
         """Calls per second of the latest run of a judge that measured one, and that run's id."""
