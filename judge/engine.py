@@ -192,8 +192,8 @@ class _Desk:
         ]
         if self.journal is not None and pair.id not in job.planned:
             self.journal.add("pair", {"pair": journals.encode_pair(pair), "asks": journals.encode_asks(plans)})
-        for asks in plans:
-            entry = _Open(pair, asks)
+        for repeat, asks in enumerate(plans):
+            entry = _Open(pair, asks, repeat)
             for ask in entry.asks if job.resumed else ():
                 if ask.key in job.resumed:
                     if ask.key in self._resumed or pair.id not in job.planned:
@@ -221,8 +221,8 @@ class _Desk:
                 if key in stored:
                     self._give(entry, key, stored[key], reused=True, body=bodies.get(key))
             if entry.missing:
-                job, repeat = self.job, entry.asks[0].repeat
-                entry.asks = protocol.plan(entry.pair, job.rubric, job.backend.id, seed=job.seed, repeat=repeat)
+                job = self.job
+                entry.asks = protocol.plan(entry.pair, job.rubric, job.backend.id, seed=job.seed, repeat=entry.repeat)
         asked = len(self.ready)
         self._queue(entries)
         self._size = min(2 * self._size, _MOST_SEARCHED) if len(self.ready) == asked else _SEARCH
@@ -296,10 +296,10 @@ class _Desk:
 class _Open:
     """One pair at one repeat while its replies come in."""
 
-    __slots__ = ("asks", "pair", "replies", "reused")
+    __slots__ = ("asks", "pair", "repeat", "replies", "reused")
 
-    def __init__(self, pair: Pair, asks: tuple[Ask, ...]) -> None:
-        self.pair, self.asks = pair, asks
+    def __init__(self, pair: Pair, asks: tuple[Ask, ...], repeat: int) -> None:
+        self.pair, self.asks, self.repeat = pair, asks, repeat
         self.replies: dict[str, Reply] = {}
         self.reused: set[str] = set()
 
@@ -309,7 +309,8 @@ class _Open:
 
     def settle(self, job: Job) -> Settled:
         replies = tuple(self.replies[ask.key] for ask in self.asks)
-        comparison = partial(protocol.settle, self.pair, job.rubric, job.backend.id, self.asks, replies)
+        judge = job.backend.id
+        comparison = partial(protocol.settle, self.pair, job.rubric, judge, self.asks, replies, repeat=self.repeat)
         return Settled(self.pair, self.asks, replies, comparison, tuple(ask.key in self.reused for ask in self.asks))
 
 

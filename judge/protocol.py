@@ -158,19 +158,25 @@ _HARD = {Outcome.WIN: (1.0, 0.0, 0.0), Outcome.TIE: (0.0, 1.0, 0.0), Outcome.LOS
 
 
 def settle(
-    pair: Pair, rubric: Rubric, judge: JudgeId, asks: Sequence[Ask], replies: Sequence[Reply | None]
+    pair: Pair,
+    rubric: Rubric,
+    judge: JudgeId,
+    asks: Sequence[Ask],
+    replies: Sequence[Reply | None],
+    *,
+    repeat: int = 0,
 ) -> Comparison:
     """Settle both orders of one pair into a comparison under the rubric's tie rule.
 
     The mean of the two orders' P(win), P(tie), P(loss) is the soft result; the tie rule turns it into an outcome. If
     either order is invalid or missing (``None``) the comparison is invalid with that reason: half a swap is no swap. No
-    asks means identical answers.
+    asks means identical answers; ``repeat`` then says of which repeat this is.
     """
     flags = screen(pair) + lacking(rubric, context=bool(pair.item.context), reference=pair.item.reference is not None)
     if not asks:
         third = Verdict(Order.CANDIDATE_FIRST, 0.0, 1.0, 0.0, Outcome.TIE, source="identical")
         other = Verdict(Order.BASELINE_FIRST, 0.0, 1.0, 0.0, Outcome.TIE, source="identical")
-        return _comparison(pair, rubric, judge, (third, other), flags=flags, cost=0.0)
+        return _comparison(pair, rubric, judge, (third, other), flags=flags, cost=0.0, repeat=repeat)
     verdicts = tuple(
         read(ask, reply) if reply is not None else Verdict(ask.order, invalid=InvalidReason.MISSING, source="none")
         for ask, reply in zip(asks, replies, strict=True)

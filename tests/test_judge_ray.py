@@ -21,7 +21,7 @@ import polars
 import pytest
 
 from judge import protocol
-from judge.backends import Backend, open_backend, ray_workers, ready
+from judge.backends import Backend, open_backend, probed, ray_workers, ready
 from judge.backends.ray_workers import Cluster, RayBackend, open_on_ray
 from judge.cli import _run
 from judge.environment import calm_ray, environment
@@ -54,10 +54,11 @@ def server() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """Two workers' worth of a local cluster; its environment is this process's, with a planted key."""
     before = dict(os.environ)
-    os.environ.update(OPENAI_API_KEY=KEY, PYTHONPATH=str(REPO))
+    home = tmp_path_factory.mktemp("home")
+    os.environ.update(OPENAI_API_KEY=KEY, PYTHONPATH=str(REPO), JUDGE_HOME=str(home))
     calm_ray("0" * 64)
     made = Cluster("local", workers=2)
     made.join()
@@ -253,7 +254,7 @@ def test_a_planted_key_is_in_no_artefact_of_ray(cluster: Cluster, server: Any, t
 
 @needs_ray
 def test_one_worker_looks_at_the_server_for_all(cluster: Cluster, server: Any) -> None:
-    """With mode=auto one call finds the mode, is booked once, and gives the id that a plain run has."""
+    """With mode=auto one call finds the mode, is booked once and kept by the driver, and gives a plain run's id."""
     backend = open_on_ray(chat(server, "auto", "ok", "&revision=r"), environment(), cluster)
     alone = open_backend(chat(server, "alone", "ok", "&revision=r"), environment())
 
@@ -262,7 +263,7 @@ def test_one_worker_looks_at_the_server_for_all(cluster: Cluster, server: Any) -
             await ready(backend)
             await ready(alone)
             asks = protocol.plan(sample_pair(), sample_rubric(), backend.id)
-            return [*await backend.ask(asks), *await backend.ask(asks)]
+            return [await probed(backend), *await backend.ask(asks), *await backend.ask(asks)]
         finally:
             await backend.close()
             await alone.close()
@@ -271,6 +272,9 @@ def test_one_worker_looks_at_the_server_for_all(cluster: Cluster, server: Any) -
     assert backend.id == alone.id
     assert server.book("auto")["requests"] == 1 + 4
     assert sum(reply.attempts for reply in replies) == 1 + 4
+    again = open_backend(chat(server, "auto", "ok", "&revision=r"), environment())
+    asyncio.run(ready(again))
+    assert (again.id, server.book("auto")["requests"]) == (backend.id, 1 + 4)
 
 
 @needs_ray

@@ -187,7 +187,7 @@ class ChatBackend:
         self.batch, self.concurrency, self.notice = 1, options.concurrency, ""
         self._name, self._revision, self._transport = name, options.revision, transport
         self._use(options.form())
-        self._open_mode, self._anew, self._memory = options.mode == "auto", options.probe, memory
+        self._open_mode, self._anew, self.memory = options.mode == "auto", options.probe, memory
         self.capability: Capability | None = None
         """What is known of the server, found out by this process or an earlier one; ``None`` where nothing is."""
         self._failures = 0
@@ -261,8 +261,8 @@ class ChatBackend:
 
     def _leave_out(self, name: str) -> None:
         self._use(completions.without(self._form, name))
-        if self._memory is not None and self.capability is not None:
-            self._memory.amend(Capability.of(self._form, self.capability.found))
+        if self.memory is not None and self.capability is not None:
+            self.memory.amend(Capability.of(self._form, self.capability.found))
 
     @property
     def mode(self) -> completions.Mode:
@@ -278,7 +278,7 @@ class ChatBackend:
         """Take over what an earlier process found out about this server, without a call; ``None`` where there is
         nothing, or where it is to be found out anew (``probe=1``).
         """
-        stored = self._memory.recall() if self._memory is not None and self._open_mode and not self._anew else None
+        stored = self.memory.recall() if self.memory is not None and self._open_mode and not self._anew else None
         if stored is not None:
             self.adopt(stored)
         return stored
@@ -308,14 +308,14 @@ class ChatBackend:
         if not self._open_mode:
             return
         form = await find(self._form, self._probing(budget), self._spent_probing)
-        today = self._memory.today() if self._memory is not None else ""
+        today = self.memory.today() if self.memory is not None else ""
         self.adopt(Capability.of(form, today))
         self.keep(self._probe)
 
     def keep(self, spent: Reply) -> None:
         """Store what is known of the server, and what finding it out took."""
-        if self._memory is not None and self.capability is not None:
-            self._memory.keep(self.capability, spent)
+        if self.memory is not None and self.capability is not None:
+            self.memory.keep(self.capability, spent)
 
     async def probed(self) -> Reply:
         """What finding out took: a reply without an answer, with no attempts where nothing was asked. Only once."""
@@ -324,7 +324,7 @@ class ChatBackend:
 
     def belie(self, why: str) -> None:
         """The server does not give what it gave: the finding is withdrawn, so that the next start asks anew."""
-        if not self._belied and self._memory is not None and self._memory.refute(why):
+        if not self._belied and self.memory is not None and self.memory.refute(why):
             found = self.capability.found if self.capability is not None else "an earlier day"
             self._belied = f"; what was found out about it on {found} is withdrawn, a new run finds out anew"
 

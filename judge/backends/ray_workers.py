@@ -101,7 +101,7 @@ class Worker:
         try:
             self._backend = backend = open_backend(spec, replace(environment(), base_url=base_url))
             if isinstance(backend, ChatBackend):
-                backend.price = price
+                backend.price, backend.memory = price, None  # what is known of the server is kept by the driver
             return backend.id
         except Exception as error:  # noqa: BLE001 - whatever opening dies of is told to the driver, in one form
             return _problem(error)

@@ -71,6 +71,7 @@ def begin(options: Options) -> int:
 
     async def work() -> None:
         try:
+            env.home.mkdir(parents=True, exist_ok=True)
             budget = Budget(math.inf if plan.max_cost is None else plan.max_cost)
             probes = []
             for backend in backends:

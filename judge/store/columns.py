@@ -144,14 +144,15 @@ class _Segments:
         pair = entry.pair
         name, body = pair["id"], orjson.dumps(pair)
         fixed, flags = self._described(pair)
-        for number, asked in enumerate(entry.asks):
-            repeat = number if asked is not None else 0
+        for repeat, asked in enumerate(entry.asks):
             if repeat == 0:
                 pairs.append((name, body.decode()))
             if asked is None:
                 joined = protocol.joined(_IDENTICAL, _IDENTICAL, self.rubric.tie_rule)
                 paid: tuple[float | None, int, int] = (0.0, 0, 0)
-                comparisons.append((name, 0, *fixed, " ".join(flags), *paid, *joined, *_IDENTICAL[:5], *_IDENTICAL[:5]))
+                comparisons.append(
+                    (name, repeat, *fixed, " ".join(flags), *paid, *joined, *_IDENTICAL[:5], *_IDENTICAL[:5])
+                )
                 continue
             one, two = entry.replies[asked[0]], entry.replies[asked[1]]
             first, second = one["reply"], two["reply"]

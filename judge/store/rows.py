@@ -161,10 +161,10 @@ class _Answers:
         return any(reply.error is not None for reply, _ in self.replies.values())
 
     def settle(self, rubric: Rubric, judge: JudgeId) -> Iterator[tuple[Settled, _Answers]]:
-        for asks in self.plans:
+        for repeat, asks in enumerate(self.plans):
             replies = tuple(self.replies[ask.key][0] for ask in asks)
             reused = tuple(self.replies[ask.key][1] for ask in asks)
-            comparison = protocol.settle(self.pair, rubric, judge, asks, replies)
+            comparison = protocol.settle(self.pair, rubric, judge, asks, replies, repeat=repeat)
             yield Settled(self.pair, asks, replies, comparison, reused), self
 
 
