@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import threading
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -25,6 +25,7 @@ __all__ = ["acompare", "compare", "compare_many"]
 T = TypeVar("T")
 
 _opened: dict[str, Backend] = {}
+_parsed: dict[str, tuple[bytes, Mapping[str, str], Rubric]] = {}
 _lock = threading.Lock()
 _loop: asyncio.AbstractEventLoop | None = None
 
@@ -88,10 +89,14 @@ def compare_many(
         raise InputError("compare_many: pair ids must be unique; two pairs share one")
     settings = _rubric(rubric)
     backend = _backend(judge) if isinstance(judge, str) else judge
-    _wait(ready(backend))
-    fitted = None if calibration is None else _calibration(calibration, settings, backend)
-    made = _wait(_judge(todo, Job(settings, backend, seed=seed)))
-    return made if fitted is None else [_on_human_scale(comparison, fitted) for comparison in made]
+
+    async def work() -> list[Comparison]:
+        await ready(backend)
+        fitted = None if calibration is None else _calibration(calibration, settings, backend)
+        made = await _judge(todo, Job(settings, backend, seed=seed))
+        return made if fitted is None else [_on_human_scale(comparison, fitted) for comparison in made]
+
+    return _wait(work())
 
 
 async def _judge(pairs: list[Pair], job: Job) -> list[Comparison]:
@@ -127,9 +132,21 @@ def _backend(spec: str) -> Backend:
 
 
 def _rubric(rubric: str | Path) -> Rubric:
-    from rubrics import load
+    """The rubric, parsed once per process: reading its YAML takes longer than everything else around a call.
 
-    return load(rubric)
+    A shipped one does not change; a file of the user's is parsed anew where it, or what freezes it, has changed.
+    """
+    from rubrics import load
+    from rubrics.library import frozen, is_path, locate
+
+    own = isinstance(rubric, Path) or is_path(rubric)
+    held = _parsed.get(str(rubric))
+    found = locate(rubric) if own else None
+    if held is not None and (found is None or held[:2] == (found.data, frozen(found, held[2].name))):
+        return held[2]
+    loaded = load(rubric)
+    _parsed[str(rubric)] = (found.data, frozen(found, loaded.name), loaded) if found is not None else (b"", {}, loaded)
+    return loaded
 
 
 def _checked(pair: Pair) -> Pair:
