@@ -89,8 +89,8 @@ def main() -> None:
         server.wait()
     tail = statistics.quantiles(added, n=20)[-1]
     print(
-        f"judge.compare, {options.count} times at {1000 * options.latency:g} ms: adds {statistics.median(added):.2f} ms "
-        f"to the slower of its two calls (95th percentile {tail:.2f}; {cpu:.2f} CPU-ms with both calls), they begin "
+        f"judge.compare, {options.count} times at {1000 * options.latency:g} ms: adds {statistics.median(added):.2f} "
+        f"ms to the slower of its two calls (95th percentile {tail:.2f}; {cpu:.2f} CPU-ms with both calls), they begin "
         f"{statistics.median(apart):.2f} ms apart, the whole takes {statistics.median(whole):.2f}x the latency"
     )
     sys.stdout.flush()

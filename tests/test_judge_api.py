@@ -6,6 +6,7 @@ import asyncio
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -180,3 +181,32 @@ def test_a_file_that_is_no_calibration_is_an_input_error(tmp_path: Path, text: s
     path.write_text(text, encoding="utf-8")
     with pytest.raises(judge.InputError, match="calibrat"):
         judge.compare("q", candidate="a", baseline="b", judge="scripted", calibration=path)
+
+
+def test_a_rubric_is_parsed_once_and_a_changed_file_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Comparing again parses no YAML; a file of one's own that was edited is read again, one that was not is not."""
+    import rubrics.library
+
+    parsed: list[str] = []
+    real = rubrics.library.parse
+
+    def counted(data: bytes, *, path: str) -> Any:
+        parsed.append(path)
+        return real(data, path=path)
+
+    monkeypatch.setattr(rubrics.library, "parse", counted)
+    monkeypatch.setattr("judge.api._parsed", {})
+    texts = {"candidate": "long enough", "baseline": "no", "judge": "scripted:longer"}
+    for _ in range(3):
+        judge.compare("q", rubric="correctness@1", **texts)
+    assert len(parsed) == 1
+    own = tmp_path / "own.md"
+    source = rubrics.library.shipped() / "correctness" / "v1.md"
+    own.write_text(source.read_text(encoding="utf-8").replace("name: correctness", "name: mine"), encoding="utf-8")
+    for _ in range(3):
+        judge.compare("q", rubric=own, **texts)
+    assert len(parsed) == 2
+    own.write_text(own.read_text(encoding="utf-8") + "\nOne sentence more.\n", encoding="utf-8")
+    before = judge.compare("q", rubric=own, **texts).rubric.digest
+    assert len(parsed) == 3
+    assert judge.compare("q", rubric=own, **texts).rubric.digest == before and len(parsed) == 3

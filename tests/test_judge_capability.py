@@ -299,6 +299,36 @@ def test_ids_of_responses_reach_journal_and_database(server: Any, tmp_path: Path
     assert store.receipts(store.run().run_id)["response_ids"].to_list() == [" ".join(ids) for ids in kept]
 
 
+def test_reports_show_what_each_category_and_verdict_cost(server: Any, tmp_path: Path, judge: Any) -> None:
+    """Terminal, Markdown and HTML: cost of the run, of each category and of a verdict, the probe beside them; a bill
+    can be held against the receipts; a free judge has no such section.
+    """
+    rows = [
+        {"id": f"p{n}", "prompt": f"Q{n}?", "category": "ab"[n % 2], "candidate": "c", "baseline": "bb"}
+        for n in range(4)
+    ]
+    (tmp_path / "e.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    code, text, _ = judge("run", "e.jsonl", "-j", spec_of(server.url("costs")))
+    report = json.loads(judge("report", "--json")[1])
+    each = report["overall"]["cost"] / 8
+    assert report["overall"]["cost_per_verdict"] == pytest.approx(each)
+    assert sum(part["cost"] for part in report["categories"]) == pytest.approx(report["overall"]["cost"])
+    shown = [line.split() for line in text.splitlines() if "$" in line]
+    assert [row[0] for row in shown[:3]] == ["all", "a", "b"]
+    assert float(shown[0][1].strip("$")) == pytest.approx(report["overall"]["cost"], rel=0.01)
+    assert float(shown[0][2].strip("$")) == pytest.approx(each, rel=0.01)
+    assert "1 call that found out how the judge can answer took $" in " ".join(text.split())
+    assert f"| all | {shown[0][1]} | {shown[0][2]} |" in judge("report", "--md")[1]
+    code, _, _ = judge("report", "--html", "r.html", "--receipts", "bill.jsonl")
+    assert code == 0 and shown[0][1] in (tmp_path / "r.html").read_text(encoding="utf-8")
+    bill = [json.loads(line) for line in (tmp_path / "bill.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert len(bill) == 8 == len({row["response_ids"] for row in bill})
+    assert sum(row["cost"] for row in bill) == pytest.approx(report["overall"]["cost"])
+    again = judge("run", "e.jsonl", "-j", spec_of(server.url("costs")))[1]
+    assert "a verdict" not in again, "everything was stored already"
+    assert "a verdict" not in judge("run", "e.jsonl", "-j", "scripted:longer")[1]
+
+
 def test_prices_of_a_place_of_ones_own(tmp_path: Path) -> None:
     """The user's file can price a model at a URL, a host and port or a host, the most exact first; never a list price
     of another server.

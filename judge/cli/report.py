@@ -33,6 +33,11 @@ __all__ = ["command"]
 @click.option(
     "--gold", "-g", type=click.Path(dir_okay=False, path_type=Path), help="Of a panel: labels that weigh its judges."
 )
+@click.option(
+    "--receipts",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write every paid reply to hold against a bill (JSONL): response ids, model, tokens, cost.",
+)
 @home_option
 def command(
     run_id: str,
@@ -44,6 +49,7 @@ def command(
     by: str,
     tie_margin: float | None,
     gold: Path | None,
+    receipts: Path | None,
     home: str | None,
 ) -> int:
     """Show RUN_ID: a run, a panel or a cascade (default: the latest run).
@@ -63,8 +69,10 @@ def command(
     if run_id.startswith(("p-", "c-")):
         from .panel import Showing, show
 
-        if html is not None or tie_margin is not None:
-            raise click.UsageError(f"--html and --tie-margin are for a run; `judge report {run_id}` names its runs")
+        if html is not None or tie_margin is not None or receipts is not None:
+            raise click.UsageError(
+                f"--html, --receipts and --tie-margin are for a run; `judge report {run_id}` names its runs"
+            )
         return show(store, run_id, Showing(as_json, as_md, gold, by))
     if gold is not None:
         raise click.UsageError("--gold weighs the judges of a panel; measure one judge with `judge calibrate --gold`")
@@ -75,6 +83,11 @@ def command(
             f"error: run {info.run_id} has no comparison yet; finish it with: judge resume {info.run_id}", err=True
         )
         return 4
+    if receipts is not None:
+        if not receipts.parent.is_dir():
+            raise InputError(f"{receipts.parent}: no such folder; make it first")
+        store.receipts(info.run_id).write_ndjson(receipts)
+        click.echo(f"wrote {safe(str(receipts))}", err=True)
     report = summarise({**info.header, "tie_margin": tie_margin}, frame, by=by, sealed=info.sealed)
     if html is not None:
         if not html.parent.is_dir():

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..types import Comparison
 from .charts import Bar, Tone, forest
+from .costs import cost_facts, cost_table
 from .page import page
 from .words import markdown, markdown_code, plain, safe, wrap
 
@@ -84,6 +85,11 @@ def to_text(report: RunReport) -> str:
     ]
     if report.worth is not None:
         lines += ["", *_worth_lines(report)]
+    if costs := cost_table(report):
+        lines += ["", f"{'':24}{'cost':>12} {'a verdict':>12}"]
+        lines += [f"{safe(name)[:23]:24}{whole:>12} {each:>12}" for name, whole, each in costs]
+        for fact in cost_facts(report):
+            lines += wrap(fact)
     lines += ["", "where this report can mislead"]
     for caveat in report.caveats:
         lines += wrap(safe(caveat.text), first="  ! ", rest="    ")
@@ -124,6 +130,10 @@ def to_markdown(report: RunReport) -> str:
             "",
             *(f"- {markdown(line)}" for line in _worth_facts(report)),
         ]
+    if costs := cost_table(report):
+        lines += ["", "| | cost | a verdict |", "|---|---:|---:|"]
+        lines += [f"| {markdown(name)} | {whole} | {each} |" for name, whole, each in costs]
+        lines += ["", *cost_facts(report)]
     lines += ["", "**Where this report can mislead**", "", *(f"- {markdown(caveat.text)}" for caveat in report.caveats)]
     return "\n".join(lines)
 
@@ -142,6 +152,8 @@ def to_html(report: RunReport, examples: Sequence[Example] = ()) -> str:
         parts=parts,
         judge=_judge(report),
         worth=_worth_facts(report) if report.worth else [],
+        costs=cost_table(report),
+        cost_facts=cost_facts(report),
         examples=examples,
         forest=forest(
             [
