@@ -187,12 +187,13 @@ with tempfile.TemporaryDirectory() as folder:
 """
 DRIVERS["aiohttp"] = f"""{OURS}
 import aiohttp
-asks = iter([ask for pair in pairs for ask in protocol.plan(pair, sample_rubric(), JudgeId("raw"))])
+ask = protocol.plan(pairs[0], sample_rubric(), JudgeId("raw"))[0]
+users = (f"{{number}} {{ask.user}}" for number in range(count))  # no rendering: that is the engine's work
 async def work():
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=128)) as session:
         async def worker():
-            for ask in asks:
-                turns = [{{"role": "system", "content": ask.system}}, {{"role": "user", "content": ask.user}}]
+            for user in users:
+                turns = [{{"role": "system", "content": ask.system}}, {{"role": "user", "content": user}}]
                 body = {{"model": "m", "messages": turns, "temperature": 0, "max_tokens": 8, "logprobs": True,
                          "top_logprobs": 20}}
                 async with session.post(f"{{url}}/chat/completions", json=body) as response:

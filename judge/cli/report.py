@@ -84,10 +84,7 @@ def command(
         )
         return 4
     if receipts is not None:
-        if not receipts.parent.is_dir():
-            raise InputError(f"{receipts.parent}: no such folder; make it first")
-        store.receipts(info.run_id).write_ndjson(receipts)
-        click.echo(f"wrote {safe(str(receipts))}", err=True)
+        _write_receipts(store, info.run_id, receipts)
     report = summarise({**info.header, "tie_margin": tie_margin}, frame, by=by, sealed=info.sealed)
     if html is not None:
         if not html.parent.is_dir():
@@ -101,6 +98,16 @@ def command(
     if not info.sealed:
         click.echo(f"note: this run is not finished; finish it with: judge resume {info.run_id}", err=True)
     return 0
+
+
+def _write_receipts(store: Store, run_id: str, path: Path) -> None:
+    """One line of JSON for each reply of a run, to hold against a provider's bill."""
+    from ..errors import InputError
+
+    if not path.parent.is_dir():
+        raise InputError(f"{path.parent}: no such folder; make it first")
+    store.receipts(run_id).write_ndjson(path)
+    click.echo(f"wrote {safe(str(path))}", err=True)
 
 
 def _list(store: Store, *, as_json: bool) -> int:
