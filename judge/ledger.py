@@ -50,6 +50,8 @@ class Ledger:
     comparisons: int | None = None
     """How many comparisons the seal says there are."""
     deaths: Counter[str] = field(default_factory=Counter)
+    lost: Counter[str] = field(default_factory=Counter)
+    """Which keys were possibly paid for without an answer, and how often; lost batches are counted alone."""
     _open: dict[str, float | None] = field(default_factory=dict)
     _clean: bool = False
     _batches: dict[str, tuple[int, float | None]] = field(default_factory=dict)
@@ -91,7 +93,8 @@ class Ledger:
 
     def _died(self) -> None:
         """The process ended here: what was on its way was possibly paid, and if it died, possibly died of that."""
-        for bound in self._open.values():
+        for key, bound in self._open.items():
+            self.lost[key] += 1
             self._lose(1, bound)
         if not self._clean:
             self.deaths.update(self._open.keys())
@@ -109,7 +112,9 @@ class Ledger:
         if cost is None and reply.get("error"):
             cost = 0.0
         self.cost = None if cost is None or self.cost is None else self.cost + cost
-        self._lose(reply.get("possibly_paid", 0), bound)
+        if reply.get("possibly_paid"):
+            self.lost[key] += reply["possibly_paid"]
+            self._lose(reply["possibly_paid"], bound)
 
     def _probe(self, record: Mapping[str, Any]) -> None:
         reply = record["reply"]

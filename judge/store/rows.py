@@ -84,6 +84,10 @@ class Settled:
         return (sum(costs) if len(costs) == len(asked) else None), tokens
 
 
+_MOST_LOST = 1_000
+"""Keys that are named among those possibly paid for; all are counted."""
+
+
 class Known(dict[str, Reply]):
     """Stored replies by key; ``bodies`` holds each as the JSON in which it is stored, so that a journal that takes it
     over need not make that anew.
@@ -186,6 +190,7 @@ def run_row(header: Mapping[str, Any], ledger: Ledger) -> dict[str, Any]:
         "rate": ledger.rate,
         "probes": ledger.probes,
         "probe_cost": ledger.probe_cost,
+        "lost": orjson.dumps(dict(sorted(ledger.lost.items())[:_MOST_LOST])).decode(),
     }
 
 

@@ -10,7 +10,7 @@ import os
 import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 __all__ = ["Audit", "RunInfo", "Store"]
 
 _CHUNK = 2_000
-_COUNTS = ("calls", "possibly_paid", "possibly_paid_cost", "given_up", "rate", "probes", "probe_cost")
+_COUNTS = ("calls", "possibly_paid", "possibly_paid_cost", "given_up", "rate", "probes", "probe_cost", "lost")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,8 @@ class RunInfo:
     ``calls`` were answered, ``rate`` of them a second where that was measured; ``possibly_paid`` attempts may have been
     charged without an answer, for at most ``possibly_paid_cost`` US dollars (``None`` where a price is unknown);
     ``given_up`` asks are invalid because the process died each time they were asked; ``probes`` calls for
-    ``probe_cost`` US dollars found out the judge's mode before the run began.
+    ``probe_cost`` US dollars found out the judge's mode before the run began. ``lost`` names by their keys the calls
+    that were possibly paid, with how often.
     """
 
     run_id: str
@@ -70,6 +71,7 @@ class RunInfo:
     rate: float | None = None
     probes: int = 0
     probe_cost: float | None = 0.0
+    lost: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,10 +219,11 @@ class Store:
         with reading(self.path) as con:
             rows = con.execute(
                 "SELECT run_id, created_at, rubric, judge, sealed, header, calls, possibly_paid, possibly_paid_cost, "
-                "given_up, rate, probes, probe_cost FROM run ORDER BY created_at DESC, run_id DESC"
+                "given_up, rate, probes, probe_cost, lost FROM run ORDER BY created_at DESC, run_id DESC"
             ).fetchall()
         found = []
-        for name, made, rubric, judge, sealed, head, *counts in rows:
+        for name, made, rubric, judge, sealed, head, *counts, lost in rows:
+            counts.append(orjson.loads(lost))
             calls = {key: value for key, value in zip(_COUNTS, counts, strict=True) if key != "rate"}
             found.append(RunInfo(name, made, rubric, judge, sealed, {**orjson.loads(head), "calls": calls}, *counts))
         return found
@@ -356,7 +359,8 @@ class Store:
     def receipts(self, run_id: str) -> polars.DataFrame:
         """The run's replies to hold against a bill, in the order of the journal: ``pair_id``, ``placement``,
         ``repeat``, the provider's ``response_ids`` (several are separated by a space), ``model``, tokens, ``cost`` in
-        US dollars (null: unknown), ``attempts`` and ``possibly_paid``; of a reply that was reused, those of the run
+        US dollars (null: unknown), ``attempts``, ``possibly_paid`` (attempts that may have been charged without an
+        answer) and ``in_flight`` (the same of earlier processes); of a reply that was reused, those of the run
         that paid for it.
         """
         import polars
@@ -376,10 +380,14 @@ class Store:
         columns = ", ".join(f"{expression} AS {name}" for expression, name in fields)
         with reading(self.path) as con:
             relation = con.cursor().sql(
-                f"SELECT pair_id, placement, repeat, {columns} FROM reply WHERE run_id = $id ORDER BY rowid",  # noqa: S608 - ours
+                "SELECT pair_id, placement, repeat, replace(key, 'failed:', '') AS key, "  # noqa: S608 - columns of ours
+                f"{columns} FROM reply WHERE run_id = $id ORDER BY rowid",
                 params={"id": run_id},
             )
-            return polars.DataFrame(Stream(relation))
+            frame = polars.DataFrame(Stream(relation))
+        lost = self.run(run_id).lost
+        flights = [lost.get(key, 0) - paid for key, paid in frame.select("key", "possibly_paid").iter_rows()]
+        return frame.with_columns(polars.Series("in_flight", [max(0, count) for count in flights], dtype=polars.Int64))
 
     def known(self, rubric_digest: str, judge: JudgeId) -> Callable[[Sequence[str]], Known] | None:
         """A lookup of stored replies by key for one rubric and judge, or ``None`` where the store has none at all."""
