@@ -90,9 +90,7 @@ def main() -> None:
         for _ in range(options.turns):
             for arm, work in arms.items():
                 found[arm].append(cpu(work))
-    print(
-        f"{options.pairs} pairs, duckdb {duckdb.__version__}, median of {options.turns}; peak {peak:.0f} MB"
-    )
+    print(f"{options.pairs} pairs, duckdb {duckdb.__version__}, median of {options.turns}; peak {peak:.0f} MB")
     for arm, values in found.items():
         each = statistics.median(values) / options.pairs
         print(f"{arm:>18} {1e6 * each:7.1f} us a pair {2 / each:12,.0f} verdicts per CPU second")
