@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from .protocol import shown
 from .types import Finding, Severity, Span
 
 if TYPE_CHECKING:
@@ -75,9 +76,11 @@ def look(text: str) -> tuple[Hit, ...]:
 
 
 def flags(pair: Pair) -> tuple[str, ...]:
-    """The flags of both answers as ``flag:side``, as a comparison carries them."""
-    sides = (("candidate", pair.candidate.text), ("baseline", pair.baseline.text))
-    return tuple(f"{hit.flag}:{side}" for side, text in sides for hit in look(text) if hit.flag != "empty")
+    """The flags of both answers as ``flag:side``, as a comparison carries them.
+
+    ``empty`` is left to ``protocol.screen``, which has it already.
+    """
+    return tuple(f"{hit.flag}:{side}" for side, text in _sides(pair) for hit in look(text) if hit.flag != "empty")
 
 
 def findings(pair: Pair) -> tuple[Finding, ...]:
@@ -85,15 +88,19 @@ def findings(pair: Pair) -> tuple[Finding, ...]:
 
     A flag is a reason to read the answer (``warn``), not to block a release.
     """
-    sides = (("candidate", pair.candidate.text), ("baseline", pair.baseline.text))
     return tuple(
         Finding(
             f"screen.{hit.flag}@{VERSION}", pair.id, side, passed=False, severity=Severity.WARN, detail=hit.note,
             spans=(Span(hit.start, hit.end, hit.note),),
         )
-        for side, text in sides
+        for side, text in _sides(pair)
         for hit in look(text)
     )  # fmt: skip
+
+
+def _sides(pair: Pair) -> tuple[tuple[str, str], tuple[str, str]]:
+    """Both answers as a judge sees them, tool calls included."""
+    return (("candidate", shown(pair.candidate)), ("baseline", shown(pair.baseline)))
 
 
 def _hits(text: str) -> Iterator[Hit]:

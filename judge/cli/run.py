@@ -32,6 +32,7 @@ __all__ = [
     "command",
     "cost_words",
     "drive",
+    "dry_run",
     "estimated",
     "finish",
     "home_words",
@@ -190,7 +191,7 @@ def run(options: Options) -> int:
     backend = opener(env, **elsewhere)(options.judge)
     store = Store(env.home)
     if options.dry_run:
-        return _dry_run(plan, backend, store, as_json=options.as_json)
+        return dry_run(plan, backend, store, as_json=options.as_json)
     announce(plan, plan.run_id, f"judge {safe(str(backend.id))}")
 
     async def work() -> None:
@@ -264,7 +265,8 @@ def estimated(plan: RunPlan, backend: Backend, store: Store) -> tuple[Forecast, 
     return forecast(plan.evalset.pairs(), job, rate=measured[0] if measured else None), measured
 
 
-def _dry_run(plan: RunPlan, backend: Backend, store: Store, *, as_json: bool) -> int:
+def dry_run(plan: RunPlan, backend: Backend, store: Store, *, as_json: bool) -> int:
+    """Say what a run would take, and take nothing."""
     import json
 
     found, measured = estimated(plan, backend, store)

@@ -225,7 +225,8 @@ class Store:
         runs = self.runs()
         if not runs:
             raise StoreError(f"{self.home}: no runs here yet; start one with `judge run` or pass --home")
-        found = runs[:1] if run_id == "latest" else [run for run in runs if run.run_id == run_id]
+        own = [run for run in runs if "probe" not in run.header] or runs  # a probe judges no candidate
+        found = own[:1] if run_id == "latest" else [run for run in runs if run.run_id == run_id]
         found = found or [run for run in runs if run.run_id.startswith(run_id)]
         if len(found) != 1:
             listed = found or runs
