@@ -125,7 +125,7 @@ def _plan(asked: _Asked, options: Options, folder: Path) -> RunPlan:
     write_evalset(path, pairs)
     made = replace(options, evalset=path, candidate=None, baseline=None, maps=(), skip_bad=False, limit=None)
     probe = {"kind": kind, "of": source.digest, "sample": asked.sample, "every": asked.every, "weak": weak}
-    return replace(plan_of(made), group={"probe": probe})
+    return replace(plan_of(made), canaries=None, group={"probe": probe})
 
 
 def _show(asked: _Asked, options: Options, store: Store, run_id: str) -> int:

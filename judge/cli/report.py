@@ -75,11 +75,21 @@ def command(
             f"error: run {info.run_id} has no comparison yet; finish it with: judge resume {info.run_id}", err=True
         )
         return 4
-    report = summarise({**info.header, "tie_margin": tie_margin}, frame, by=by, sealed=info.sealed)
+    report = summarise(
+        {**info.header, "tie_margin": tie_margin},
+        frame,
+        by=by,
+        sealed=info.sealed,
+        canaries=store.canaries(info.run_id),
+    )
     if html is not None:
+        from ..hacking.report import hack_report
+
         if not html.parent.is_dir():
             raise InputError(f"{html.parent}: no such folder; make it first")
-        html.write_text(render.to_html(report, render.pick_examples(store, report, frame)), encoding="utf-8")
+        hack = hack_report(store, info, rounds=400)
+        text = render.to_html(report, render.pick_examples(store, report, frame), hack=hack)
+        html.write_text(text, encoding="utf-8")
         click.echo(f"wrote {safe(str(html))}", err=True)
     elif as_json:
         click.echo(render.to_json(report))

@@ -90,6 +90,11 @@ __all__ = [
     "--max-cost", type=click.FloatRange(0), metavar="USD", help="Stop before the run may cost more than this."
 )
 @click.option("--allow-unknown-price", is_flag=True, help="With --max-cost: count calls of unknown price as free.")
+@click.option(
+    "--canaries",
+    type=click.IntRange(0, 100),
+    help="Canary pairs that cost two calls each (0: none of any kind).  [default: 1 for 20 pairs, at most 8]",
+)
 @click.option("--batch", is_flag=True, help="Through the provider's batch interface: half the price, within a day.")
 @click.option(
     "--batch-rest",
@@ -141,6 +146,7 @@ class Options:
     no_cache: bool = False
     max_cost: float | None = None
     allow_unknown_price: bool = False
+    canaries: int | None = None
     batch: bool = False
     batch_rest: str = "batch"
     batch_size: int | None = None
@@ -209,6 +215,7 @@ def plan_of(options: Options) -> RunPlan:
     from rubrics import load
 
     from ..batching import BatchPlan
+    from ..canaries import usual_count
     from ..formats import open_evalset
     from ..runs import RunPlan
 
@@ -216,10 +223,12 @@ def plan_of(options: Options) -> RunPlan:
         raise click.UsageError("--batch-size and --batch-rest go with --batch")
     reading = options.reading()
     answers = {side: getattr(options, side) for side in ("candidate", "baseline")}
+    evalset = open_evalset(options.evalset, **{**reading, **answers})
+    wanted = usual_count(evalset.rows) if options.canaries is None else options.canaries or None
     return RunPlan(
         run_id=f"r-{secrets.token_hex(3)}",
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        evalset=open_evalset(options.evalset, **{**reading, **answers}),
+        evalset=evalset,
         options=reading,
         rubric=load(options.rubric),
         judge_spec=options.judge,
@@ -228,6 +237,7 @@ def plan_of(options: Options) -> RunPlan:
         reuse=not options.no_cache,
         max_cost=options.max_cost,
         allow_unknown_price=options.allow_unknown_price,
+        canaries=wanted,
         batch=BatchPlan(options.batch_rest, options.batch_size or 0) if options.batch else None,
     )
 
@@ -254,6 +264,7 @@ def surroundings(home: str | None) -> Environment:
 def estimated(plan: RunPlan, backend: Backend, store: Store) -> tuple[Forecast, tuple[float, str] | None]:
     """What the run would take, and the calls per second that this judge made in an earlier run, with its id."""
     from ..batching import batch_prices
+    from ..canaries import canaries_of
     from ..engine import Job
     from ..forecast import forecast
 
@@ -262,7 +273,8 @@ def estimated(plan: RunPlan, backend: Backend, store: Store) -> tuple[Forecast, 
     known = store.known(plan.rubric.digest, backend.id) if plan.reuse else None
     job = Job(plan.rubric, backend, seed=plan.seed, repeats=plan.repeats, known=known)
     measured = store.rate(backend.id)
-    return forecast(plan.evalset.pairs(), job, rate=measured[0] if measured else None), measured
+    pairs = canaries_of(plan.evalset, None if backend.id.by_pair else plan.canaries).pairs()
+    return forecast(pairs, job, rate=measured[0] if measured else None), measured
 
 
 def dry_run(plan: RunPlan, backend: Backend, store: Store, *, as_json: bool) -> int:
@@ -276,7 +288,9 @@ def dry_run(plan: RunPlan, backend: Backend, store: Store, *, as_json: bool) -> 
     free = f"{found.cached} cached, {found.shared} shared, {found.identical} pairs with identical answers"
     rate = f"at {measured[0]:.1f} calls/s as in {measured[1]}" if measured else "no earlier run of this judge says"
     time = "unknown" if found.seconds is None else f"about {clock(found.seconds)}"
-    click.echo(f"dry run: {found.pairs} pairs, rubric {plan.rubric.ref}, judge {safe(str(backend.id))}")
+    click.echo(
+        f"dry run: {plan.evalset.rows} pairs{_canary_words(found.pairs - plan.evalset.rows)}, rubric {plan.rubric.ref}, judge {safe(str(backend.id))}"
+    )
     click.echo(f"  calls   {found.calls:,} for {found.verdicts:,} verdicts ({free})")
     click.echo(f"  tokens  at most {found.prompt_tokens:,} in and {found.completion_tokens:,} out")
     click.echo(f"  cost    {cost_words(found)}" + (", at the price of batches" if plan.batch is not None else ""))
@@ -285,6 +299,11 @@ def dry_run(plan: RunPlan, backend: Backend, store: Store, *, as_json: bool) -> 
         click.echo(f"  --max-cost ${plan.max_cost:g} may stop it before its end")
     click.echo("nothing was called and nothing written", err=True)
     return 0
+
+
+def _canary_words(count: int) -> str:
+    """How many canary pairs a run has beside its own."""
+    return f" and {count} canary pairs" if count else ""
 
 
 def cost_words(found: Forecast) -> str:
@@ -340,7 +359,7 @@ def finish(store: Store, run_id: str, *, as_json: bool, home: str | None) -> int
     from ..summary import summarise
 
     info = store.run(run_id)
-    report = summarise(info.header, store.comparisons(run_id), sealed=info.sealed)
+    report = summarise(info.header, store.comparisons(run_id), sealed=info.sealed, canaries=store.canaries(run_id))
     click.echo(render.to_json(report) if as_json else render.to_text(report))
     if report.overall.judged == 0:
         reasons = ", ".join(f"{count} {reason}" for reason, count in report.invalid_reasons)

@@ -79,7 +79,7 @@ def _probes_text(report: ProbeReport) -> Iterator[str]:
         )
     yield ""
     yield from wrap(
-        "shift = mean preference for the changed answer over the same answer unchanged, minus 1/2: what the trick buys. "
+        "shift = mean preference for the changed answer over the same one unchanged, minus 1/2: what the trick buys. "
         "* = above 0 after adjusting for the number of tricks (Benjamini-Hochberg)."
     )
     for row in report.probes:
@@ -98,7 +98,7 @@ def _attacks_text(report: ProbeReport) -> Iterator[str]:
         ("flagged", 9),
         ("n", 5),
     )
-    yield f"  {'family':22}" + "".join(f"{name:>{width}}" for name, width in head)
+    yield f"  {'family':22}" + "".join(f"{name:>{width}}" for name, width in head) + f"{'n':>5}"
     for row in report.attacks:
         if row.bare is None or row.screened is None:
             yield f"  {row.family:>2} {cut(row.name, 18):19}{'no verdict':>18}"
