@@ -29,7 +29,7 @@ from rubrics.errors import InputError
 
 from .calibrators import Array
 from .estimates import Estimate, mean
-from .length import LengthControlled, controlled, length_feature
+from .length import LengthControlled, controlled
 
 __all__ = ["Explained", "Growth", "Word", "explain", "growth"]
 
@@ -37,6 +37,8 @@ GREW = 0.1
 """How much more of a feature (as a share of the baseline's) counts as grown."""
 NEAR = 0.1
 """Pairs are near-equal within this: of the log ratio for lengths, of one standard deviation of the difference else."""
+_ALIKE = 0.01
+"""Spread of the feature (in [-1, 1]) below which every pair differs alike."""
 FLOOR = 30
 """Comparisons below which nothing is said."""
 
@@ -56,6 +58,8 @@ class Word(StrEnum):
     """Not shown to have more of it."""
     TOO_FEW = "too few"
     """Too few comparisons, or nobody differs in it."""
+    INSEPARABLE = "inseparable"
+    """Every pair differs in it alike, so that it cannot be told apart from quality."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,16 +139,28 @@ def explain(
             return None
         raise InputError(f"{y.size} preferences for {ours.size} answers; give one per row, NaN where invalid")
     known = np.isfinite(y)
-    x = length_feature(ours, theirs)
-    if int(known.sum()) < FLOOR or float(np.std(x[known])) == 0.0:
-        return Explained(feature, Word.TOO_FEW, grown, None, None)
-    found = controlled(y, x, clusters=clusters, rounds=rounds, seed=seed)
     distance = np.log((ours + 1.0) / (theirs + 1.0)) if log else ours - theirs
+    x = _scaled(distance)
+    if int(known.sum()) < FLOOR or not np.any(distance[known]):
+        return Explained(feature, Word.TOO_FEW, grown, None, None)
+    if float(np.std(x[known])) < _ALIKE:
+        return Explained(feature, Word.INSEPARABLE, grown, None, None)
+    found = controlled(y, x, clusters=clusters, rounds=rounds, seed=seed)
     width = NEAR if log else NEAR * float(np.std(distance, ddof=1))
     close = known & (np.abs(distance) <= width)
     names = None if clusters is None else [name for name, keep in zip(clusters, close, strict=True) if keep]
     near = mean(y[close], clusters=names, bounds=(0.0, 1.0)) if close.any() else None
     return Explained(feature, _word(grown, found), grown, found, near)
+
+
+def _scaled(distance: Array) -> Array:
+    """tanh(d / root mean square of d): AlpacaEval 2's feature, but scaled so that a steady difference does not
+    saturate.
+
+    Their tanh(d / sd) is 1 wherever all answers grew by about the same, and then nothing parts it from quality.
+    """
+    size = float(np.sqrt(np.mean(distance**2)))
+    return np.asarray(np.tanh(distance / size)) if size > 0.0 else np.zeros_like(distance)
 
 
 def _word(grown: Growth, found: LengthControlled | None) -> Word:

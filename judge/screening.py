@@ -390,7 +390,7 @@ _BASE64 = re.compile(
 
 def _encoded(text: str) -> Iterator[Hit]:
     """Base64 that decodes to text which would itself be flagged."""
-    if max(map(len, text.split())) < 24:
+    if max(map(len, text.split()), default=0) < 24:
         return
     for number, match in enumerate(_BASE64.finditer(text)):
         if number >= 20:

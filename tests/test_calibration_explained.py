@@ -98,6 +98,10 @@ def test_few_rows_and_a_feature_nobody_has_say_nothing() -> None:
     assert none is not None
     assert (short.word, none.word) == (Word.TOO_FEW, Word.TOO_FEW)
     assert short.control is None
+    y, _ours, theirs = planted(1, n=60, grow=0.0, quality=0.5, slope=0.0)
+    alike = explain("hedges", y, theirs / theirs + 2.0, theirs / theirs)
+    assert alike is not None
+    assert alike.word is Word.INSEPARABLE
     assert explain("length", [], [], []) is None
 
 

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
+_HACK_ROWS = 2_000
+"""Comparisons up to which the page also says what changed besides quality; beyond them that takes minutes."""
+
 
 @click.command("report", epilog="Example: judge report --html report.html")
 @click.argument("run_id", default="latest")
@@ -87,7 +90,9 @@ def command(
 
         if not html.parent.is_dir():
             raise InputError(f"{html.parent}: no such folder; make it first")
-        hack = hack_report(store, info, rounds=400)
+        hack = hack_report(store, info, rounds=400) if frame.height <= _HACK_ROWS else None
+        if hack is None:
+            click.echo(f"note: left out what changed besides quality; see: judge hack {info.run_id}", err=True)
         text = render.to_html(report, render.pick_examples(store, report, frame), hack=hack)
         html.write_text(text, encoding="utf-8")
         click.echo(f"wrote {safe(str(html))}", err=True)

@@ -288,9 +288,8 @@ def dry_run(plan: RunPlan, backend: Backend, store: Store, *, as_json: bool) -> 
     free = f"{found.cached} cached, {found.shared} shared, {found.identical} pairs with identical answers"
     rate = f"at {measured[0]:.1f} calls/s as in {measured[1]}" if measured else "no earlier run of this judge says"
     time = "unknown" if found.seconds is None else f"about {clock(found.seconds)}"
-    click.echo(
-        f"dry run: {plan.evalset.rows} pairs{_canary_words(found.pairs - plan.evalset.rows)}, rubric {plan.rubric.ref}, judge {safe(str(backend.id))}"
-    )
+    pairs = f"{plan.evalset.rows} pairs{_canary_words(found.pairs - plan.evalset.rows)}"
+    click.echo(f"dry run: {pairs}, rubric {plan.rubric.ref}, judge {safe(str(backend.id))}")
     click.echo(f"  calls   {found.calls:,} for {found.verdicts:,} verdicts ({free})")
     click.echo(f"  tokens  at most {found.prompt_tokens:,} in and {found.completion_tokens:,} out")
     click.echo(f"  cost    {cost_words(found)}" + (", at the price of batches" if plan.batch is not None else ""))

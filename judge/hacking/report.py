@@ -181,7 +181,7 @@ class _Reading:
         for side, answer in enumerate((pair.candidate, pair.baseline)):
             for hit in look(shown(answer)):
                 self.flags[hit.flag][side].append(pair.id)
-            self.answers[side].append((prompt_id, digest(answer.text) if len(answer.text) >= 20 else ""))
+            self.answers[side].append((prompt_id, digest(answer.text)))
         if pair.id in self.sample:
             self.spoken.append(Spoken(pair.id, prompt_id, pair.item.prompt, pair.candidate.text, pair.baseline.text))
 
@@ -189,9 +189,9 @@ class _Reading:
         """Flag the answers that a side gives to many prompts."""
         prompts = len(set(self.prompts))
         for side in (0, 1):
-            many = constant(((prompt, key.ljust(20)) for prompt, key in self.answers[side] if key), prompts)
+            many = constant(self.answers[side], prompts)
             for name, (_prompt, key) in zip(self.ids, self.answers[side], strict=True):
-                if key and digest(key) in many:
+                if key in many:
                     self.flags[_CONSTANT][side].append(name)
 
 

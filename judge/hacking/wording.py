@@ -92,22 +92,24 @@ def wording(pairs: Sequence[Spoken]) -> Wording:
     )
 
 
-def constant(texts: Iterable[tuple[str, str]], prompts: int) -> dict[str, int]:
-    """Digests of answers (20 characters or more) that a side gives to many prompts, with how many.
+def constant(answers: Iterable[tuple[str, str]], prompts: int) -> dict[str, int]:
+    """Answers that a side gives to many prompts, with how many: to 2% of all prompts, and at least 3.
 
-    ``texts`` are (prompt id, answer). Many is at least 3, and 2% of all prompts.
+    ``answers`` are (prompt id, ``digest`` of the answer); an empty digest, of an answer under 20 characters, is none:
+    "Yes." may be right often.
     """
     seen: dict[str, set[str]] = {}
-    for prompt, text in texts:
-        normal = " ".join(text.split())
-        if len(normal) >= _CONSTANT_CHARS:
-            seen.setdefault(digest(normal), set()).add(prompt)
+    for prompt, key in answers:
+        if key:
+            seen.setdefault(key, set()).add(prompt)
     least = max(_CONSTANT_LEAST, int(_CONSTANT_SHARE * prompts))
     return {key: len(of) for key, of in seen.items() if len(of) >= least}
 
 
 def digest(text: str) -> str:
-    """What an answer is called among answers, white space apart."""
+    """What an answer is called among answers, white space apart; empty for one of under 20 characters."""
+    if len(" ".join(text.split())) < _CONSTANT_CHARS:
+        return ""
     return hashlib.sha256(" ".join(text.split()).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 

@@ -43,6 +43,8 @@ def verdict_words(found: Explained) -> str:
         return f"not {more}"
     if found.word is Word.TOO_FEW:
         return f"{found.feature}: too few comparisons, or nobody differs in it"
+    if found.word is Word.INSEPARABLE:
+        return f"{more} by as much in every pair: it cannot be told apart from quality"
     joint = " " if found.word is Word.BETTER else ", "
     return f"{more}{joint}{found.word}"
 
@@ -67,7 +69,7 @@ def explanation(found: Explained) -> str:
 
 def told(report: HackReport) -> list[Explained]:
     """The features whose verdict is worth a line: those that grew."""
-    return [found for found in report.explained if found.word not in (Word.NOT_MORE, Word.TOO_FEW)]
+    return [found for found in report.explained if found.growth.grew and found.word is not Word.TOO_FEW]
 
 
 def headline(report: HackReport) -> str:
