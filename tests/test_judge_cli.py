@@ -15,7 +15,10 @@ import orjson
 import pytest
 
 REPO = Path(__file__).parent.parent
-VERBS = ("demo", "compare", "run", "resume", "recover", "calibrate", "label", "report", "rank", "rubric", "doctor")
+VERBS = (
+    "demo", "compare", "run", "resume", "recover", "calibrate", "label", "report", "hack", "probe", "rank", "rubric",
+    "doctor",
+)  # fmt: skip
 
 
 def judge(

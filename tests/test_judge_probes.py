@@ -25,7 +25,7 @@ def some(n: int, *, labelled: bool = False) -> list[Pair]:
     return [
         Pair(
             f"p{k}", Item(f"Question number {k}?"), Answer(f"Candidate {k} says something of its own. And {k} more."),
-            Answer(f"Baseline {k} answers in one plain sentence, number {k * 7}."),
+            Answer(f"Baseline {k} answers in one plain sentence, number {k * 7}. It ends here."),
             label=(Outcome.LOSS if k % 2 else Outcome.WIN) if labelled else None,
         )
         for k in range(n)

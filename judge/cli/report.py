@@ -11,7 +11,10 @@ from ..environment import environment
 from .screen import home_option, safe
 
 if TYPE_CHECKING:
+    import polars
+
     from ..store import RunInfo, Store
+    from ..summary import RunReport
 
 __all__ = ["command"]
 
@@ -54,7 +57,6 @@ def command(
     An interrupted one shows what it has so far, and says so.
     """
     from .. import render
-    from ..errors import InputError
     from ..store import Store
     from ..summary import summarise
 
@@ -86,16 +88,7 @@ def command(
         canaries=store.canaries(info.run_id),
     )
     if html is not None:
-        from ..hacking.report import hack_report
-
-        if not html.parent.is_dir():
-            raise InputError(f"{html.parent}: no such folder; make it first")
-        hack = hack_report(store, info, rounds=400) if frame.height <= _HACK_ROWS else None
-        if hack is None:
-            click.echo(f"note: left out what changed besides quality; see: judge hack {info.run_id}", err=True)
-        text = render.to_html(report, render.pick_examples(store, report, frame), hack=hack)
-        html.write_text(text, encoding="utf-8")
-        click.echo(f"wrote {safe(str(html))}", err=True)
+        _write_html(html, store, info, report, frame)
     elif as_json:
         click.echo(render.to_json(report))
     else:
@@ -103,6 +96,22 @@ def command(
     if not info.sealed:
         click.echo(f"note: this run is not finished; finish it with: judge resume {info.run_id}", err=True)
     return 0
+
+
+def _write_html(html: Path, store: Store, info: RunInfo, report: RunReport, frame: polars.DataFrame) -> None:
+    """The page, with pairs to read and what changed in the answers besides quality."""
+    from .. import render
+    from ..errors import InputError
+    from ..hacking.report import hack_report
+
+    if not html.parent.is_dir():
+        raise InputError(f"{html.parent}: no such folder; make it first")
+    hack = hack_report(store, info, rounds=400) if frame.height <= _HACK_ROWS else None
+    if hack is None:
+        click.echo(f"note: left out what changed besides quality; see: judge hack {info.run_id}", err=True)
+    text = render.to_html(report, render.pick_examples(store, report, frame), hack=hack)
+    html.write_text(text, encoding="utf-8")
+    click.echo(f"wrote {safe(str(html))}", err=True)
 
 
 def _list(store: Store, *, as_json: bool) -> int:
