@@ -173,8 +173,13 @@ class CanaryVerdict:
             return (
                 "The canary pairs have no verdict: nothing in this run shows that the judge tells an answer from junk."
             )
-        slip = f", {self.failed} of them failed" if self.failed else ""
-        return f"All canaries are as they must be ({len(self.findings)} pairs, {self.paid} judged{slip})."
+        if self.failed:
+            told = "; ".join(f"{finding.pair_id}: {finding.detail}" for finding in bad)
+            return (
+                f"{self.failed} of {self.paid} judged canary pairs failed ({told}): no more than a judge that fails "
+                "one in 50 may show by chance, so the run is not void."
+            )
+        return f"All canaries are as they must be ({len(self.findings)} pairs, {self.paid} judged)."
 
 
 NO_CANARIES = CanaryVerdict("none")

@@ -109,6 +109,22 @@ def _void(n: int, failed: int) -> bool:
     return _too_many(failed, n)
 
 
+def test_one_slip_is_said_and_voids_nothing(tmp_path: Path) -> None:
+    """Of five judged canaries one fails: the report names it as a caveat, and the run stands."""
+    slipped: list[str] = []
+
+    def slips(ask: Ask) -> Reply:
+        if "prepared with care" in ask.first + ask.second and slipped in ([], [ask.pair_id]):
+            slipped[:] = [ask.pair_id]
+            return backwards(ask)
+        return careful(ask)
+
+    _store, report = judged(tmp_path, ScriptedBackend(slips, batch=1, concurrency=1), canaries=5)
+    assert (report.canaries.state, report.canaries.failed) == ("passed", 1)
+    assert slipped[0] in next(caveat.text for caveat in report.caveats if caveat.kind == "canaries")
+    assert "All canaries" not in render.to_text(report)
+
+
 def test_a_broken_twin_voids_a_run(tmp_path: Path) -> None:
     """Where the stored twin does not mirror its pair, or the identical pair is no tie, the pipeline is broken."""
     import polars

@@ -88,7 +88,7 @@ def to_text(report: RunReport) -> str:
     ]
     if report.worth is not None:
         lines += ["", *_worth_lines(report)]
-    if report.canaries.state == "passed":
+    if report.canaries.state == "passed" and not report.canaries.failed:
         lines += ["", *wrap(report.canaries.text)]
     lines += ["", "where this report can mislead"]
     for caveat in report.caveats:
@@ -131,7 +131,7 @@ def to_markdown(report: RunReport) -> str:
             "",
             *(f"- {markdown(line)}" for line in _worth_facts(report)),
         ]
-    if report.canaries.state == "passed":
+    if report.canaries.state == "passed" and not report.canaries.failed:
         lines += ["", markdown(report.canaries.text)]
     lines += ["", "**Where this report can mislead**", "", *(f"- {markdown(caveat.text)}" for caveat in report.caveats)]
     return "\n".join(lines)
