@@ -61,7 +61,7 @@ def explanation(found: Explained) -> str:
     if found.near is not None:
         parts.append(f"{_rate(found.near)} among the {found.near.n} pairs that hardly differ in it")
     text = f"{verdict_words(found)}: {', '.join(parts)}"
-    if found.mediated is not None:
+    if found.mediated is not None and found.mediated.value > 0:
         side = "win" if control.raw.value > 0.5 else "loss"
         text += f"; it carries {number(found.mediated.value, 'share')} {span(found.mediated, 'share')} of the {side}"
     return text
