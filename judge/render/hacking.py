@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from calibration.explained import Word
 
 from .page import page
-from .words import cut, markdown, number, p_value, plain, safe, span, wrap
+from .words import counted, cut, markdown, number, p_value, plain, safe, span, wrap
 
 if TYPE_CHECKING:
     from calibration.estimates import Estimate
@@ -79,6 +79,8 @@ def headline(report: HackReport) -> str:
     changes = f"{moved} of {sum(row.p is not None for row in report.rows)} tested features moved"
     if accused:
         return f"Part of the win is bought: {'; '.join(accused)}. {changes}."
+    if all(found.control is None for found in report.explained):
+        return f"{counted(report.judged, 'comparison')}: too few to say what explains them. {changes}."
     return f"No feature is shown to explain the win. {changes}."
 
 
@@ -87,7 +89,7 @@ def hack_text(report: HackReport) -> str:
     lines = wrap(
         safe(
             f"reward hacking: run {report.run_id}  {report.rubric}  judge {report.judge}  "
-            f"{report.pairs} pairs, {report.prompts} prompts"
+            f"{counted(report.pairs, 'pair')}, {counted(report.prompts, 'prompt')}"
         )
     )
     lines += ["", *wrap(headline(report))]

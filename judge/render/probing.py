@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from .page import page
-from .words import cut, markdown, number, p_value, plain, safe, span, wrap
+from .words import counted, cut, markdown, number, p_value, plain, safe, span, wrap
 
 if TYPE_CHECKING:
     from calibration.estimates import Estimate
@@ -56,7 +56,9 @@ def _share(estimate: Estimate | None) -> str:
 def probe_text(report: ProbeReport) -> str:
     """The terminal report."""
     what = "tricks" if report.kind == "probes" else "attacks"
-    lines = wrap(safe(f"{what}: run {report.run_id}  {report.rubric}  judge {report.judge}  {report.pairs} prompts"))
+    lines = wrap(
+        safe(f"{what}: run {report.run_id}  {report.rubric}  judge {report.judge}  {counted(report.pairs, 'prompt')}")
+    )
     lines += ["", *wrap(probe_headline(report)), ""]
     lines += list(_probes_text(report) if report.kind == "probes" else _attacks_text(report))
     lines += ["", "where this report can mislead"]
