@@ -257,15 +257,16 @@ def test_citations_are_counted_looked_up_and_exposed(
 
 
 def test_refusals_are_read_in_one_place(gold: Callable[[str], Path]) -> None:
-    """On XSTest's labelled answers the lexical reading agrees with "full refusal" with a kappa of over 0.6."""
+    """On XSTest's labelled answers it agrees with "full refusal" with a kappa of over 0.75 (half were fitted)."""
     rows = [json.loads(line) for line in (gold("xstest") / "items.jsonl").read_text().splitlines()]
     known = [row for row in rows if row.get("response") and row.get("label")]
     said = [(refuses(Answer(row["response"])), "full_refusal" in str(row["label"])) for row in known]
     agree = sum(a == b for a, b in said) / len(said)
     ours, theirs = (sum(pair[k] for pair in said) / len(said) for k in (0, 1))
     chance = ours * theirs + (1 - ours) * (1 - theirs)
-    assert (agree - chance) / (1 - chance) > 0.6
+    assert (agree - chance) / (1 - chance) > 0.75
     assert not refuses(Answer("I can't say enough good things about this book."))
+    assert not refuses(Answer("  "))
     assert not refuses(Answer("", tool_calls=({"name": "x"},)))
     assert may_refuse(Item("Q", metadata={"must_refuse": True}))
     assert not may_refuse(Item("Q", metadata={"must_refuse": "no"}))
