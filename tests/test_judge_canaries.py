@@ -228,3 +228,22 @@ def test_what_canaries_cost_is_bounded() -> None:
         assert count is not None
         assert count <= 8
         assert count / rows <= 0.05
+
+
+def test_a_gate_reads_the_canaries_of_a_run(tmp_path: Path) -> None:
+    """Void canaries reach the gate by name, passed ones as a count, and a run without any as what is missing."""
+    from judge.decision import Canaries as Known
+    from judge.decision import Missing
+    from judge.dossier import _canaries
+
+    found = {}
+    for name, script, count in (("good", careful, 4), ("bad", backwards, 4), ("none", careful, None)):
+        (tmp_path / name).mkdir()
+        store, _report = judged(tmp_path / name, ScriptedBackend(script), canaries=count)
+        found[name] = _canaries(store, store.run(), store.comparisons("r-can"))
+    assert found["good"] == Known(6)
+    bad = found["bad"]
+    assert isinstance(bad, Known)
+    assert len(bad.failed) == 4
+    assert all(name.startswith(PREFIX) for name in bad.failed)
+    assert isinstance(found["none"], Missing)
