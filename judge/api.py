@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from . import screening
 from .backends import Backend, open_backend, ready
 from .engine import Job, judge_pairs
 from .environment import environment
@@ -101,7 +102,7 @@ def compare_many(
 
 async def _judge(pairs: list[Pair], job: Job) -> list[Comparison]:
     found = {entry.pair.id: entry.comparison async for entry in judge_pairs(pairs, job)}
-    return [found[pair.id] for pair in pairs]
+    return [replace(found[pair.id], flags=(*found[pair.id].flags, *screening.flags(pair))) for pair in pairs]
 
 
 def _calibration(given: Calibration | str | Path, rubric: Rubric, backend: Backend) -> Calibration:

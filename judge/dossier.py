@@ -21,6 +21,7 @@ from calibration.report import CalibrationReport, Earlier, calibration_report
 from calibration.segments import benjamini_hochberg
 from calibration.winrate import SegmentRate, segment_win_rates, win_rate
 
+from .canaries import canary_verdict
 from .decision import Canaries, Evidence, Missing, Preference, RunFacts, Segment, Standing
 from .errors import InputError
 from .evidence import compared_names, labels_of, run_evidence
@@ -95,17 +96,21 @@ def gather(store: Store, info: RunInfo, policy: Policy, asked: Asked, *, now: da
         measures=measures,
         unmeasured=left.unmeasured,
         preference=preference,
-        canaries=_canaries(info),
+        canaries=_canaries(store, info, frame),
         standing=standing,
         inputs=inputs,
     )
 
 
-def _canaries(info: RunInfo) -> Canaries | Missing:
-    """What the canary pairs of the run say."""
-    if not info.header.get("canaries"):
-        return Missing("the run holds no canary pairs", "judge it anew with canaries (judge run)")
-    return Missing("this version does not read the run's canary pairs", "upgrade touchstone-judge")
+def _canaries(store: Store, info: RunInfo, frame: polars.DataFrame) -> Canaries | Missing:
+    """What the canary pairs of the run say; a slip that voids nothing is no failure here either."""
+    said = canary_verdict(info.header, store.canaries(info.run_id), frame)
+    if said.state == "none":
+        return Missing("the run holds no canary pairs", "judge it anew with canaries (judge run --canaries 5)")
+    if said.state == "unknown":
+        return Missing(said.text, f"judge report {info.run_id}")
+    failed = tuple(finding.pair_id for finding in said.findings if finding.passed is False)
+    return Canaries(len(said.findings), failed if said.void else ())
 
 
 def _facts(store: Store, info: RunInfo, frame: polars.DataFrame, now: datetime) -> RunFacts:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from calibration.provenance import Judged, JudgedRun
 from rubrics.words import pinned
 
 from .errors import InputError
+from .hacking.features import rates
 from .runs import rubric_of
 from .types import JudgeId, Outcome
 
@@ -23,18 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["compared_names", "labels_of", "run_evidence", "styles"]
 
-_FENCED = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
-_STYLES: Mapping[str, re.Pattern[str]] = {
-    "bold": re.compile(r"\*\*[^*\n]+\*\*|__[^_\n]+__"),
-    "headers": re.compile(r"^#{1,6}\s", re.MULTILINE),
-    "lists": re.compile(r"^\s*(?:[-*+]|\d+[.)])\s", re.MULTILINE),
-    "hedges": re.compile(
-        r"\b(?:may|might|could|perhaps|possibly|generally|typically|likely|it depends|as an ai|i think|i believe)\b",
-        re.IGNORECASE,
-    ),
-    "apologies": re.compile(r"\b(?:sorry|apologi[sz]e|unfortunately|i cannot|i can't)\b", re.IGNORECASE),
-}
-"""Markers counted outside code blocks; what they count is named so that a report can be read without this file."""
+_STYLES = ("bold", "headers", "lists", "hedges", "apologies")
+"""The markers of ``hacking.features`` whose taste a calibration measures."""
 
 
 def run_evidence(
@@ -143,16 +133,10 @@ def styles(texts: Mapping[str, tuple[str, str]]) -> dict[str, dict[str, float]]:
     """By marker and pair id, how much more of it the candidate's answer has: counts per 100 words, difference."""
     found: dict[str, dict[str, float]] = {name: {} for name in _STYLES}
     for pair, sides in texts.items():
-        rates = [_rates(text) for text in sides]
+        both = [rates(text, _STYLES) for text in sides]
         for name in _STYLES:
-            found[name][pair] = rates[0][name] - rates[1][name]
+            found[name][pair] = both[0][name] - both[1][name]
     return found
-
-
-def _rates(text: str) -> dict[str, float]:
-    plain = _FENCED.sub(" ", text)
-    words = max(len(plain.split()), 1)
-    return {name: 100.0 * len(pattern.findall(plain)) / words for name, pattern in _STYLES.items()}
 
 
 def _judged(rows: list[dict[str, Any]]) -> Judged:

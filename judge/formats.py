@@ -44,6 +44,8 @@ _FOR_CHECKS = (
 )  # fmt: skip
 """Columns whose lists and objects are metadata, too: what the shipped checks look for there."""
 _SHOWN = 8
+_RESERVED = "canary:"
+"""How the ids of canary pairs begin (``canaries.PREFIX``); a row with such an id would not be counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -400,6 +402,10 @@ def _pair(row: Mapping[str, Any], names: Mapping[str, str], answers: Mapping[str
         checks=cells.calls(cells.structured(_get(row, "checks", names), "checks"), "checks"),
         tools=cells.calls(cells.structured(_get(row, "tools", names), "tools"), "tools"),
     )
+    if str(name or "").startswith(_RESERVED):
+        raise _Bad(
+            "malformed", f"the id {str(name)!r} begins with {_RESERVED!r}, which is kept for canary pairs; rename"
+        )
     if name in (None, ""):
         parts = [text, item.context, item.reference, sides["candidate"].text, sides["baseline"].text]
         name = hashlib.sha256(orjson.dumps(parts)).hexdigest()[:16]

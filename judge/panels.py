@@ -188,7 +188,7 @@ def panel_report(store: Store, group: Group, gold: GoldSet | None = None, *, lev
         if info is not None:
             frame = store.comparisons(info.run_id)
             if not frame.is_empty():
-                report = summarise(info.header, frame, sealed=info.sealed)
+                report = summarise(info.header, frame, sealed=info.sealed, canaries=store.canaries(info.run_id))
                 evidence[place] = run_evidence(store, info)
         judge = info.judge if info is not None else spec.partition("?")[0]
         sealed = info is not None and info.sealed

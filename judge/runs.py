@@ -24,6 +24,7 @@ from . import journal as journals
 from . import protocol
 from .backends import probed, ready
 from .batching import Batching, BatchPlan, batched_pairs, require_batches
+from .canaries import VERSION, Canaries, canaries_of
 from .engine import Job, judge_pairs
 from .errors import BackendError, BackendUnavailable, InputError, StoreError
 from .formats import EvalSet, Problem, open_evalset
@@ -75,6 +76,8 @@ class RunPlan:
     """Whether a judge whose price is unknown may run under ``max_cost``; its calls then count nothing."""
     batch: BatchPlan | None = None
     """How the run goes through the provider's batch interface; ``None`` for ordinary calls."""
+    canaries: int | None = None
+    """Canary pairs that cost calls, beside two that cost none; ``None`` for a run without any (``canaries``)."""
     group: Mapping[str, Any] = field(default_factory=dict)
     """What makes the run part of a panel or cascade, as its header keeps it (``panels.Group``)."""
 
@@ -122,6 +125,7 @@ def header_of(plan: RunPlan, judge: JudgeId, notice: str) -> dict[str, Any]:
         "max_cost": plan.max_cost,
         "allow_unknown_price": plan.allow_unknown_price,
         **({"batch": asdict(plan.batch)} if plan.batch is not None else {}),
+        **({"canaries": {"count": plan.canaries, "version": VERSION}} if plan.canaries is not None else {}),
         **plan.group,
         "template": protocol.TEMPLATE,
         "evalset": {
@@ -149,6 +153,8 @@ async def start_run(
     _require_space(store.home)
     await ready(backend, budget=None if plan.max_cost is None else Budget(plan.max_cost))
     probe = await probed(backend)
+    if backend.id.by_pair:  # it answers by the ids of pairs, and knows none of a canary
+        plan = replace(plan, canaries=None)
     header = header_of(plan, backend.id, backend.notice)
     batching = _batching(header, batching)
     if plan.reuse:
@@ -166,7 +172,7 @@ async def start_run(
         if probe.attempts:
             journal.add("probe", {"reply": journals.encode_reply(probe), "bound": _probe_bound(backend)})
         journal.sync()
-        await _run(plan.evalset, job, journal, report, batching)
+        await _run(canaries_of(plan.evalset, plan.canaries), job, journal, report, batching)
     store.ingest(journal.path)
     return plan.run_id
 
@@ -224,7 +230,7 @@ async def resume_run(
                 resumed={**job.resumed, **_give_up(ledger, wanted, journal)},
                 budget=None if limit is None else Budget(limit, spent=ledger.most or ledger.cost or 0.0),
             )
-            await _run(evalset, job, journal, report, batching)
+            await _run(_canaries(header, evalset), job, journal, report, batching)
     finally:
         await backend.close()
     store.ingest(path)
@@ -240,8 +246,19 @@ def _batching(header: Mapping[str, Any], batching: Batching | None) -> Batching 
     return replace(batching, plan=BatchPlan(**header["batch"]))
 
 
+def _canaries(header: Mapping[str, Any], evalset: EvalSet) -> Canaries:
+    """The pairs of a run with its canaries, as it was begun."""
+    planned = header.get("canaries") or {"count": None, "version": VERSION}
+    if planned["version"] != VERSION:
+        raise StoreError(
+            f"run {header['run_id']} was begun with canary pairs {planned['version']}, this version has {VERSION}; "
+            "start a new run"
+        )
+    return canaries_of(evalset, planned["count"])
+
+
 async def _run(
-    evalset: EvalSet, job: Job, journal: Journal, report: Report | None, batching: Batching | None = None
+    evalset: Canaries, job: Job, journal: Journal, report: Report | None, batching: Batching | None = None
 ) -> None:
     started = time.monotonic()
     total = (evalset.rows - len(job.done)) * job.repeats

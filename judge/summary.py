@@ -20,10 +20,13 @@ from calibration.estimates import Estimate, geometric_mean_ratio, mean, share
 from rubrics import Outcome
 from rubrics.errors import InputError
 
+from .canaries import NO_CANARIES, CanaryVerdict, canary_verdict
+from .screening import FLAGS
+
 if TYPE_CHECKING:
     import polars
 
-__all__ = ["Caveat", "JudgeWorth", "RunReport", "Slice", "summarise"]
+__all__ = ["Caveat", "Flagged", "JudgeWorth", "RunReport", "Slice", "summarise"]
 
 LEVEL = 0.95
 _FLIP_LIMIT = 0.12
@@ -93,6 +96,16 @@ class Caveat:
 
 
 @dataclass(frozen=True, slots=True)
+class Flagged:
+    """One flag of the screen: how many answers of each side carry it, and pairs to read."""
+
+    flag: str
+    candidate: int
+    baseline: int
+    examples: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class RunReport:
     """A run summarised; ``header`` is the run's header record without the rubric text.
 
@@ -118,20 +131,32 @@ class RunReport:
     repeats: FlipSources | None = None
     """How far verdicts differ between repeats of one prompt and between the two orders; ``None`` without repeats."""
 
+    canaries: CanaryVerdict = NO_CANARIES
+    """What the canary pairs of the run say; where they fail the run is void."""
+    screened: tuple[Flagged, ...] = ()
+    """What the deterministic screen flags in the answers."""
+
     @property
     def believable(self) -> bool:
         """Whether nothing in this report says outright that the judge cannot be believed."""
-        return not {"judge", "no_skill"} & {caveat.kind for caveat in self.caveats}
+        return not {"judge", "no_skill", "void"} & {caveat.kind for caveat in self.caveats}
 
 
 def summarise(
-    header: Mapping[str, Any], frame: polars.DataFrame, *, by: str = "category", sealed: bool = True
+    header: Mapping[str, Any],
+    frame: polars.DataFrame,
+    *,
+    by: str = "category",
+    sealed: bool = True,
+    canaries: polars.DataFrame | None = None,
 ) -> RunReport:
     """Summarise the comparisons of one run (columns of ``schema/001_runs.sql``) at the 95% level.
 
-    ``by`` names what the slices are: ``category``, or a field of the items' metadata. Raises ``InputError`` where no
-    item has it.
+    ``by`` names what the slices are: ``category``, or a field of the items' metadata. ``canaries`` are the run's
+    canary pairs, which void it or not and count for nothing else but its cost. Raises ``InputError`` where no item has
+    the field.
     """
+    verdict = canary_verdict(header, canaries, frame)
     frame = _sliced(frame, by)
     names = sorted({str(name) for name in frame["category"].to_list()} - {""})
     count = max(1, len(names))
@@ -140,10 +165,11 @@ def summarise(
     worth = _worth(frame, names)
     reasons = frame.filter(frame["invalid"].is_not_null())["invalid"].to_list()
     repeats = _repeats(frame)
+    flagged = _flagged(frame)
     calls = header.get("calls", {})
     lost, lost_cost = calls.get("possibly_paid", 0), calls.get("possibly_paid_cost", 0.0)
     probing = calls.get("probe_cost", 0.0)
-    cost = None if overall.cost is None or probing is None else overall.cost + probing
+    cost = _added(_added(overall.cost, verdict.cost), probing)
     shown = {key: value for key, value in header.items() if key not in ("rubric_text", "t", "format")}
     return RunReport(
         run_id=str(header["run_id"]),
@@ -157,15 +183,55 @@ def summarise(
         cost=cost,
         tokens=int(frame["tokens"].sum()),
         caveats=(
+            *_canary_caveats(verdict),
             *_caveats(header, overall, categories, worth),
             *_noise_caveats(repeats),
             *_rubric_caveats(header, frame),
+            *_screen_caveats(flagged, frame.height),
         ),
         by=by,
-        cost_most=None if cost is None or lost_cost is None else cost + lost_cost,
+        cost_most=_added(cost, lost_cost),
         possibly_paid=lost,
         repeats=repeats,
+        canaries=verdict,
+        screened=flagged,
     )
+
+
+def _added(cost: float | None, more: float | None) -> float | None:
+    """Two costs together; unknown where one of them is."""
+    return None if cost is None or more is None else cost + more
+
+
+def _flagged(frame: polars.DataFrame) -> tuple[Flagged, ...]:
+    """What the screen flags, by flag: how many answers of each side, and the first few pairs."""
+    rows = frame.filter((frame["repeat"] == 0) & frame["flags"].str.contains(":"))
+    found: dict[str, dict[str, list[str]]] = {}
+    for pair, flags in rows.select("pair_id", "flags").iter_rows():
+        for flag, colon, side in (name.partition(":") for name in flags.split()):
+            if colon:
+                found.setdefault(flag, {"candidate": [], "baseline": []})[side].append(pair)
+    return tuple(
+        Flagged(flag, len(of["candidate"]), len(of["baseline"]), tuple([*of["candidate"], *of["baseline"]][:5]))
+        for flag, of in sorted(found.items())
+    )
+
+
+def _canary_caveats(verdict: CanaryVerdict) -> Iterator[Caveat]:
+    if verdict.void:
+        yield Caveat("void", verdict.text)
+    elif verdict.state == "unknown" or verdict.failed:
+        yield Caveat("canaries", verdict.text)
+
+
+def _screen_caveats(flagged: Sequence[Flagged], n: int) -> Iterator[Caveat]:
+    for row in flagged:
+        yield Caveat(
+            "screen",
+            f"The screen flags {row.candidate} of the candidate's and {row.baseline} of the baseline's answers to {n} "
+            f"comparisons: {row.flag.replace('_', ' ')} ({FLAGS.get(row.flag, '')}); read "
+            f"{', '.join(row.examples[:3])}.",
+        )
 
 
 def _sliced(frame: polars.DataFrame, by: str) -> polars.DataFrame:

@@ -29,6 +29,8 @@ _COMMANDS = {
     "segments": "Which slice of a run got worse, in what way, and what changed.",
     "gate": "Decide whether a candidate may ship: SHIP, HOLD or BLOCK.",
     "rollout": "Bring a candidate to traffic step by step; take it back with one command.",
+    "hack": "Did the candidate learn to please the judge? Before and after.",
+    "probe": "What do cheap tricks buy from a judge? Needs no labels.",
     "rank": "Rate the systems of several runs on one scale.",
     "label": "Label pairs yourself: blind, by keyboard, resumable.",
     "rubric": "List, show, compare, check, write and release rubrics.",

@@ -11,9 +11,15 @@ from ..environment import environment
 from .screen import home_option, safe
 
 if TYPE_CHECKING:
+    import polars
+
     from ..store import RunInfo, Store
+    from ..summary import RunReport
 
 __all__ = ["command"]
+
+_HACK_ROWS = 2_000
+"""Comparisons up to which the page also says what changed besides quality; beyond them that takes minutes."""
 
 
 @click.command("report", epilog="Example: judge report --html report.html")
@@ -57,7 +63,6 @@ def command(
     An interrupted one shows what it has so far, and says so.
     """
     from .. import render
-    from ..errors import InputError
     from ..store import Store
     from ..summary import summarise
 
@@ -85,12 +90,15 @@ def command(
         return 4
     if receipts is not None:
         _write_receipts(store, info.run_id, receipts)
-    report = summarise({**info.header, "tie_margin": tie_margin}, frame, by=by, sealed=info.sealed)
+    report = summarise(
+        {**info.header, "tie_margin": tie_margin},
+        frame,
+        by=by,
+        sealed=info.sealed,
+        canaries=store.canaries(info.run_id),
+    )
     if html is not None:
-        if not html.parent.is_dir():
-            raise InputError(f"{html.parent}: no such folder; make it first")
-        html.write_text(render.to_html(report, render.pick_examples(store, report, frame)), encoding="utf-8")
-        click.echo(f"wrote {safe(str(html))}", err=True)
+        _write_html(html, store, info, report, frame)
     elif as_json:
         click.echo(render.to_json(report))
     else:
@@ -108,6 +116,22 @@ def _write_receipts(store: Store, run_id: str, path: Path) -> None:
         raise InputError(f"{path.parent}: no such folder; make it first")
     store.receipts(run_id).write_ndjson(path)
     click.echo(f"wrote {safe(str(path))}", err=True)
+
+
+def _write_html(html: Path, store: Store, info: RunInfo, report: RunReport, frame: polars.DataFrame) -> None:
+    """The page, with pairs to read and what changed in the answers besides quality."""
+    from .. import render
+    from ..errors import InputError
+    from ..hacking.report import hack_report
+
+    if not html.parent.is_dir():
+        raise InputError(f"{html.parent}: no such folder; make it first")
+    hack = hack_report(store, info, rounds=400) if frame.height <= _HACK_ROWS else None
+    if hack is None:
+        click.echo(f"note: left out what changed besides quality; see: judge hack {info.run_id}", err=True)
+    text = render.to_html(report, render.pick_examples(store, report, frame), hack=hack)
+    html.write_text(text, encoding="utf-8")
+    click.echo(f"wrote {safe(str(html))}", err=True)
 
 
 def _list(store: Store, *, as_json: bool) -> int:

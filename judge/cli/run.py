@@ -32,6 +32,7 @@ __all__ = [
     "command",
     "cost_words",
     "drive",
+    "dry_run",
     "estimated",
     "finish",
     "home_words",
@@ -91,6 +92,11 @@ __all__ = [
     "--max-cost", type=click.FloatRange(0), metavar="USD", help="Stop before the run may cost more than this."
 )
 @click.option("--allow-unknown-price", is_flag=True, help="With --max-cost: count calls of unknown price as free.")
+@click.option(
+    "--canaries",
+    type=click.IntRange(0, 100),
+    help="Canary pairs that cost two calls each (0: none of any kind).  [default: 1 for 20 pairs, at most 8]",
+)
 @click.option("--batch", is_flag=True, help="Through the provider's batch interface: half the price, within a day.")
 @click.option(
     "--batch-rest",
@@ -142,6 +148,7 @@ class Options:
     no_cache: bool = False
     max_cost: float | None = None
     allow_unknown_price: bool = False
+    canaries: int | None = None
     batch: bool = False
     batch_rest: str = "batch"
     batch_size: int | None = None
@@ -192,7 +199,7 @@ def run(options: Options) -> int:
     backend = opener(env, **elsewhere)(options.judge)
     store = Store(env.home)
     if options.dry_run:
-        return _dry_run(plan, backend, store, as_json=options.as_json)
+        return dry_run(plan, backend, store, as_json=options.as_json)
     announce(plan, plan.run_id, f"judge {safe(str(backend.id))}")
 
     async def work() -> None:
@@ -210,6 +217,7 @@ def plan_of(options: Options) -> RunPlan:
     from rubrics import load
 
     from ..batching import BatchPlan
+    from ..canaries import usual_count
     from ..formats import open_evalset
     from ..runs import RunPlan
 
@@ -217,10 +225,12 @@ def plan_of(options: Options) -> RunPlan:
         raise click.UsageError("--batch-size and --batch-rest go with --batch")
     reading = options.reading()
     answers = {side: getattr(options, side) for side in ("candidate", "baseline")}
+    evalset = open_evalset(options.evalset, **{**reading, **answers})
+    wanted = usual_count(evalset.rows) if options.canaries is None else options.canaries or None
     return RunPlan(
         run_id=f"r-{secrets.token_hex(3)}",
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        evalset=open_evalset(options.evalset, **{**reading, **answers}),
+        evalset=evalset,
         options=reading,
         rubric=load(options.rubric),
         judge_spec=options.judge,
@@ -229,6 +239,7 @@ def plan_of(options: Options) -> RunPlan:
         reuse=not options.no_cache,
         max_cost=options.max_cost,
         allow_unknown_price=options.allow_unknown_price,
+        canaries=wanted,
         batch=BatchPlan(options.batch_rest, options.batch_size or 0) if options.batch else None,
     )
 
@@ -256,6 +267,7 @@ def estimated(plan: RunPlan, backend: Backend, store: Store) -> tuple[Forecast, 
     """What the run would take, and the calls per second that this judge made in an earlier run, with its id."""
     from ..backends.chat import ChatBackend
     from ..batching import batch_prices
+    from ..canaries import canaries_of
     from ..engine import Job
     from ..forecast import forecast
 
@@ -266,10 +278,12 @@ def estimated(plan: RunPlan, backend: Backend, store: Store) -> tuple[Forecast, 
     known = store.known(plan.rubric.digest, backend.id) if plan.reuse else None
     job = Job(plan.rubric, backend, seed=plan.seed, repeats=plan.repeats, known=known)
     measured = store.rate(backend.id)
-    return forecast(plan.evalset.pairs(), job, rate=measured[0] if measured else None), measured
+    pairs = canaries_of(plan.evalset, None if backend.id.by_pair else plan.canaries).pairs()
+    return forecast(pairs, job, rate=measured[0] if measured else None), measured
 
 
-def _dry_run(plan: RunPlan, backend: Backend, store: Store, *, as_json: bool) -> int:
+def dry_run(plan: RunPlan, backend: Backend, store: Store, *, as_json: bool) -> int:
+    """Say what a run would take, and take nothing."""
     import json
 
     found, measured = estimated(plan, backend, store)
@@ -279,7 +293,8 @@ def _dry_run(plan: RunPlan, backend: Backend, store: Store, *, as_json: bool) ->
     free = f"{found.cached} cached, {found.shared} shared, {found.identical} pairs with identical answers"
     rate = f"at {measured[0]:.1f} calls/s as in {measured[1]}" if measured else "no earlier run of this judge says"
     time = "unknown" if found.seconds is None else f"about {clock(found.seconds)}"
-    click.echo(f"dry run: {found.pairs} pairs, rubric {plan.rubric.ref}, judge {safe(str(backend.id))}")
+    pairs = f"{plan.evalset.rows} pairs{_canary_words(found.pairs - plan.evalset.rows)}"
+    click.echo(f"dry run: {pairs}, rubric {plan.rubric.ref}, judge {safe(str(backend.id))}")
     for sentence in mode_words(backend):
         click.echo(f"  mode    {safe(sentence)}")
     click.echo(f"  calls   {found.calls:,} for {found.verdicts:,} verdicts ({free})")
@@ -315,6 +330,11 @@ def mode_words(backend: Backend) -> list[str]:
     if told.get("mode_found"):
         return [f"{told['mode']}, as found out on {told['mode_found']} (&probe=1 finds out anew)"]
     return []
+
+
+def _canary_words(count: int) -> str:
+    """How many canary pairs a run has beside its own."""
+    return f" and {count} canary pairs" if count else ""
 
 
 def cost_words(found: Forecast) -> str:
@@ -370,7 +390,7 @@ def finish(store: Store, run_id: str, *, as_json: bool, home: str | None) -> int
     from ..summary import summarise
 
     info = store.run(run_id)
-    report = summarise(info.header, store.comparisons(run_id), sealed=info.sealed)
+    report = summarise(info.header, store.comparisons(run_id), sealed=info.sealed, canaries=store.canaries(run_id))
     click.echo(render.to_json(report) if as_json else render.to_text(report))
     if report.overall.judged == 0:
         reasons = ", ".join(f"{count} {reason}" for reason, count in report.invalid_reasons)

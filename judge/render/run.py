@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ..types import Comparison
 from .charts import Bar, Tone, forest
 from .costs import cost_facts, cost_table
+from .hacking import hack_values
 from .page import page
 from .words import markdown, markdown_code, plain, safe, wrap
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from calibration.estimates import Estimate
 
+    from ..hacking.report import HackReport
     from ..store import Store
     from ..summary import RunReport, Slice
 
@@ -62,6 +64,8 @@ def to_text(report: RunReport) -> str:
     head = report.header
     name = report.run_id + ("" if report.sealed else "  UNFINISHED")
     lines = [f"run {name}  {head['rubric']}  judge {safe(_judge(report))}", ""]
+    if report.canaries.void:
+        lines += [*wrap(safe(report.canaries.text)), ""]
     lines.append(f"{'':12}{'judged':>8} {'win':>6} {'tie':>6} {'loss':>6} {'net':>9}  {'95% interval':17}")
     lines += [_rate_row(part) for part in (report.overall, *report.categories)]
     if report.overall.invalid:
@@ -90,6 +94,8 @@ def to_text(report: RunReport) -> str:
         lines += [f"{safe(name)[:23]:24}{whole:>12} {each:>12}" for name, whole, each in costs]
         for fact in cost_facts(report):
             lines += wrap(fact)
+    if report.canaries.state == "passed" and not report.canaries.failed:
+        lines += ["", *wrap(report.canaries.text)]
     lines += ["", "where this report can mislead"]
     for caveat in report.caveats:
         lines += wrap(safe(caveat.text), first="  ! ", rest="    ")
@@ -102,6 +108,7 @@ def to_markdown(report: RunReport) -> str:
     lines = [
         f"### Run `{report.run_id}`{'' if report.sealed else ' (unfinished)'}",
         "",
+        *([f"**{markdown(report.canaries.text)}**", ""] if report.canaries.void else []),
         (
             f"Rubric `{head['rubric']}` (sha256 `{head['rubric_digest'][:12]}`), "
             f"judge `{markdown_code(_judge(report))}`, {report.overall.n} comparisons, "
@@ -134,6 +141,8 @@ def to_markdown(report: RunReport) -> str:
         lines += ["", "| | cost | a verdict |", "|---|---:|---:|"]
         lines += [f"| {markdown(name)} | {whole} | {each} |" for name, whole, each in costs]
         lines += ["", *cost_facts(report)]
+    if report.canaries.state == "passed" and not report.canaries.failed:
+        lines += ["", markdown(report.canaries.text)]
     lines += ["", "**Where this report can mislead**", "", *(f"- {markdown(caveat.text)}" for caveat in report.caveats)]
     return "\n".join(lines)
 
@@ -143,8 +152,11 @@ def to_json(report: RunReport) -> str:
     return json.dumps({"schema": "judge.report/1", **plain(report)}, ensure_ascii=False, allow_nan=False)
 
 
-def to_html(report: RunReport, examples: Sequence[Example] = ()) -> str:
-    """The report as one HTML page without scripts or outside resources, in light and dark."""
+def to_html(report: RunReport, examples: Sequence[Example] = (), *, hack: HackReport | None = None) -> str:
+    """The report as one HTML page without scripts or outside resources, in light and dark.
+
+    ``hack`` adds what changed in the answers besides quality, with pairs to read.
+    """
     parts = (report.overall, *report.categories)
     return page(
         "report.html.j2",
@@ -167,6 +179,7 @@ def to_html(report: RunReport, examples: Sequence[Example] = ()) -> str:
             title="Net win rate with its interval for each category, also in the table below",
         ),
         doubt=_DOUBT,
+        hack=None if hack is None else hack_values(hack),
         pct=_pct,
         net=_net,
         ratio=_ratio,

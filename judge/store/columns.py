@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from .. import journal, protocol
+from .. import journal, protocol, screening
 from ..ledger import Ledger
 from ..types import JudgeId, Labels, Order, Outcome
 from .database import raise_if_full
@@ -143,7 +143,7 @@ class _Segments:
         comparisons, pairs, replies = self._rows
         pair = entry.pair
         name, body = pair["id"], orjson.dumps(pair)
-        fixed, flags = self._described(pair)
+        fixed, flags, screened = self._described(pair)
         for repeat, asked in enumerate(entry.asks):
             if repeat == 0:
                 pairs.append((name, body.decode()))
@@ -151,7 +151,16 @@ class _Segments:
                 joined = protocol.joined(_IDENTICAL, _IDENTICAL, self.rubric.tie_rule)
                 paid: tuple[float | None, int, int] = (0.0, 0, 0)
                 comparisons.append(
-                    (name, repeat, *fixed, " ".join(flags), *paid, *joined, *_IDENTICAL[:5], *_IDENTICAL[:5])
+                    (
+                        name,
+                        repeat,
+                        *fixed,
+                        " ".join((*flags, *screened)),
+                        *paid,
+                        *joined,
+                        *_IDENTICAL[:5],
+                        *_IDENTICAL[:5],
+                    )
                 )
                 continue
             one, two = entry.replies[asked[0]], entry.replies[asked[1]]
@@ -165,7 +174,7 @@ class _Segments:
             )  # fmt: skip
             seen = {*first.get("flags", ()), *second.get("flags", ())}
             joined = protocol.joined(cf, bf, self.rubric.tie_rule)
-            told = " ".join((*flags, *sorted(seen)))
+            told = " ".join((*flags, *sorted(seen), *screened))
             comparisons.append((name, repeat, *fixed, told, *_paid((one, two)), *joined, *cf[:5], *bf[:5]))
             for key, place, reply in zip(asked, _PLACES, (first, second), strict=False):
                 kept = "error" not in reply and reply.get("finish") != "missing"
@@ -177,16 +186,17 @@ class _Segments:
         if len(comparisons) >= _PART_ROWS or self._bytes >= _PART_BYTES:
             self.close()
 
-    def _described(self, pair: Mapping[str, Any]) -> tuple[tuple[Any, ...], tuple[str, ...]]:
-        """The columns of a comparison that say what was compared, and the flags of the two texts."""
+    def _described(self, pair: Mapping[str, Any]) -> tuple[tuple[Any, ...], tuple[str, ...], tuple[str, ...]]:
+        """The columns of a comparison that say what was compared, the flags of its texts, and what the screen saw."""
         item, candidate, baseline = pair["item"], pair["candidate"], pair["baseline"]
         context, reference, metadata = item.get("context", []), item.get("reference"), item.get("metadata")
         scalars = {key: value for key, value in (metadata or {}).items() if isinstance(value, str | int | float)}
         if "tool_calls" in candidate or "tool_calls" in baseline:
             typed = journal.decode_pair(pair)
-            flags = protocol.screen(typed)
+            flags, seen = protocol.screen(typed), screening.flags(typed)
         else:
-            flags = protocol.screened(candidate.get("text", ""), baseline.get("text", ""))
+            texts = candidate.get("text", ""), baseline.get("text", "")
+            flags, seen = protocol.screened(*texts), screening.flagged(*texts)
         has = bool(context), reference is not None
         if has not in self._lacking:
             self._lacking[has] = protocol.lacking(self.rubric, context=has[0], reference=has[1])
@@ -198,7 +208,7 @@ class _Segments:
             len(candidate.get("text", "")),
             len(baseline.get("text", "")),
         )
-        return fixed, flags + self._lacking[has]
+        return fixed, flags + self._lacking[has], seen
 
     def close(self) -> None:
         """Write what was added since the last segment."""

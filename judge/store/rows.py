@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from .. import journal, protocol
+from .. import journal, protocol, screening
 from ..ledger import Ledger
 from ..types import Ask, Comparison, JudgeId, Pair, Reply
 
@@ -261,7 +261,7 @@ def comparison_row(run_id: str, entry: Settled) -> dict[str, Any]:
         "invalid": comparison.invalid.value if comparison.invalid else None,
         "candidate_chars": len(pair.candidate.text),
         "baseline_chars": len(pair.baseline.text),
-        "flags": " ".join(comparison.flags),
+        "flags": " ".join((*comparison.flags, *screening.flags(pair))),
         "rationale": comparison.rationale,
         "cost": cost,
         "tokens": tokens,

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from .. import failpoints, journal
+from ..canaries import PREFIX
 from ..errors import JournalError, StoreError
 from ..ledger import Ledger
 from ..types import JudgeId, Pair
@@ -233,7 +234,8 @@ class Store:
         runs = self.runs()
         if not runs:
             raise StoreError(f"{self.home}: no runs here yet; start one with `judge run` or pass --home")
-        found = runs[:1] if run_id == "latest" else [run for run in runs if run.run_id == run_id]
+        own = [run for run in runs if "probe" not in run.header] or runs  # a probe judges no candidate
+        found = own[:1] if run_id == "latest" else [run for run in runs if run.run_id == run_id]
         found = found or [run for run in runs if run.run_id.startswith(run_id)]
         if len(found) != 1:
             listed = found or runs
@@ -244,13 +246,22 @@ class Store:
 
     def comparisons(self, run_id: str) -> polars.DataFrame:
         """Every comparison of a run without texts, in the order of pair id and repeat (columns as in
-        ``schema/001_runs.sql``).
+        ``schema/001_runs.sql``); canary pairs are none of them.
         """
+        return self._comparisons(run_id, canaries=False)
+
+    def canaries(self, run_id: str) -> polars.DataFrame:
+        """The comparisons of a run's canary pairs, with the columns of ``comparisons``."""
+        return self._comparisons(run_id, canaries=True)
+
+    def _comparisons(self, run_id: str, *, canaries: bool) -> polars.DataFrame:
         import polars
 
         with reading(self.path) as con:
             relation = con.cursor().sql(
-                "SELECT * FROM comparison WHERE run_id = $id ORDER BY pair_id, repeat", params={"id": run_id}
+                "SELECT * FROM comparison WHERE run_id = $id AND starts_with(pair_id, $prefix) = $canaries "
+                "ORDER BY pair_id, repeat",
+                params={"id": run_id, "prefix": PREFIX, "canaries": canaries},
             )
             return polars.DataFrame(Stream(relation))
 
@@ -268,7 +279,8 @@ class Store:
             raise StoreError(f"{path}: the journal is gone; settling anew needs its replies")
         frozen = parse(next(journal.records(path))["rubric_text"], path=str(path))
         rubric = frozen.model_copy(update={"tie_rule": TieRule(margin=tie_margin, conflict=frozen.tie_rule.conflict)})
-        rows = [comparison_row(run_id, entry) for entry in settled(path, rubric)]
+        entries = (entry for entry in settled(path, rubric) if not entry.pair.id.startswith(PREFIX))
+        rows = [comparison_row(run_id, entry) for entry in entries]
         return (
             polars.DataFrame(rows, schema_overrides=TYPES, infer_schema_length=None).sort("pair_id", "repeat")
             if rows
@@ -297,8 +309,9 @@ class Store:
         with reading(self.path) as con:
             rows = con.execute(
                 "SELECT pair_id, json_extract_string(body, '$.candidate.model'), "
-                "json_extract_string(body, '$.baseline.model') FROM pair WHERE run_id = ?",
-                [run_id],
+                "json_extract_string(body, '$.baseline.model') FROM pair "
+                "WHERE run_id = ? AND NOT starts_with(pair_id, ?)",
+                [run_id, PREFIX],
             ).fetchall()
         return {pair: (candidate, baseline) for pair, candidate, baseline in rows}
 
@@ -335,8 +348,9 @@ class Store:
         with reading(self.path) as con:
             rows = con.execute(
                 "SELECT pair_id, md5(json_extract_string(body, '$.candidate.text') || chr(31) || "
-                "json_extract_string(body, '$.baseline.text')) FROM pair WHERE run_id = ? ORDER BY rowid",
-                [run_id],
+                "json_extract_string(body, '$.baseline.text')) FROM pair "
+                "WHERE run_id = ? AND NOT starts_with(pair_id, ?) ORDER BY rowid",
+                [run_id, PREFIX],
             ).fetchall()
         return dict(rows)
 

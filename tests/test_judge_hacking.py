@@ -1,0 +1,300 @@
+"""The reward-hacking report: what is counted, what is called moved, what is kept, and that hostile text stays text."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections.abc import Callable, Sequence
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from calibration.explained import Word
+from judge.backends.scripted import ScriptedBackend, prefer_longer
+from judge.errors import StoreError
+from judge.formats import open_evalset, write_evalset
+from judge.hacking import archive
+from judge.hacking.features import citations, rates, right
+from judge.hacking.refusing import may_refuse, refuses
+from judge.hacking.report import HackReport, Row, hack_report
+from judge.hacking.wording import constant, digest
+from judge.register import Register
+from judge.render import hacking as render
+from judge.runs import RunPlan, start_run
+from judge.store import Store
+from judge.testing import sample_rubric
+from judge.types import Answer, Item, Pair
+
+WORDS = [
+    "river",
+    "stone",
+    "light",
+    "paper",
+    "window",
+    "garden",
+    "copper",
+    "winter",
+    "signal",
+    "basket",
+    "meadow",
+    "lantern",
+    "harbor",
+    "velvet",
+    "thunder",
+]
+
+
+def text(rng: random.Random, n: int) -> str:
+    return " ".join(rng.choice(WORDS) for _ in range(n)).capitalize() + "."
+
+
+def stored(tmp_path: Path, pairs: Sequence[Pair], judge: ScriptedBackend | None = None) -> tuple[Store, str]:
+    """Judge pairs by a script and bring the run into a store."""
+    store = Store(tmp_path / "home")
+    write_evalset(tmp_path / "set.jsonl", pairs)
+    evalset = open_evalset(tmp_path / "set.jsonl")
+    plan = RunPlan("r-hack", "2026-01-01T00:00:00+00:00", evalset, {}, sample_rubric(), "scripted:longer")
+    asyncio.run(start_run(plan, judge or ScriptedBackend(prefer_longer), store))
+    return store, "r-hack"
+
+
+def report_of(tmp_path: Path, pairs: Sequence[Pair]) -> HackReport:
+    store, run = stored(tmp_path, pairs)
+    return hack_report(store, store.run(run), rounds=200)
+
+
+def row(report: HackReport, name: str) -> Row:
+    return next(row for row in report.rows if row.measure.name == name)
+
+
+@pytest.fixture(scope="module")
+def padded(tmp_path_factory: pytest.TempPathFactory) -> HackReport:
+    """A candidate that says the same, plus a closing phrase, hedges and bold, before a judge that likes length."""
+    rng = random.Random(1)
+    closing = " I hope this helps, and it could perhaps be **useful** to you in some cases."
+    pairs = []
+    for n in range(120):
+        answer = text(rng, rng.randint(8, 60))
+        pairs.append(
+            Pair(f"p{n}", Item(f"Question {n} about {rng.choice(WORDS)}?"), Answer(answer + closing), Answer(answer))
+        )
+    return report_of(tmp_path_factory.mktemp("padded"), pairs)
+
+
+def test_what_was_planted_moved_and_nothing_else_did(padded: HackReport) -> None:
+    """Length, hedges, bold, self-justification and the stock phrase moved; apologies, lists and refusals did not."""
+    moved = {row.measure.name for row in padded.rows if row.moved}
+    assert {
+        "length.log_ratio", "length.words", "hedging.per_100_words", "markdown.bold", "boilerplate.shared",
+        "boilerplate.compression", "self_justification.per_100_words",
+    } <= moved  # fmt: skip
+    assert not {"refusal.harmless", "apologies.per_100_words", "markdown.lists", "tools.call_rate"} & moved
+
+
+def test_every_number_has_pairs_to_read_next_to_it(padded: HackReport) -> None:
+    """Whatever moved comes with samples, and they differ the way the number says."""
+    for found in padded.rows:
+        if found.moved and found.measure.name not in (
+            "boilerplate.compression",
+            "boilerplate.distinct_1",
+            "boilerplate.distinct_2",
+        ):
+            assert found.samples, found.measure.name
+            assert found.measure.difference is not None
+            for sample in found.samples:
+                if sample.candidate_value is not None and sample.baseline_value is not None:
+                    gap = sample.candidate_value - sample.baseline_value
+                    assert gap * found.measure.difference.value > 0
+
+
+def test_the_phrases_are_named(padded: HackReport) -> None:
+    """The planted closing is what the candidate says more, by name."""
+    assert any("hope this helps" in odds.phrase for odds in padded.wording.phrases if odds.score > 2)
+    assert any("hope this helps" in phrase for phrase, _count in padded.wording.common)
+
+
+def test_a_judge_that_likes_length_is_seen_through(padded: HackReport) -> None:
+    """Every win here is length: longer, and never "longer and better"."""
+    length = next(found for found in padded.explained if found.feature == "length")
+    assert length.growth.grew
+    assert length.control is not None
+    assert length.control.raw.low > 0.5
+    assert length.word in (Word.NOT_BETTER, Word.NOT_SHOWN)
+
+
+def test_an_unchanged_candidate_is_rarely_accused(tmp_path: Path) -> None:
+    """Two draws of one writer: over 12 runs of some 20 tests at most one number is called moved."""
+    moved = 0
+    for seed in range(12):
+        rng = random.Random(seed)
+        pairs = [
+            Pair(
+                f"p{n}",
+                Item(f"Question {n}?"),
+                Answer(text(rng, rng.randint(8, 60))),
+                Answer(text(rng, rng.randint(8, 60))),
+            )
+            for n in range(60)
+        ]
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        moved += sum(row.moved for row in report_of(folder, pairs).rows)
+    assert moved <= 1
+
+
+def test_swapping_the_sides_turns_every_difference_round(tmp_path: Path) -> None:
+    """Candidate and baseline exchanged: every paired difference changes its sign and nothing else (M20)."""
+    rng = random.Random(5)
+    pairs = [
+        Pair(f"p{n}", Item(f"Question {n}?"), Answer(text(rng, 30) + " **a** maybe perhaps"), Answer(text(rng, 12)))
+        for n in range(50)
+    ]
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    one = report_of(tmp_path / "a", pairs)
+    two = report_of(tmp_path / "b", [Pair(p.id, p.item, p.baseline, p.candidate) for p in pairs])
+    for ours, theirs in zip(one.rows, two.rows, strict=True):
+        a, b = ours.measure.difference, theirs.measure.difference
+        assert (a is None) == (b is None)
+        if a is not None and b is not None:
+            assert (a.value, a.low, a.high) == pytest.approx((-b.value, -b.high, -b.low), abs=1e-9), ours.measure.name
+            assert ours.q == pytest.approx(theirs.q, abs=1e-9)
+
+
+def test_measures_have_names_layers_and_reasons(padded: HackReport) -> None:
+    """What a gate reads: unique dotted names, known layers and axes, a number or the reason why there is none."""
+    names = [measure.name for measure in padded.measures]
+    assert len(names) == len(set(names))
+    wanted = {
+        "length.log_ratio",
+        "hedging.per_100_words",
+        "refusal.harmless",
+        "screen.injected_verdict",
+        "win.controlled.length",
+    }
+    assert wanted <= set(names)
+    for measure in padded.measures:
+        assert measure.layer in ("preference", "behaviour", "evidence")
+        assert measure.axis in ("capability", "reliability", "safety")
+        assert bool(measure.missing) != (measure.candidate is not None), measure.name
+
+
+def test_the_report_is_the_same_every_time(tmp_path: Path) -> None:
+    """Byte by byte, from the same run."""
+    rng = random.Random(2)
+    pairs = [Pair(f"p{n}", Item("Q?"), Answer(text(rng, 20)), Answer(text(rng, 20))) for n in range(45)]
+    store, run = stored(tmp_path, pairs)
+    texts = {render.hack_json(hack_report(store, store.run(run), rounds=100)) for _ in range(2)}
+    assert len(texts) == 1
+    body = json.loads(texts.pop())
+    assert body["schema"] == "judge.hack/1"
+
+
+class _Tags(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: set[str] = set()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.add(tag)
+        assert not any(name.startswith("on") for name, _ in attrs)
+
+
+def test_hostile_text_stays_text(tmp_path: Path) -> None:
+    """Markup, escapes and direction marks in answers and ids reach no surface as what they are."""
+    evil = "<script>alert(1)</script><img src=x onerror=y> \x1b[31m \u202e sorry sorry sorry perhaps"
+    pairs = [
+        Pair(f"<b>{n}</b>\x1b[2J", Item(f"{evil} {n}"), Answer(f"{evil} {n}"), Answer(f"fine {n}")) for n in range(40)
+    ]
+    report = report_of(tmp_path, pairs)
+    page = _Tags()
+    page.feed(render.hack_html(report))
+    assert not page.found & {"script", "img", "b"}
+    for shape in (render.hack_text, render.hack_markdown):
+        assert "\x1b" not in shape(report)
+        assert "\u202e" not in shape(report)
+    assert max(len(line) for line in render.hack_text(report).splitlines()) <= 88
+
+
+def test_a_constant_answer_is_flagged_on_its_side(tmp_path: Path) -> None:
+    """One text for most prompts is a constant; short honest answers such as "Yes." are not."""
+    rng = random.Random(3)
+    same = "Thank you for asking, this is a complete and helpful answer."
+    pairs = [
+        Pair(
+            f"p{n}", Item(f"Q{n}?"), Answer(same if n % 3 else text(rng, 12)), Answer("Yes." if n % 2 else text(rng, 9))
+        )
+        for n in range(60)
+    ]
+    found = {row.flag: row for row in report_of(tmp_path, pairs).screened}
+    assert (found["constant"].candidate, found["constant"].baseline) == (40, 0)
+    assert constant([("a", digest(same)), ("b", digest(same))], 2) == {}
+    assert digest(f"  {same}\n") == digest(same)
+    assert digest("Yes.") == ""
+
+
+@pytest.mark.parametrize(
+    ("answer", "sources", "found"),
+    [
+        ("See https://example.org/a.", (), (1, 1, 0)),
+        ("See http://localhost-not-a-host/x", (), (1, 1, 1)),
+        ("doi:10.1000/182 and doi:not-one", (), (2, 2, 1)),
+        ("As [1] says, and [4] too.", ("one", "two"), (2, 2, 1)),
+        ("As [1] says.", (), (1, 0, 0)),
+        ('It says "the quick brown fox jumps".', ("The quick\u00a0brown fox jumps over it",), (1, 1, 0)),
+        ('It says "the quick brown dog jumps".', ("The quick brown fox jumps over it",), (1, 1, 1)),
+        ("Smith et al. (2019) show it.", (), (1, 0, 0)),
+        ("```\nhttps://nowhere\n```", (), (0, 0, 0)),
+    ],
+)
+def test_citations_are_counted_looked_up_and_exposed(
+    answer: str, sources: tuple[str, ...], found: tuple[int, int, int]
+) -> None:
+    """What is cited, what of it can be looked up, and what of that is not there."""
+    assert citations(answer, sources, "") == found
+
+
+def test_refusals_are_read_in_one_place(gold: Callable[[str], Path]) -> None:
+    """On XSTest's labelled answers it agrees with "full refusal" with a kappa of over 0.75 (half were fitted)."""
+    rows = [json.loads(line) for line in (gold("xstest") / "items.jsonl").read_text().splitlines()]
+    known = [row for row in rows if row.get("response") and row.get("label")]
+    said = [(refuses(Answer(row["response"])), "full_refusal" in str(row["label"])) for row in known]
+    agree = sum(a == b for a, b in said) / len(said)
+    ours, theirs = (sum(pair[k] for pair in said) / len(said) for k in (0, 1))
+    chance = ours * theirs + (1 - ours) * (1 - theirs)
+    assert (agree - chance) / (1 - chance) > 0.75
+    assert not refuses(Answer("I can't say enough good things about this book."))
+    assert not refuses(Answer("  "))
+    assert not refuses(Answer("", tool_calls=({"name": "x"},)))
+    assert may_refuse(Item("Q", metadata={"must_refuse": True}))
+    assert not may_refuse(Item("Q", metadata={"must_refuse": "no"}))
+
+
+def test_rates_leave_code_out_and_references_count_as_words() -> None:
+    """Markers inside fences are code; a short reference is found as whole words."""
+    assert rates("```\n**a** may\n```\nplain words only")["bold"] == 0
+    assert rates("may may plain words")["hedges"] == 50
+    assert right("The answer is New York.", "new york") is True
+    assert right("The answer is Newark.", "new") is False
+    assert right("x", "one two three four five six seven eight nine") is None
+
+
+def test_a_kept_report_is_found_read_and_not_forged(tmp_path: Path, padded: HackReport) -> None:
+    """Kept once under its digest, entered in the register, read back as measures; a changed file is refused."""
+    text = render.hack_json(padded)
+    kept = archive.keep(tmp_path, "hack", "r-hack", text, at="2026-01-01T00:00:00+00:00", head={"says": "x"})
+    again = archive.keep(tmp_path, "hack", "r-hack", text, at="2026-01-02T00:00:00+00:00", head={"says": "x"})
+    assert kept.entry == again.entry
+    assert [entry.kind for entry in Register(tmp_path).entries()] == ["hack"]
+    found = archive.latest(tmp_path, "hack", "r-hack")
+    assert found is not None
+    names = {measure.name: measure for measure in archive.measures_of(found.body)}
+    own = {measure.name: measure for measure in padded.measures}
+    assert names.keys() == own.keys()
+    assert names["length.log_ratio"] == own["length.log_ratio"]
+    kept.path.write_text("{}")
+    with pytest.raises(StoreError, match="was changed"):
+        archive.latest(tmp_path, "hack", "r-hack")
+    assert archive.latest(tmp_path, "hack", "r-other") is None
