@@ -139,10 +139,13 @@ class Choice(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """What was noted about the pair before the vote; ``closeness`` is 0 (far apart) to 1 (nearly equal)."""
+    """What was noted about the pair before the vote; ``closeness`` is 0 (far apart) to 1 (nearly equal), ``tags`` are
+    reasons in a word or two.
+    """
 
     note: str = ""
     closeness: float | None = None
+    tags: tuple[str, ...] = ()
 
     @property
     def closer(self) -> Draft:
@@ -241,6 +244,17 @@ class Session:
         """Give the vote to come a rationale, an empty one to take it away."""
         return replace(self, draft=replace(self.draft, note=text.strip()))
 
+    def tagged(self, tags: Sequence[str]) -> Session:
+        """Give the vote to come its reasons; ``both_bad`` is a choice and no reason."""
+        return replace(self, draft=replace(self.draft, tags=tuple(tag for tag in tags if tag != "both_bad")))
+
+    def turned(self, steps: int) -> Session:
+        """Look at another pair to come, ``steps`` further on or back, without a mark; the draft stays behind."""
+        if not self.todo:
+            return self
+        at = steps % len(self.todo)
+        return replace(self, todo=self.todo[at:] + self.todo[:at], draft=Draft())
+
     def closer(self) -> Session:
         """Step the closeness of the vote to come."""
         return replace(self, draft=self.draft.closer)
@@ -284,9 +298,11 @@ def marks(rows: Iterable[Mapping[str, Any]]) -> dict[str, Mark]:
     for entry in rows:
         pair_id = str(entry["pair_id"])
         held.pop(pair_id, None)
-        draft = Draft(str(entry.get("rationale") or ""), entry.get("closeness"))
+        tags = tuple(str(tag) for tag in entry.get("tags") or ())
+        reasons = tuple(tag for tag in tags if tag != "both_bad")
+        draft = Draft(str(entry.get("rationale") or ""), entry.get("closeness"), reasons)
         if entry.get("outcome") is not None:
-            held[pair_id] = Mark(Outcome(entry["outcome"]), "both_bad" in (entry.get("tags") or ()), draft)
+            held[pair_id] = Mark(Outcome(entry["outcome"]), "both_bad" in tags, draft)
         elif entry.get("skipped"):
             held[pair_id] = Mark(None, draft=draft)
     return held
@@ -466,8 +482,9 @@ def record(item: GoldItem, change: Change, *, annotator: str, seed: int, at: str
         out["revises"] = True
     if mark is not None and outcome is None:
         out["skipped"] = True
-    if mark is not None and mark.both_bad:
-        out["tags"] = ["both_bad"]
+    tags = [*(["both_bad"] if mark is not None and mark.both_bad else []), *draft.tags]
+    if tags:
+        out["tags"] = tags
     return out
 
 

@@ -33,6 +33,7 @@ _COMMANDS = {
     "probe": "What do cheap tricks buy from a judge? Needs no labels.",
     "rank": "Rate the systems of several runs on one scale.",
     "label": "Label pairs yourself: blind, by keyboard, resumable.",
+    "view": "Open the dashboard in the browser.",
     "rubric": "List, show, compare, check, write and release rubrics.",
     "ingest": "Bring data of other tools in: preferences, pairs, traces, labels.",
     "export": "Write data or a run in another tool's format.",

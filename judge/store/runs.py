@@ -24,6 +24,7 @@ from ..types import JudgeId, Pair
 from .columns import write_segments
 from .database import Stream, reading, writing
 from .findings import Findings
+from .rollups import VERSION, roll_up
 from .rows import (
     TABLES,
     TYPES,
@@ -134,6 +135,7 @@ class Store:
                 for table in TABLES:
                     if parts := sorted(str(part) for part in Path(folder).glob(f"{table}-*.parquet")):
                         con.execute(f"INSERT INTO {table} BY NAME SELECT * FROM read_parquet(?)", [parts])  # noqa: S608
+                roll_up(con, header["run_id"], Path(folder))
                 failpoints.reached("before_listing")
                 row = run_row(header, ledger)
                 con.execute(
@@ -149,7 +151,20 @@ class Store:
         One damaged journal never hides the other runs.
         """
         whole = {run.run_id for run in self.runs() if run.sealed}
-        return self._ingest_all(path for path in self._journals() if path.stem not in whole)
+        bad = self._ingest_all(path for path in self._journals() if path.stem not in whole)
+        self._roll_up_missing()
+        return bad
+
+    def _roll_up_missing(self) -> None:
+        """Add up the runs that an older version brought in."""
+        if not self.path.exists():
+            return
+        wanted = "SELECT run_id FROM run WHERE run_id NOT IN (SELECT run_id FROM rolled WHERE version = ?)"
+        with reading(self.path) as con:
+            missing = [run_id for (run_id,) in con.execute(wanted, [VERSION]).fetchall()]
+        for run_id in missing:
+            with tempfile.TemporaryDirectory(dir=self.home, prefix="ingest-") as folder, writing(self.path) as con:
+                roll_up(con, run_id, Path(folder))
 
     def audit(self, path: Path) -> Audit:
         """Settle a journal anew and hold every row against the database; nothing is written."""

@@ -1,0 +1,154 @@
+"""What every page stands on: the home folder's views and register, the run that is looked at, the colours of the theme.
+
+The URL is the state: widgets that choose something are bound to query parameters of their own name, so that a page, its
+run and its filters can be sent to somebody else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+import streamlit as st
+
+from judge.errors import InputError, StoreError
+from judge.register import Entry, Register
+from judge.render.words import markdown
+from judge.store.views import Views
+
+from .views.charts import Ink, ink
+from .views.tables import as_csv, as_parquet
+
+if TYPE_CHECKING:
+    import polars
+
+    from judge.store import RunInfo
+
+__all__ = ["Place", "chart", "command", "downloads", "empty", "explained", "link", "pick_run", "place_of", "table"]
+
+
+@dataclass(frozen=True)
+class Place:
+    """One home folder as the pages see it."""
+
+    home: Path
+    views: Views
+    run: RunInfo | None = None
+
+    @property
+    def ink(self) -> Ink:
+        """The colours of the theme that the reader has."""
+        return ink(dark=st.context.theme.type == "dark")
+
+    @property
+    def labels(self) -> list[Path]:
+        """The label files of the home folder that have a draw, by name."""
+        folder = self.home / "labels"
+        return sorted(path for path in folder.glob("*.jsonl") if not path.name.endswith(".draw.jsonl"))
+
+    def entries(self, *kinds: str) -> list[Entry]:
+        """The register's entries of some kinds, newest first; says so where the chain is broken."""
+        register = Register(self.home)
+        try:
+            found = _entries(str(register.path), _stamp(register.path))
+        except StoreError as error:
+            st.error(f"The register cannot be trusted: {markdown(str(error))}")
+            return []
+        return [entry for entry in reversed(found) if entry.kind in kinds]
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def _views(home: str) -> Views:
+    return Views(Path(home))
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)
+def _entries(path: str, stamp: tuple[int, int]) -> list[Entry]:
+    return Register(Path(path).parent).entries()
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    try:
+        stat = path.stat()
+    except FileNotFoundError:
+        return (0, 0)
+    return (stat.st_size, stat.st_mtime_ns)
+
+
+def place_of(home: Path) -> Place:
+    """The place of a home folder; its views are shared by all sessions of this server."""
+    return Place(home, _views(str(home)))
+
+
+def pick_run(place: Place) -> Place:
+    """Let the reader choose the run in the sidebar; the newest sealed one unless the URL names another."""
+    runs = place.views.runs()
+    if not runs:
+        return place
+    by_id = {run.run_id: run for run in runs}
+    chosen = st.sidebar.selectbox("Run", list(by_id), key="run", bind="query-params")
+    run = by_id[chosen]
+    state = "sealed" if run.sealed else "not finished"
+    st.sidebar.caption(markdown(f"{run.created_at[:16].replace('T', ' ')} · {state}"))
+    st.sidebar.caption(markdown(f"{run.rubric} · {run.judge}"))
+    return Place(place.home, place.views, run)
+
+
+def link(page: str, **query: str | int | float | None) -> str:
+    """The address of a page with a query, relative to the server."""
+    told = {name: value for name, value in query.items() if value not in (None, "")}
+    return f"/{page}" + (f"?{urlencode(told)}" if told else "")
+
+
+def command(text: str) -> None:
+    """Show a command to type."""
+    st.code(text, language="bash", wrap_lines=True)
+
+
+def empty(title: str, why: str, how: str) -> None:
+    """Say why a page has nothing to show, and which command makes what it shows."""
+    with st.container(border=True):
+        st.markdown(f"**{title}**")
+        st.markdown(why)
+        command(how)
+
+
+@contextmanager
+def explained(doing: str) -> Iterator[None]:
+    """Turn an error that has an answer into a sentence on the page; anything else stays an error."""
+    try:
+        yield
+    except (InputError, StoreError) as error:
+        st.warning(f"{doing}: {markdown(str(error))}")
+
+
+def chart(spec: Mapping[str, Any], *, key: str, alt: str, pick: bool = False) -> Mapping[str, Any]:
+    """Draw a specification; with ``pick`` return what a click chose (empty where nothing is)."""
+    if not pick:
+        st.vega_lite_chart(dict(spec), key=key, alt=alt, width="stretch")
+        return {}
+    event = st.vega_lite_chart(dict(spec), key=key, alt=alt, width="stretch", on_select="rerun")
+    chosen = event.get("selection", {}).get("pick", []) if isinstance(event, Mapping) else []
+    return dict(chosen[0]) if chosen else {}
+
+
+def table(frame: Any, *, alt: str, config: Mapping[str, Any] | None = None, height: int | str = "auto") -> None:
+    """A table of the rows of one screen."""
+    st.dataframe(frame, hide_index=True, column_config=dict(config or {}), alt=alt, height=height, placeholder="–")
+
+
+def downloads(frame: polars.DataFrame, name: str) -> None:
+    """Buttons that save a table as CSV (no cell is a formula) and as Parquet."""
+    with st.container(horizontal=True):
+        for kind, make, mime in (
+            ("CSV", as_csv, "text/csv"),
+            ("Parquet", as_parquet, "application/vnd.apache.parquet"),
+        ):
+            st.download_button(
+                f"Download {kind}", data=lambda make=make: make(frame), file_name=f"{name}.{kind.lower()}", mime=mime,
+                key=f"save-{name}-{kind}", on_click="ignore", type="tertiary",
+            )  # fmt: skip

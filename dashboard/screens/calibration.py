@@ -1,0 +1,178 @@
+"""How far the judge can be believed: against people, their ceiling, and its own confidence."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from judge.render import calibration as rendering
+from judge.render.words import markdown
+
+from .. import sections
+from ..evidence import OWN, calibration_of, gold_sources
+from ..place import Place, chart, command, empty, explained, link
+from ..views import charts, figures, tables
+
+if TYPE_CHECKING:
+    from calibration.report import CalibrationReport
+
+__all__ = ["show"]
+
+_ORDER = ("loss", "tie", "win")
+
+
+def show(place: Place) -> None:
+    """The page."""
+    st.title("Calibration")
+    run = place.run
+    assert run is not None
+    sources = gold_sources(place)
+    if not sources:
+        empty(
+            "No labels speak for this run.",
+            "What a judge says is worth as much as its agreement with people. Label some pairs of the run, blind and by keyboard, on the page Label, or in the terminal:",
+            f"judge label {run.run_id} --to {place.home}/labels/labels.jsonl --as YOU",
+        )
+        _own_confidence(place)
+        return
+    source = st.selectbox("Labels", sources, key="gold", bind="query-params", width=320)
+    with explained("This run cannot be measured here"):
+        report = calibration_of(place, str(source))
+        _report(place, report, str(source))
+
+
+def _report(place: Place, report: CalibrationReport, source: str) -> None:
+    belief = report.belief
+    run = place.run
+    assert run is not None
+    st.markdown(f"### {belief.word}")
+    st.markdown("\n".join(f"- {markdown(sentence)}" for sentence in belief.sentences))
+    rate = report.win_rate
+    corrected = rate.corrected if not hasattr(rate.corrected, "reason") else None
+    with st.container(horizontal=True):
+        for title, found in (
+            ("Win rate, as the judge says", rate.judge),
+            ("Win rate, labels alone", rate.human),
+            ("Win rate, corrected", corrected),
+        ):
+            value = "withheld" if found is None else f"{found.value:.1%}"
+            detail = "" if found is None else f"[{found.low:.1%}, {found.high:.1%}], n {found.n:,}"
+            st.metric(title, value, detail, delta_color="off", delta_arrow="off", border=True, height="stretch")
+    if corrected is None:
+        st.caption(
+            f"No corrected rate: {markdown(str(getattr(rate.corrected, 'reason', '')))}; {markdown(str(getattr(rate.corrected, 'fix', '')))}."
+        )
+    _agreement(report)
+    _diagram(place, report)
+    _curve(place, report)
+    _confusion(place, report, source)
+    st.subheader("Everything behind it", anchor=False)
+    sections.draw(rendering.sections(report))
+    st.caption(
+        "The same figures as in the terminal, with fewer bootstrap rounds (200), so the last digit of an interval may differ:"
+    )
+    command(f"judge calibrate {run.run_id}" + ("" if source == OWN else f" --gold {place.home}/labels/{source}"))
+    st.link_button("Another rubric or judge on the same pairs", link("drift", run=run.run_id, after=run.run_id))
+
+
+def _agreement(report: CalibrationReport) -> None:
+    found, ceiling = report.agreement, report.agreement.ceiling
+    st.subheader("Agreement with people", anchor=False)
+    lines = [
+        f"- the judge with the majority: {tables.said(found.accuracy, 'share')}",
+        f"- on pairs that both decide: {tables.said(found.decisive, 'share')}",
+    ]
+    if ceiling is not None and ceiling.human is not None:
+        lines.append(
+            f"- people with each other, the ceiling: {tables.said(ceiling.human, 'share')}; the judge on the same votes: {tables.said(ceiling.judge, 'share')}"
+        )
+    else:
+        lines.append("- people with each other: unknown, no pair has two raters; a second rater on 50 pairs would tell")
+    st.markdown("\n".join(lines))
+
+
+def _diagram(place: Place, report: CalibrationReport) -> None:
+    st.subheader("Is its confidence the people's?", anchor=False)
+    raw, calibrated = report.confidence.raw, report.confidence.calibrated
+    if raw is None:
+        st.info("No labelled pair has a verdict.")
+        return
+    lines = [
+        {"name": name, "forecast": point.forecast, "observed": point.observed, "n": point.n}
+        for name, card in (("the judge's own", raw), ("calibrated, held out", calibrated)) if card is not None
+        for point in card.diagram
+    ]  # fmt: skip
+    band = [{"forecast": point.forecast, "low": point.band_low, "high": point.band_high} for point in raw.diagram]
+    chart(
+        charts.reliability(lines, band, place.ink),
+        key="reliability",
+        alt="Reliability diagram with the 90% band of a calibrated judge",
+    )
+    ece = raw.ece
+    word = "beyond" if ece.beyond_chance else "within"
+    st.caption(
+        f"Calibration error {ece.error.value:.3f} [{ece.error.low:.3f}, {ece.error.high:.3f}], {word} what chance alone shows ({ece.chance:.3f}). Band: where 90% of perfectly calibrated judges of this size lie."
+    )
+
+
+def _curve(place: Place, report: CalibrationReport) -> None:
+    points = report.selective.curve
+    st.subheader("What may it decide alone?", anchor=False)
+    if not points:
+        why = getattr(report.selective.certificates, "reason", "no labelled pair was drawn at random")
+        st.caption(f"No selective curve: {markdown(str(why))}.")
+        return
+    rows = [
+        {"coverage": p.coverage, "risk": p.risk, "bound": p.bound, "threshold": p.threshold, "n": p.n} for p in points
+    ]
+    chart(
+        charts.curve(rows, place.ink),
+        key="selective",
+        alt="Errors against the share of pairs that the judge decides alone",
+    )
+
+
+def _confusion(place: Place, report: CalibrationReport, source: str) -> None:
+    run = place.run
+    assert run is not None
+    st.subheader("Where it differs", anchor=False)
+    rows = [
+        {"row": human, "column": judge, "n": report.agreement.confusion[k][j]}
+        for k, human in enumerate(_ORDER) for j, judge in enumerate(_ORDER)
+    ]  # fmt: skip
+    chosen = chart(
+        charts.confusion(rows, place.ink, x_title="the judge says", y_title="people say"), key="confusion", pick=True,
+        alt="Confusion of people and judge: " + "; ".join(f"people {r['row']}, judge {r['column']}: {r['n']}" for r in rows),
+    )  # fmt: skip
+    if source == OWN:
+        query = (
+            {"field": "label", "value": chosen["row"], "outcome": chosen["column"]} if chosen else {"against": "true"}
+        )
+        words = (
+            f"Pairs: people {chosen['row']}, judge {chosen['column']}"
+            if chosen
+            else "Pairs on which it leans against the label"
+        )
+        st.link_button(words, link("pairs", run=run.run_id, **query))
+
+
+def _own_confidence(place: Place) -> None:
+    """Without labels: only how sure it says it is."""
+    run = place.run
+    assert run is not None
+    bins = place.views.histogram(run.run_id, "confidence")
+    rows = [
+        {"low": 0.5 + row["bin"] / 40, "high": 0.5 + (row["bin"] + 1) / 40, "n": row["n"]}
+        for row in bins.iter_rows(named=True)
+    ]
+    if rows:
+        st.subheader("How sure it says it is", anchor=False)
+        chart(
+            charts.histogram(rows, place.ink, title="Confidence, the judge's own"),
+            key="confidence",
+            alt="Histogram of the judge's own confidence",
+        )
+    points = figures.reliability_rows(bins)
+    if points:
+        st.caption(f"{sum(point['n'] for point in points):,} pairs carry a label of the eval set.")

@@ -1,0 +1,138 @@
+"""Every run: what it was, what it cost, how far it is, and what two of them differ in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import polars
+import streamlit as st
+
+from judge.render.words import markdown, safe
+from judge.tailing import Live, Tail, unfinished
+
+from ..place import Place, command, downloads, empty, explained, link, table
+from ..views import figures, tables
+
+__all__ = ["show"]
+
+
+def show(place: Place) -> None:
+    """The page."""
+    st.title("Runs")
+    _live(place)
+    runs = place.views.runs()
+    if not runs:
+        empty("No run in this home folder.", "A run judges an eval set; the sample set needs no key.", "judge demo")
+        return
+    frame = _frame(place)
+    table(
+        frame.with_columns(
+            polars.Series("open", [link("segments", run=name) for name in frame["run"].to_list()])
+        ).select("open", polars.exclude("open")),
+        alt="All runs, newest first",
+        config={
+            "open": st.column_config.LinkColumn(display_text="open", width="small"),
+            "net": st.column_config.NumberColumn("net win rate", format="percent"),
+            "invalid": st.column_config.NumberColumn("invalid", format="percent"),
+            "flips": st.column_config.NumberColumn("flips on swap", format="percent"),
+            "cost": st.column_config.NumberColumn("cost, $", format="%.4f"),
+            "possibly paid": st.column_config.NumberColumn(help="Calls that may have been charged without an answer."),
+        },
+    )
+    downloads(frame, "runs")
+    st.caption("An empty cost is a price that is not known, never zero.")
+    _compare(place)
+    if place.run is not None:
+        with st.expander(f"Header of {place.run.run_id}"):
+            rows = [{"field": name, "value": safe(value)[:500]} for name, value in tables.flat(
+                {key: value for key, value in place.run.header.items() if key != "rubric_text"}).items()]  # fmt: skip
+            table(rows, alt="The header of the run")
+
+
+def _frame(place: Place) -> polars.DataFrame:
+    """One row a run."""
+    cells = figures.by_cell(place.views.overview(), "run_id")
+    rows: list[dict[str, Any]] = []
+    for run in place.views.runs():
+        cell = cells.get((run.run_id,), {})
+        net = figures.estimate(cell, "net")
+        invalid, flips = figures.estimate(cell, "invalid"), figures.estimate(cell, "flip")
+        cost = cell.get("cost")
+        whole = cost is not None and cost.n == (cell["invalid"].n if "invalid" in cell else 0)
+        rows.append(
+            {"run": run.run_id, "created": run.created_at[:16].replace("T", " "),
+             "state": "sealed" if run.sealed else "not finished", "rubric": safe(run.rubric), "judge": safe(run.judge),
+             "pairs": int(run.header["evalset"]["rows"]), "net": net.value if net else None,
+             "verdict": figures.verdict(net), "invalid": invalid.value if invalid else None,
+             "flips": flips.value if flips else None, "cost": cost.total if cost is not None and whole else None,
+             "calls": run.calls, "possibly paid": run.possibly_paid, "given up": run.given_up,
+             "calls a second": run.rate}
+        )  # fmt: skip
+    return polars.DataFrame(rows, infer_schema_length=None)
+
+
+def _compare(place: Place) -> None:
+    """What two runs differ in, and whether their numbers may stand side by side."""
+    by_id = {run.run_id: run for run in place.views.runs()}
+    if len(by_id) < 2:
+        return
+    st.subheader("Two runs", anchor=False)
+    names = list(by_id)
+    with st.container(horizontal=True):
+        first = st.selectbox("Before", names, index=1, key="before", bind="query-params", width=220)
+        second = st.selectbox("After", names, key="after", bind="query-params", width=220)
+    if first == second:
+        st.caption("Choose two runs.")
+        return
+    heads = by_id[first].header, by_id[second].header
+    why = tables.incomparable(*heads)
+    if why:
+        st.warning(
+            "**Not comparable.** Their numbers must not be read as one system getting better or worse: "
+            + "; ".join(why)
+            + "."
+        )
+    else:
+        st.success("Same pairs, rubric and judge: what differs is what was judged, or noise.")
+    rows = [{name: safe(value)[:200] for name, value in row.items()} for row in tables.header_diff(*heads)]
+    if rows:
+        table(rows, alt="Fields in which the two headers differ")
+    else:
+        st.caption("The two headers are equal.")
+    st.link_button("What the judge said otherwise", link("drift", before=first, after=second))
+
+
+@st.cache_resource(max_entries=32, show_spinner=False)
+def _tail(path: str, inode: int) -> Tail:
+    return Tail(Path(path))
+
+
+@st.fragment(run_every=2.0)
+def _live(place: Place) -> None:
+    """Batches that are being written now, and those that ended before their end; looks at journals, not the database."""
+    for path in unfinished(place.views.store)[:5]:
+        with explained(f"{path.name} cannot be read"):
+            live = _tail(str(path), path.stat().st_ino).look()
+            if live is not None:
+                _progress(live)
+
+
+def _progress(live: Live) -> None:
+    share = min(1.0, live.replies / live.total) if live.total else 0.0
+    words = {
+        "running": "running",
+        "stopped": "stopped before its end",
+        "silent": f"nothing written for {live.quiet:.0f} s",
+    }[live.state]
+    if live.sealed:
+        words = "judged; being brought into the database"
+    with st.container(border=True):
+        cost = f" · ${live.cost:.4f}" if live.replies and not live.unpriced else ""
+        failed = f" · {live.failed:,} failed calls" if live.failed else ""
+        st.progress(
+            share, f"**{markdown(live.run_id)}** {words}: {live.replies:,} of {live.total:,} judge calls{failed}{cost}"
+        )
+        st.caption(markdown(f"{live.rubric} · {live.judge}"))
+        if live.state != "running" and not live.sealed:
+            command(f"judge resume {live.run_id}")

@@ -1,0 +1,103 @@
+"""Tables for people and for files: what two headers differ in, whether two runs compare, and safe downloads."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from judge.render.words import number, span
+
+if TYPE_CHECKING:
+    import polars
+
+    from calibration.estimates import Estimate
+    from judge.render.words import Unit
+
+__all__ = ["as_csv", "as_parquet", "flat", "header_diff", "incomparable", "said"]
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_MATTER = {
+    "evalset.digest": "they judged other pairs: differences are of the pairs, too",
+    "rubric_digest": "they were judged under other rubrics: better means something else in each",
+    "judge.name": "another judge said it",
+    "judge.revision": "the judge has another revision",
+    "judge.decoding": "the judge decoded otherwise",
+    "template": "the judge was asked in another form",
+    "evalset.options.candidate": "",
+    "repeats": "pairs were judged another number of times",
+}
+"""Fields of a header that make two runs incomparable, and what that means; those with no words are only listed."""
+
+
+def said(found: Estimate | None, unit: Unit = "plain") -> str:
+    """An estimate in words: value, interval and n; a dash where there is none."""
+    return "–" if found is None else f"{number(found.value, unit)} {span(found, unit)} n {found.n:,}"
+
+
+def flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """A nested record as dotted names and short texts."""
+    found: dict[str, str] = {}
+    for name, entry in value.items():
+        if isinstance(entry, Mapping):
+            found |= flat(entry, f"{prefix}{name}.")
+        else:
+            found[f"{prefix}{name}"] = str(entry)
+    return found
+
+
+def header_diff(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[dict[str, str]]:
+    """The fields in which two run headers differ: ``field``, ``first``, ``second``; ids, times and long texts are left
+    out.
+    """
+    skip = ("rubric_text", "t", "calls", "run_id", "created_at")
+    sides = [flat({key: value for key, value in side.items() if key not in skip}) for side in (first, second)]
+    names = sorted(sides[0].keys() | sides[1].keys())
+    return [
+        {"field": name, "first": sides[0].get(name, "(absent)"), "second": sides[1].get(name, "(absent)")}
+        for name in names
+        if sides[0].get(name) != sides[1].get(name)
+    ]
+
+
+def incomparable(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
+    """Why the numbers of two runs must not be put side by side without a word; empty where nothing stands against it."""
+    return [why for row in header_diff(first, second) if (why := _MATTER.get(row["field"], ""))]
+
+
+def as_csv(frame: polars.DataFrame) -> bytes:
+    """A frame as CSV in which no cell is a formula: text that a spreadsheet would run begins with an apostrophe.
+
+    What begins with ``=``, ``+``, ``-``, ``@``, tab or carriage return is such text (OWASP, "CSV Injection"); numbers
+    are left as they are.
+    """
+    import polars
+
+    texts = [name for name, kind in frame.schema.items() if kind == polars.String]
+    guarded = frame.with_columns(
+        polars.when(polars.col(name).str.slice(0, 1).is_in(_FORMULA))
+        .then(polars.lit("'") + polars.col(name))
+        .otherwise(polars.col(name))
+        .alias(name)
+        for name in texts
+    )
+    named = {name: f"'{name}" for name in frame.columns if name[:1] in _FORMULA and name}
+    return guarded.rename(named).write_csv().encode()
+
+
+def as_parquet(frame: polars.DataFrame) -> bytes:
+    """A frame as a Parquet file."""
+    buffer = io.BytesIO()
+    frame.write_parquet(buffer)
+    return buffer.getvalue()
+
+
+def cells_of(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Rows as plain dictionaries with texts instead of nested values."""
+    return [
+        {
+            key: value if isinstance(value, str | int | float | bool) or value is None else str(value)
+            for key, value in row.items()
+        }
+        for row in rows
+    ]

@@ -1,0 +1,350 @@
+"""What a dashboard asks: read-only, in short bursts, remembered until the database changes.
+
+The database file is locked whole, so that a reader who keeps it open stops the writer of a batch. ``Views`` opens it for
+one burst, answers, closes it, and keeps the (small) answer until the file is another: a page that polls an unchanged
+database opens nothing. Sums come from the rollups; rows come a page at a time.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import orjson
+
+from .. import journal
+from ..errors import StoreError
+from ..types import Pair, Reply
+from .database import Stream, reading
+from .runs import RunInfo, Store
+
+if TYPE_CHECKING:
+    import duckdb
+    import polars
+
+__all__ = ["SORTS", "Call", "Detail", "Filter", "Views"]
+
+T = TypeVar("T")
+_KEPT = 256
+"""Answers kept; each is a few hundred rows at most."""
+
+SORTS = {
+    "order of judging": "rowid",
+    "least confident first": "confidence, rowid",
+    "most confident first": "confidence DESC, rowid",
+    "candidate longest against baseline": "(candidate_chars + 1) / (baseline_chars + 1) DESC, rowid",
+    "candidate shortest against baseline": "(candidate_chars + 1) / (baseline_chars + 1), rowid",
+}
+"""How rows may be sorted, by the words that a reader sees."""
+_ROW = (
+    "pair_id, repeat, category, outcome, preference, confidence, consistent, invalid, label, cf_outcome, bf_outcome, "
+    "candidate_chars, baseline_chars, flags, cost"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which comparisons of a run: every field narrows, an empty one does not.
+
+    ``field`` and ``value`` name a column of the rollup (``category``, a field of the metadata, ``length``,
+    ``confidence``, ``consistent``, ``label``), ``across`` and ``other`` a second one. ``outcomes`` are ``win``, ``tie``,
+    ``loss`` and ``invalid``. ``confidence`` and ``ratio`` (candidate over baseline characters) are ranges.
+    ``against_label`` takes those on which the judge leans to the side that the label does not name. ``pairs`` are ids,
+    ``search`` a part of an id.
+    """
+
+    field: str = ""
+    value: str = ""
+    across: str = ""
+    other: str = ""
+    outcomes: tuple[str, ...] = ()
+    flipped: bool = False
+    against_label: bool = False
+    confidence: tuple[float, float] | None = None
+    ratio: tuple[float, float] | None = None
+    pairs: tuple[str, ...] | None = None
+    search: str = ""
+
+    @property
+    def empty(self) -> bool:
+        """Whether every comparison passes."""
+        return self == Filter()
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One judge call of a pair: its key, which answer stood first, the repeat, and the raw reply."""
+
+    key: str
+    placement: str
+    repeat: int
+    reply: Reply
+    record: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Detail:
+    """Everything about one pair of one run: the texts, the settled comparisons by repeat, and the raw judge calls."""
+
+    pair: Pair
+    comparisons: tuple[Mapping[str, Any], ...]
+    calls: tuple[Call, ...]
+
+
+class Views:
+    """The dashboard's questions about one home folder; safe to share between threads.
+
+    Every answer is a frame or a value; nothing here writes. ``opened`` counts bursts, for tests and benchmarks.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self.store = Store(home)
+        self.opened = 0
+        self._answers: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
+        self._lock = threading.Lock()
+        self._open: duckdb.DuckDBPyConnection | None = None
+
+    def version(self) -> tuple[int, ...]:
+        """What changes when the database does: inode, size and time of the file and of its write-ahead log."""
+        found: list[int] = []
+        for path in (self.store.path, self.store.path.with_name(self.store.path.name + ".wal")):
+            try:
+                stat = path.stat()
+            except FileNotFoundError:
+                continue
+            found += [stat.st_ino, stat.st_size, stat.st_mtime_ns]
+        return tuple(found)
+
+    def runs(self) -> list[RunInfo]:
+        """All runs, newest first."""
+        return self._remembered(("runs",), self.store.runs)
+
+    def facets(self, run_id: str) -> list[tuple[str, int]]:
+        """The columns that a run may be cut by, with how many values each takes; the category first."""
+        sql = (
+            "SELECT facet, count(DISTINCT value) FROM rollup WHERE run_id = ? AND across = '' AND measure = 'invalid' "
+            "AND facet NOT IN ('', 'sequence') GROUP BY facet ORDER BY facet <> 'category', facet"
+        )
+        return [(str(name), int(many)) for name, many in self._rows(sql, [run_id])]
+
+    def crossings(self, run_id: str) -> list[tuple[str, str]]:
+        """The pairs of columns that have a two-way table."""
+        sql = "SELECT DISTINCT facet, across FROM rollup WHERE run_id = ? AND across <> '' ORDER BY ALL"
+        return [(str(name), str(other)) for name, other in self._rows(sql, [run_id])]
+
+    def cells(self, run_id: str, facet: str = "", across: str = "") -> polars.DataFrame:
+        """The sums of every cell of a column (``''``: the whole run) or of two columns crossed.
+
+        Columns: ``value``, ``other``, ``measure``, and the seven sums of ``calibration.sums.Sums``.
+        """
+        sql = (
+            "SELECT value, other, measure, n, total, squares, clusters, tt, tn, nn FROM rollup "
+            "WHERE run_id = $run AND facet = $facet AND across = $across ORDER BY value, other, measure"
+        )
+        return self._frame(sql, {"run": run_id, "facet": facet, "across": across})
+
+    def overview(self) -> polars.DataFrame:
+        """The sums of every whole run, all runs at once: as ``cells``, with ``run_id`` in front."""
+        sql = (
+            "SELECT run_id, measure, n, total, squares, clusters, tt, tn, nn FROM rollup "
+            "WHERE facet = '' AND across = '' ORDER BY run_id, measure"
+        )
+        return self._frame(sql, {})
+
+    def histogram(self, run_id: str, axis: str) -> polars.DataFrame:
+        """The bins of ``confidence`` or ``length`` (see ``schema/004_rollups.sql``)."""
+        sql = (
+            "SELECT bin, n, win, tie, loss, flipped, labelled, agreed, mean FROM histogram "
+            "WHERE run_id = $run AND axis = $axis ORDER BY bin"
+        )
+        return self._frame(sql, {"run": run_id, "axis": axis})
+
+    def rows(
+        self,
+        run_id: str,
+        wanted: Filter = Filter(),
+        *,
+        sort: str = "",
+        offset: int = 0,
+        limit: int = 50,  # noqa: B008
+    ) -> polars.DataFrame:
+        """A page of comparisons without texts; ``sort`` is a key of ``SORTS``."""
+        where, params = _where(run_id, wanted)
+        order = SORTS.get(sort, "rowid")
+        plain = order == "rowid" and wanted.pairs is None
+        sql = (
+            f"SELECT {_ROW} FROM comparison WHERE {where} "  # noqa: S608 - clauses of ours, values bound
+            f"{'' if plain else f'ORDER BY {order} '}LIMIT $limit OFFSET $offset"
+        )
+        return self._frame(sql, {**params, "limit": limit, "offset": offset})
+
+    def count(self, run_id: str, wanted: Filter = Filter()) -> int:  # noqa: B008 - frozen
+        """How many comparisons of a run pass."""
+        where, params = _where(run_id, wanted)
+        frame = self._frame(f"SELECT count(*) AS n FROM comparison WHERE {where}", params)  # noqa: S608 - as above
+        return int(frame["n"][0])
+
+    def detail(self, run_id: str, pair_id: str) -> Detail:
+        """Texts, comparisons and raw calls of one pair; raises ``StoreError`` where the run has no such pair."""
+
+        def read(con: duckdb.DuckDBPyConnection) -> Detail:
+            row = con.execute("SELECT body FROM pair WHERE run_id = ? AND pair_id = ?", [run_id, pair_id]).fetchone()
+            if row is None:
+                raise StoreError(f"run {run_id} has no pair {pair_id!r}")
+            found = con.execute(
+                "SELECT * FROM comparison WHERE run_id = ? AND pair_id = ? ORDER BY repeat", [run_id, pair_id]
+            )
+            names = [column[0] for column in found.description]
+            comparisons = tuple(dict(zip(names, values, strict=True)) for values in found.fetchall())
+            calls = con.execute(
+                "SELECT key, placement, repeat, body FROM reply WHERE run_id = ? AND pair_id = ? "
+                "ORDER BY repeat, placement DESC",
+                [run_id, pair_id],
+            ).fetchall()
+            return Detail(
+                journal.decode_pair(orjson.loads(row[0])),
+                comparisons,
+                tuple(
+                    Call(key, placement, repeat, journal.decode_reply(orjson.loads(body)), orjson.loads(body))
+                    for key, placement, repeat, body in calls
+                ),
+            )
+
+        return self._remembered(("detail", run_id, pair_id), lambda: self._burst(read))
+
+    def pairs(self, run_id: str, pair_ids: Sequence[str]) -> dict[str, Pair]:
+        """The texts of these pairs by id."""
+        return {pair.id: pair for pair in self.store.pairs(run_id, pair_ids)}
+
+    def rejudged(self, before: str, after: str) -> polars.DataFrame:
+        """The pairs that two runs share with the very same answers: outcome and preference of both, in order of id.
+
+        Columns: ``pair_id``, ``prompt``, ``category``, ``old``, ``new`` (outcomes), ``old_preference``,
+        ``new_preference``, ``label``. First repeats only.
+        """
+        sql = """
+            WITH answers AS (
+                SELECT run_id, pair_id, hash(json_extract_string(body, '$.candidate.text'),
+                    json_extract_string(body, '$.baseline.text')) AS said FROM pair WHERE run_id IN ($before, $after)
+            ), same AS (
+                SELECT b.pair_id FROM answers b JOIN answers a ON a.pair_id = b.pair_id AND a.said = b.said
+                WHERE b.run_id = $before AND a.run_id = $after
+            )
+            SELECT b.pair_id, b.prompt_digest AS prompt, b.category, b.outcome AS old, a.outcome AS new,
+                b.preference AS old_preference, a.preference AS new_preference, coalesce(b.label, a.label) AS label
+            FROM comparison b JOIN comparison a ON a.pair_id = b.pair_id AND a.repeat = 0 AND a.run_id = $after
+            JOIN same ON same.pair_id = b.pair_id WHERE b.run_id = $before AND b.repeat = 0 ORDER BY b.pair_id
+        """
+        return self._frame(sql, {"before": before, "after": after})
+
+    @contextmanager
+    def burst(self) -> Iterator[None]:
+        """Answer several questions while the file is open once; held by one thread at a time, and briefly."""
+        if not self.store.path.exists():
+            yield
+            return
+        with self._lock:
+            if self._open is not None:
+                yield
+                return
+            with reading(self.store.path) as con:
+                self.opened += 1
+                self._open = con
+                try:
+                    yield
+                finally:
+                    self._open = None
+
+    def _burst(self, read: Callable[[duckdb.DuckDBPyConnection], T]) -> T:
+        with reading(self.store.path) as con:
+            self.opened += 1
+            return read(con)
+
+    def _rows(self, sql: str, params: list[Any]) -> list[tuple[Any, ...]]:
+        if not self.store.path.exists():
+            return []
+        return self._remembered((sql, *params), lambda: self._burst(lambda con: con.execute(sql, params).fetchall()))
+
+    def _frame(self, sql: str, params: dict[str, Any]) -> polars.DataFrame:
+        """A query's answer as a frame."""
+        import polars
+
+        def read(con: duckdb.DuckDBPyConnection) -> polars.DataFrame:
+            return polars.DataFrame(Stream(con.cursor().sql(sql, params=params)))
+
+        key = (sql, *(tuple(value) if isinstance(value, list) else value for value in params.values()))
+        return self._remembered(key, lambda: self._burst(read))
+
+    def _remembered(self, key: tuple[Any, ...], make: Callable[[], T]) -> T:
+        """An answer that was given since the database last changed, or a fresh one."""
+        name = (self.version(), *key)
+        with self._lock:
+            if name in self._answers:
+                self._answers.move_to_end(name)
+                return self._answers[name]  # type: ignore[no-any-return]
+        made = make()
+        with self._lock:
+            self._answers[name] = made
+            while len(self._answers) > _KEPT:
+                self._answers.popitem(last=False)
+        return made
+
+
+_SIMPLE = {
+    "category": "category",
+    "label": "coalesce(label, '(none)')",
+    "consistent": (
+        "CASE WHEN outcome IS NULL THEN '(no verdict)' WHEN consistent THEN 'both orders agree' ELSE 'orders differ' END"
+    ),
+    "confidence": (
+        "CASE WHEN preference IS NULL THEN '(no verdict)' WHEN confidence < 0.6 THEN '0.5 to 0.6' "
+        "WHEN confidence < 0.7 THEN '0.6 to 0.7' WHEN confidence < 0.8 THEN '0.7 to 0.8' "
+        "WHEN confidence < 0.9 THEN '0.8 to 0.9' ELSE '0.9 to 1' END"
+    ),
+    "length": (
+        "CASE WHEN (candidate_chars + 1) / (baseline_chars + 1) < 0.5 THEN 'under half' "
+        "WHEN (candidate_chars + 1) / (baseline_chars + 1) < 0.8 THEN 'shorter' "
+        "WHEN (candidate_chars + 1) / (baseline_chars + 1) <= 1.25 THEN 'about equal' "
+        "WHEN (candidate_chars + 1) / (baseline_chars + 1) <= 2 THEN 'longer' ELSE 'over double' END"
+    ),
+}
+"""The columns of the rollup that are not fields of the metadata, as expressions over ``comparison``."""
+
+
+def _where(run_id: str, wanted: Filter) -> tuple[str, dict[str, Any]]:
+    """A filter as a WHERE clause with named parameters."""
+    clauses, params = ["run_id = $run"], {"run": run_id}
+    for number, (name, value) in enumerate(((wanted.field, wanted.value), (wanted.across, wanted.other))):
+        if name:
+            column = _SIMPLE.get(name)
+            if column is None:
+                column = f"coalesce(json_extract_string(metadata, $p{number}), '')"
+                params[f"p{number}"] = "/" + name.replace("~", "~0").replace("/", "~1")
+            clauses.append(f"{column} = $v{number}")
+            params[f"v{number}"] = value
+    if wanted.outcomes:
+        clauses.append("coalesce(outcome, 'invalid') IN (SELECT unnest($outcomes))")
+        params["outcomes"] = list(wanted.outcomes)
+    if wanted.flipped:
+        clauses.append("outcome IS NOT NULL AND NOT coalesce(consistent, FALSE)")
+    if wanted.against_label:
+        clauses.append("label IN ('win', 'loss') AND preference <> 0.5 AND (preference > 0.5) <> (label = 'win')")
+    for name, limits, column in (
+        ("c", wanted.confidence, "confidence"),
+        ("r", wanted.ratio, "(candidate_chars + 1) / (baseline_chars + 1)"),
+    ):
+        if limits is not None:
+            clauses.append(f"{column} BETWEEN ${name}0 AND ${name}1")
+            params[f"{name}0"], params[f"{name}1"] = limits
+    if wanted.pairs is not None:
+        clauses.append("pair_id IN (SELECT unnest($pairs))")
+        params["pairs"] = list(wanted.pairs)
+    if wanted.search:
+        clauses.append("contains(lower(pair_id), lower($search))")
+        params["search"] = wanted.search
+    return " AND ".join(clauses), params
