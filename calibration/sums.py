@@ -3,7 +3,8 @@
 A store that keeps seven sums a cell (``Sums``) can show a clustered interval over a million rows without reading one.
 With T_g and n_g the total and the number of rows of cluster g, the squared standard error of the mean m is
 
-    se^2 = G/(G-1) sum_g (T_g - m n_g)^2 / n^2,  and  sum_g (T_g - m n_g)^2 = sum T_g^2 - 2 m sum T_g n_g + m^2 sum n_g^2.
+    se^2 = G/(G-1) sum_g (T_g - m n_g)^2 / n^2,
+    sum_g (T_g - m n_g)^2 = sum T_g^2 - 2 m sum T_g n_g + m^2 sum n_g^2.
 """
 
 from __future__ import annotations

@@ -1,14 +1,13 @@
 """Two answers side by side in one scroll: the one place where a page shows what a model wrote.
 
-A small element of our own takes blocks (``views/texts.py``) and builds them from a fixed list of tags, every text set as
-text. Nothing that a model wrote becomes markup, a style, a link or a request.
+A small element of our own takes blocks (``views/texts.py``) and builds them from a fixed list of tags, every text set
+as text. Nothing that a model wrote becomes markup, a style, a link or a request.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-
 
 import streamlit as st
 

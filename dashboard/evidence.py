@@ -1,4 +1,4 @@
-"""What takes more than sums: a run against labels, and at equal length. Computed once, then kept until something changes."""
+"""What takes more than sums: a run against labels, and at equal length. Kept until something changes."""
 
 from __future__ import annotations
 
@@ -67,7 +67,10 @@ def corrected_segments(place: Place, by: str) -> tuple[list[dict[str, Any]], lis
     pairs = place.views.count(run.run_id)
     if pairs > LARGEST:
         return [], [
-            f"Labels and length are worked out here up to {LARGEST:,} pairs; this run has {pairs:,}: use `judge calibrate {run.run_id}`."
+            (
+                f"Labels and length are worked out here up to {LARGEST:,} pairs; this run has "
+                f"{pairs:,}: use `judge calibrate {run.run_id}`."
+            )
         ]
     sources = gold_sources(place)
     source = (
@@ -176,5 +179,11 @@ def _row(segment: str, kind: str, found: Any, n: int) -> dict[str, Any]:
     low, high = 2 * found.low - 1, 2 * found.high - 1
     word = "better" if low > 0 else "worse" if high < 0 else "unclear"
     return {
-        "segment": segment, "kind": kind, "value": 2 * found.value - 1, "low": low, "high": high, "verdict": word, "n": n
-    }  # fmt: skip
+        "segment": segment,
+        "kind": kind,
+        "value": 2 * found.value - 1,
+        "low": low,
+        "high": high,
+        "verdict": word,
+        "n": n,
+    }

@@ -11,9 +11,22 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from judge.errors import InputError
-from judge.labelling import BlindView, Change, Drawing, Place, Request, Session, Subject, begin, blind, candidate_first
+from judge.labelling import (
+    BlindView,
+    Change,
+    Drawing,
+    Place,
+    Request,
+    Session,
+    Subject,
+    begin,
+    blind,
+    candidate_first,
+    drawing,
+    gold_item,
+    record,
+)
 from judge.labelling import disputed as disputed_pairs
-from judge.labelling import drawing, gold_item, record
 from judge.labels import DrawRecord, LabelLog, read_draw, read_rows, reopened, run_source, write_draw
 from judge.store.views import Views
 from judge.types import Pair

@@ -31,7 +31,10 @@ def show(place: Place) -> None:
     if not sources:
         empty(
             "No labels speak for this run.",
-            "What a judge says is worth as much as its agreement with people. Label some pairs of the run, blind and by keyboard, on the page Label, or in the terminal:",
+            (
+                "What a judge says is worth as much as its agreement with people. Label some pairs "
+                "of the run, blind and by keyboard, on the page Label, or in the terminal:"
+            ),
             f"judge label {run.run_id} --to {place.home}/labels/labels.jsonl --as YOU",
         )
         _own_confidence(place)
@@ -61,7 +64,8 @@ def _report(place: Place, report: CalibrationReport, source: str) -> None:
             st.metric(title, value, detail, delta_color="off", delta_arrow="off", border=True, height="stretch")
     if corrected is None:
         st.caption(
-            f"No corrected rate: {markdown(str(getattr(rate.corrected, 'reason', '')))}; {markdown(str(getattr(rate.corrected, 'fix', '')))}."
+            f"No corrected rate: {markdown(str(getattr(rate.corrected, 'reason', '')))}; "
+            f"{markdown(str(getattr(rate.corrected, 'fix', '')))}."
         )
     _agreement(report)
     _diagram(place, report)
@@ -70,7 +74,8 @@ def _report(place: Place, report: CalibrationReport, source: str) -> None:
     st.subheader("Everything behind it", anchor=False)
     sections.draw(rendering.sections(report))
     st.caption(
-        "The same figures as in the terminal, with fewer bootstrap rounds (200), so the last digit of an interval may differ:"
+        "The same figures as in the terminal, with fewer bootstrap rounds (200), so the last "
+        "digit of an interval may differ:"
     )
     command(f"judge calibrate {run.run_id}" + ("" if source == OWN else f" --gold {place.home}/labels/{source}"))
     st.link_button("Another rubric or judge on the same pairs", link("drift", run=run.run_id, after=run.run_id))
@@ -85,7 +90,8 @@ def _agreement(report: CalibrationReport) -> None:
     ]
     if ceiling is not None and ceiling.human is not None:
         lines.append(
-            f"- people with each other, the ceiling: {tables.said(ceiling.human, 'share')}; the judge on the same votes: {tables.said(ceiling.judge, 'share')}"
+            f"- people with each other, the ceiling: {tables.said(ceiling.human, 'share')}; the "
+            f"judge on the same votes: {tables.said(ceiling.judge, 'share')}"
         )
     else:
         lines.append("- people with each other: unknown, no pair has two raters; a second rater on 50 pairs would tell")
@@ -100,9 +106,10 @@ def _diagram(place: Place, report: CalibrationReport) -> None:
         return
     lines = [
         {"name": name, "forecast": point.forecast, "observed": point.observed, "n": point.n}
-        for name, card in (("the judge's own", raw), ("calibrated, held out", calibrated)) if card is not None
+        for name, card in (("the judge's own", raw), ("calibrated, held out", calibrated))
+        if card is not None
         for point in card.diagram
-    ]  # fmt: skip
+    ]
     band = [{"forecast": point.forecast, "low": point.band_low, "high": point.band_high} for point in raw.diagram]
     chart(
         charts.reliability(lines, band, place.ink),
@@ -112,7 +119,9 @@ def _diagram(place: Place, report: CalibrationReport) -> None:
     ece = raw.ece
     word = "beyond" if ece.beyond_chance else "within"
     st.caption(
-        f"Calibration error {ece.error.value:.3f} [{ece.error.low:.3f}, {ece.error.high:.3f}], {word} what chance alone shows ({ece.chance:.3f}). Band: where 90% of perfectly calibrated judges of this size lie."
+        f"Calibration error {ece.error.value:.3f} [{ece.error.low:.3f}, "
+        f"{ece.error.high:.3f}], {word} what chance alone shows ({ece.chance:.3f}). Band: "
+        f"where 90% of perfectly calibrated judges of this size lie."
     )
 
 
@@ -139,12 +148,16 @@ def _confusion(place: Place, report: CalibrationReport, source: str) -> None:
     st.subheader("Where it differs", anchor=False)
     rows = [
         {"row": human, "column": judge, "n": report.agreement.confusion[k][j]}
-        for k, human in enumerate(_ORDER) for j, judge in enumerate(_ORDER)
-    ]  # fmt: skip
+        for k, human in enumerate(_ORDER)
+        for j, judge in enumerate(_ORDER)
+    ]
     chosen = chart(
-        charts.confusion(rows, place.ink, x_title="the judge says", y_title="people say"), key="confusion", pick=True,
-        alt="Confusion of people and judge: " + "; ".join(f"people {r['row']}, judge {r['column']}: {r['n']}" for r in rows),
-    )  # fmt: skip
+        charts.confusion(rows, place.ink, x_title="the judge says", y_title="people say"),
+        key="confusion",
+        pick=True,
+        alt="Confusion of people and judge: "
+        + "; ".join(f"people {r['row']}, judge {r['column']}: {r['n']}" for r in rows),
+    )
     if source == OWN:
         query = (
             {"field": "label", "value": chosen["row"], "outcome": chosen["column"]} if chosen else {"against": "true"}

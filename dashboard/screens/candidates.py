@@ -30,11 +30,17 @@ def show(place: Place) -> None:
     st.subheader("Log", anchor=False)
     st.caption("Append-only, each entry chained to the one before by its digest; the newest first.")
     rows = [
-        {"when": entry.at[:19].replace("T", " "), "what": entry.kind, "about": safe(entry.subject), "by": safe(entry.by),
-         "says": safe(_says(entry))[:200],
-         "open": link("decision", run=entry.subject) if entry.kind == "decision" else None, "id": entry.id}
+        {
+            "when": entry.at[:19].replace("T", " "),
+            "what": entry.kind,
+            "about": safe(entry.subject),
+            "by": safe(entry.by),
+            "says": safe(_says(entry))[:200],
+            "open": link("decision", run=entry.subject) if entry.kind == "decision" else None,
+            "id": entry.id,
+        }
         for entry in entries[:500]
-    ]  # fmt: skip
+    ]
     table(rows, alt="The register", config={"open": st.column_config.LinkColumn(display_text="open")})
     if len(entries) > 500:
         st.caption(f"{len(entries) - 500} older entries are in register.jsonl.")
@@ -47,12 +53,18 @@ def _lineage(found: list[Entry]) -> None:
         command("judge tune train --help")
         return
     rows = [
-        {"candidate": safe(str(entry.body.get("name") or entry.body.get("id") or entry.subject)), "made": entry.at[:16].replace("T", " "),
-         "base": safe(str(entry.body.get("base", ""))), "parent": safe(str(entry.body.get("parent") or "–")),
-         "rubric": safe(str(entry.body.get("rubric", ""))),
-         **{name: safe(str(entry.body[name]))[:12] for name in ("adapter", "recipe", "data") if entry.body.get(name)}}
+        {
+            "candidate": safe(str(entry.body.get("name") or entry.body.get("id") or entry.subject)),
+            "made": entry.at[:16].replace("T", " "),
+            "base": safe(str(entry.body.get("base", ""))),
+            "parent": safe(str(entry.body.get("parent") or "–")),
+            "rubric": safe(str(entry.body.get("rubric", ""))),
+            **{
+                name: safe(str(entry.body[name]))[:12] for name in ("adapter", "recipe", "data") if entry.body.get(name)
+            },
+        }
         for entry in found
-    ]  # fmt: skip
+    ]
     table(rows, alt="Candidates, newest first")
 
 
@@ -65,11 +77,16 @@ def _stages(found: list[Entry]) -> None:
     for entry in found:
         latest.setdefault(entry.subject, entry)
     rows = [
-        {"candidate": safe(name), "stage": safe(str(entry.body.get("stage") or entry.body.get("to") or "?")),
-         "last step": safe(str(entry.body.get("event") or entry.body.get("what") or entry.body.get("kind") or "")),
-         "since": entry.at[:16].replace("T", " "), "by": safe(entry.by), "why": safe(str(entry.body.get("reason") or ""))[:200]}
+        {
+            "candidate": safe(name),
+            "stage": safe(str(entry.body.get("stage") or entry.body.get("to") or "?")),
+            "last step": safe(str(entry.body.get("event") or entry.body.get("what") or entry.body.get("kind") or "")),
+            "since": entry.at[:16].replace("T", " "),
+            "by": safe(entry.by),
+            "why": safe(str(entry.body.get("reason") or ""))[:200],
+        }
         for name, entry in latest.items()
-    ]  # fmt: skip
+    ]
     table(rows, alt="Where each rollout stands")
     for name in latest:
         command(f"judge rollout status {name}")

@@ -68,7 +68,8 @@ def _decision(place: Place, entry: Entry) -> None:
         st.markdown("\n".join(f"- {markdown(need)}" for need in needs[:5]))
     for override in [e for e in place.entries("override") if e.subject in (entry.subject, entry.id)]:
         st.warning(
-            f"Overridden by {markdown(override.by)} on {override.at[:16]}: {markdown(str(override.body.get('reason', 'no reason given')))}"
+            f"Overridden by {markdown(override.by)} on {override.at[:16]}: "
+            f"{markdown(str(override.body.get('reason', 'no reason given')))}"
         )
     if rulings:
         st.subheader("Every rule", anchor=False)
@@ -80,7 +81,8 @@ def _reason(place: Place, ruling: Mapping[str, Any]) -> None:
     assert place.run is not None
     with st.container(border=True):
         st.markdown(
-            f"**{markdown(str(ruling.get('effect')))}** · {markdown(str(ruling.get('rule', '')))}: {markdown(str(ruling.get('says', '')))}"
+            f"**{markdown(str(ruling.get('effect')))}** · "
+            f"{markdown(str(ruling.get('rule', '')))}: {markdown(str(ruling.get('says', '')))}"
         )
         if ruling.get("change"):
             st.caption("What would change it: " + markdown(str(ruling["change"])))
@@ -95,21 +97,34 @@ def _rules(place: Place, rulings: Sequence[Mapping[str, Any]]) -> None:
     assert place.run is not None
     rows = []
     for ruling in rulings:
-        observed = ruling.get("observed") if isinstance(ruling.get("observed"), Mapping) else {}
+        observed = ruling.get("observed")
+        observed = observed if isinstance(observed, Mapping) else {}
         ids = [str(name) for name in ruling.get("pairs") or ()]
         rows.append(
-            {"result": safe(str(ruling.get("result", "?"))), "effect": safe(str(ruling.get("effect", "?"))),
-             "rule": safe(str(ruling.get("rule", ""))), "axis": safe(str(ruling.get("axis", ""))),
-             "observed": observed.get("value"), "low": observed.get("low"), "high": observed.get("high"),
-             "n": observed.get("n"), "must be": safe(str(ruling.get("side") or "")), "limit": ruling.get("limit"),
-             "says": safe(str(ruling.get("says", "")))[:300],
-             "pairs": link("pairs", run=place.run.run_id, ids=",".join(ids[:50])) if ids else None}
-        )  # fmt: skip
+            {
+                "result": safe(str(ruling.get("result", "?"))),
+                "effect": safe(str(ruling.get("effect", "?"))),
+                "rule": safe(str(ruling.get("rule", ""))),
+                "axis": safe(str(ruling.get("axis", ""))),
+                "observed": observed.get("value"),
+                "low": observed.get("low"),
+                "high": observed.get("high"),
+                "n": observed.get("n"),
+                "must be": safe(str(ruling.get("side") or "")),
+                "limit": ruling.get("limit"),
+                "says": safe(str(ruling.get("says", "")))[:300],
+                "pairs": link("pairs", run=place.run.run_id, ids=",".join(ids[:50])) if ids else None,
+            }
+        )
     three = st.column_config.NumberColumn(format="%.3f")
-    table(rows, alt="Every rule of the policy", config={
-        **dict.fromkeys(("observed", "low", "high", "limit"), three),
-        "pairs": st.column_config.LinkColumn(display_text="pairs"),
-    })  # fmt: skip
+    table(
+        rows,
+        alt="Every rule of the policy",
+        config={
+            **dict.fromkeys(("observed", "low", "high", "limit"), three),
+            "pairs": st.column_config.LinkColumn(display_text="pairs"),
+        },
+    )
 
 
 def _judge_says(place: Place) -> None:
@@ -128,13 +143,20 @@ def _judge_says(place: Place) -> None:
     flips, invalid, length, right = (figures.estimate(cell, name) for name in ("flip", "invalid", "length", "right"))
     with st.grid(columns="auto", min_column_width=190):
         for title, value, note in (
-            ("Net win rate", f"{net.value:+.1%}", f"[{net.low:+.1%}, {net.high:+.1%}] {figures.verdict(net)}, n {net.n:,}"),
+            (
+                "Net win rate",
+                f"{net.value:+.1%}",
+                f"[{net.low:+.1%}, {net.high:+.1%}] {figures.verdict(net)}, n {net.n:,}",
+            ),
             ("Flips on swap", f"{flips.value:.1%}" if flips else "–", "verdicts that differ between the orders"),
             ("No verdict", f"{invalid.value:.1%}" if invalid else "–", f"of {invalid.n:,} pairs" if invalid else ""),
             ("Length ratio", f"{length.value:.2f}" if length else "–", "candidate over baseline"),
-            ("Right by the labels", f"{right.value:.0%}" if right else "unknown",
-             f"[{right.low:.0%}, {right.high:.0%}], n {right.n:,}" if right else "no label: judge label"),
-        ):  # fmt: skip
+            (
+                "Right by the labels",
+                f"{right.value:.0%}" if right else "unknown",
+                f"[{right.low:.0%}, {right.high:.0%}], n {right.n:,}" if right else "no label: judge label",
+            ),
+        ):
             st.metric(title, value, note, delta_color="off", delta_arrow="off", border=True, height="stretch")
     notice = run.header.get("judge_notice")
     if notice:
@@ -147,7 +169,10 @@ def _judge_says(place: Place) -> None:
         st.markdown(
             words
             + "; ".join(
-                f"**{markdown(row['segment'] or '(none)')}** {row['net']:+.0%} [{row['net_low']:+.0%}, {row['net_high']:+.0%}]"
+                (
+                    f"**{markdown(row['segment'] or '(none)')}** {row['net']:+.0%} "
+                    f"[{row['net_low']:+.0%}, {row['net_high']:+.0%}]"
+                )
                 for row in told
             )
             + "."

@@ -71,7 +71,8 @@ def _over_runs(place: Place, runs: Sequence[RunInfo], measure: str) -> None:
         charts.over_runs(shown, place.ink, title=title, fmt=fmt, marks=_changes(runs)), key=f"runs-{measure}", alt=alt
     )
     st.caption(
-        "Intervals are 95%, clustered by prompt. Dashed lines: the rubric or the judge changed there, so what follows is measured with another ruler."
+        "Intervals are 95%, clustered by prompt. Dashed lines: the rubric or the judge "
+        "changed there, so what follows is measured with another ruler."
     )
     downloads(polars.DataFrame(rows), f"drift-{measure}")
 
@@ -104,9 +105,10 @@ def _within(place: Place, run: RunInfo, measure: str) -> None:
     outside = [row["stretch"] for row in rows if row["state"] == "outside"]
     alarm = _alarm(rows)
     chart(
-        charts.control(rows, place.ink, title=title, fmt=fmt, alarm=alarm), key=f"control-{measure}",
+        charts.control(rows, place.ink, title=title, fmt=fmt, alarm=alarm),
+        key=f"control-{measure}",
         alt=f"Control chart of {title} over {len(rows)} stretches; {len(outside)} outside the limits",
-    )  # fmt: skip
+    )
     expected = 0.0027 * len(rows)
     said = (
         f"{len(outside)} of {len(rows)} stretches lie outside"
@@ -116,7 +118,10 @@ def _within(place: Place, run: RunInfo, measure: str) -> None:
     st.markdown(
         f"{said} the 3-sigma limits; {expected:.2f} would by chance. "
         + (f"The CUSUM alarms at **stretch {alarm}**." if alarm else "The CUSUM does not alarm.")
-        + f" It watches for a lasting change of half a standard deviation and alarms by chance once in {_RUN_LENGTH:,.0f} stretches."
+        + (
+            f" It watches for a lasting change of half a standard deviation and alarms by chance "
+            f"once in {_RUN_LENGTH:,.0f} stretches."
+        )
     )
     small = min(row["n"] for row in rows)
     if small < 10:
@@ -146,7 +151,8 @@ def _judge_moved(place: Place, runs: Sequence[RunInfo]) -> None:
     """The very same answers judged twice: what moved there is the judge, not the candidate."""
     st.subheader("Did the judge move?", anchor=False)
     st.caption(
-        "The same answers judged in two runs are anchors: a difference there is the judge's (or the rubric's), and is taken off a change of the candidate."
+        "The same answers judged in two runs are anchors: a difference there is the judge's "
+        "(or the rubric's), and is taken off a change of the candidate."
     )
     names = [run.run_id for run in reversed(runs)]
     if len(names) < 2:
@@ -181,9 +187,10 @@ def _judge_moved(place: Place, runs: Sequence[RunInfo]) -> None:
 def _anchors(frame: polars.DataFrame, differing: Sequence[Mapping[str, str]]) -> None:
     known = frame.filter(polars.col("old_preference").is_not_null() & polars.col("new_preference").is_not_null())
     moved = anchors(
-        frame["old_preference"].to_numpy().astype(float), frame["new_preference"].to_numpy().astype(float),
+        frame["old_preference"].to_numpy().astype(float),
+        frame["new_preference"].to_numpy().astype(float),
         clusters=frame["prompt"].to_list(),
-    )  # fmt: skip
+    )
     if moved is None:
         st.info(f"{frame.height} shared pairs, none with a verdict in both runs.")
         return
@@ -214,9 +221,11 @@ def _changed(place: Place, frame: polars.DataFrame, before: str, after: str) -> 
     counts = said.group_by("old", "new").len().sort("old", "new")
     rows = [{"row": old, "column": new, "n": n} for old, new, n in counts.iter_rows()]
     chart(
-        charts.confusion(rows, place.ink, x_title=f"in {after}", y_title=f"in {before}"), key=f"moved-{before}-{after}",
-        alt=f"Verdicts of {before} against {after}: " + "; ".join(f"{row['row']} to {row['column']} {row['n']}" for row in rows),
-    )  # fmt: skip
+        charts.confusion(rows, place.ink, x_title=f"in {after}", y_title=f"in {before}"),
+        key=f"moved-{before}-{after}",
+        alt=f"Verdicts of {before} against {after}: "
+        + "; ".join(f"{row['row']} to {row['column']} {row['n']}" for row in rows),
+    )
     changed = said.filter(polars.col("old") != polars.col("new"))
     if changed.is_empty():
         st.markdown("No verdict changed.")
@@ -229,7 +238,12 @@ def _changed(place: Place, frame: polars.DataFrame, before: str, after: str) -> 
             polars.Series("before ", [link("pairs", run=before, pair=name) for name in ids]),
             polars.Series("after ", [link("pairs", run=after, pair=name) for name in ids]),
             polars.col("pair_id").map_elements(safe, return_dtype=polars.String).alias("pair"),
-            "category", "old", "new", "old_preference", "new_preference", "label",
+            "category",
+            "old",
+            "new",
+            "old_preference",
+            "new_preference",
+            "label",
         ),
         alt="Changed verdicts",
         config={
@@ -237,5 +251,5 @@ def _changed(place: Place, frame: polars.DataFrame, before: str, after: str) -> 
             "after ": st.column_config.LinkColumn(display_text="after", width="small"),
             **dict.fromkeys(("old_preference", "new_preference"), st.column_config.NumberColumn(format="%.2f")),
         },
-    )  # fmt: skip
+    )
     downloads(changed, f"changed-{before}-{after}")

@@ -27,7 +27,10 @@ def show(place: Place) -> None:
     if not found:
         empty(
             "No hacking report was made for this run.",
-            "It measures length, hedging, refusals, boilerplate, citations and Markdown on both sides, and what each trick buys from the judge.",
+            (
+                "It measures length, hedging, refusals, boilerplate, citations and Markdown on both "
+                "sides, and what each trick buys from the judge."
+            ),
             f"judge hack {run.run_id}",
         )
     for entry in found:
@@ -48,18 +51,28 @@ def _report(place: Place, entry: Entry) -> None:
         ids = [str(name) for name in measure.get("examples") or ()]
         difference = _part(measure, "difference")
         rows.append(
-            {"measure": safe(str(measure.get("name", "?"))), "unit": safe(str(measure.get("unit", ""))),
-             "candidate": _part(measure, "candidate").get("value"), "baseline": _part(measure, "baseline").get("value"),
-             "difference": difference.get("value"), "low": difference.get("low"), "high": difference.get("high"),
-             "missing": safe(str(measure.get("missing", ""))),
-             "read": link("pairs", run=place.run.run_id, ids=",".join(ids[:50])) if ids else None}
-        )  # fmt: skip
+            {
+                "measure": safe(str(measure.get("name", "?"))),
+                "unit": safe(str(measure.get("unit", ""))),
+                "candidate": _part(measure, "candidate").get("value"),
+                "baseline": _part(measure, "baseline").get("value"),
+                "difference": difference.get("value"),
+                "low": difference.get("low"),
+                "high": difference.get("high"),
+                "missing": safe(str(measure.get("missing", ""))),
+                "read": link("pairs", run=place.run.run_id, ids=",".join(ids[:50])) if ids else None,
+            }
+        )
     if rows:
         three = st.column_config.NumberColumn(format="%.3f")
-        table(rows, alt="Measures of both sides", config={
-            **dict.fromkeys(("candidate", "baseline", "difference", "low", "high"), three),
-            "read": st.column_config.LinkColumn(display_text="pairs"),
-        })  # fmt: skip
+        table(
+            rows,
+            alt="Measures of both sides",
+            config={
+                **dict.fromkeys(("candidate", "baseline", "difference", "low", "high"), three),
+                "read": st.column_config.LinkColumn(display_text="pairs"),
+            },
+        )
 
 
 def _part(measure: Mapping[str, Any], name: str) -> Mapping[str, Any]:
@@ -79,13 +92,27 @@ def _length(place: Place) -> None:
         st.info("No comparison of this run has a verdict.")
         return
     points = [
-        {"segment": row["segment"], "kind": "judge", "value": row["net"], "low": row["net_low"], "high": row["net_high"],
-         "verdict": row["verdict"], "n": row["judged"]} for row in shown
-    ]  # fmt: skip
-    chosen = chart(charts.forest(points, place.ink, title="Net win rate of the candidate"), key="by-length", pick=True,
-                   alt="Net win rate by the candidate's length against the baseline's")  # fmt: skip
+        {
+            "segment": row["segment"],
+            "kind": "judge",
+            "value": row["net"],
+            "low": row["net_low"],
+            "high": row["net_high"],
+            "verdict": row["verdict"],
+            "n": row["judged"],
+        }
+        for row in shown
+    ]
+    chosen = chart(
+        charts.forest(points, place.ink, title="Net win rate of the candidate"),
+        key="by-length",
+        pick=True,
+        alt="Net win rate by the candidate's length against the baseline's",
+    )
     st.caption(
-        "Rows: the candidate's answer against the baseline's, in characters. A slope says that length and winning go together, not that one makes the other: the page Segments shows the rate at equal length."
+        "Rows: the candidate's answer against the baseline's, in characters. A slope says "
+        "that length and winning go together, not that one makes the other: the page "
+        "Segments shows the rate at equal length."
     )
     value = str(chosen["segment"]) if chosen else shown[-1]["segment"]
     st.link_button(f"Pairs: {value}", link("pairs", run=run.run_id, field="length", value=value))
@@ -94,5 +121,8 @@ def _length(place: Place) -> None:
         {"low": -3 + row["bin"] / 4, "high": -3 + (row["bin"] + 1) / 4, "n": row["n"]}
         for row in bins.iter_rows(named=True)
     ]
-    chart(charts.histogram(made, place.ink, title="Length of the candidate over the baseline, log2 (0: equal, 1: double)"),
-          key="lengths", alt="Histogram of the length ratio")  # fmt: skip
+    chart(
+        charts.histogram(made, place.ink, title="Length ratio, log2 (0 equal, 1 double)"),
+        key="lengths",
+        alt="Histogram of the length ratio",
+    )

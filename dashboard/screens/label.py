@@ -82,7 +82,8 @@ def _begin(place: Place) -> None:
         return
     with st.form("draw", border=True):
         st.markdown(
-            "**Draw pairs to label.** The draw is fixed once; its chances go into every label, so that the labels can correct a win rate."
+            "**Draw pairs to label.** The draw is fixed once; its chances go into every label, "
+            "so that the labels can correct a win rate."
         )
         name = st.text_input("Name of the label file", value="labels", max_chars=40)
         run = st.selectbox("Run", runs)
@@ -132,9 +133,13 @@ def _vote(place: Place) -> None:
         [answers.Side(title, _blocks(text, whole=True)) for title, text in view.sections], key="asked", height=200
     )
     answers.show(
-        [answers.Side("First", _blocks(view.first, whole=whole)), answers.Side("Second", _blocks(view.second, whole=whole))],
-        key="sides", height=620,
-    )  # fmt: skip
+        [
+            answers.Side("First", _blocks(view.first, whole=whole)),
+            answers.Side("Second", _blocks(view.second, whole=whole)),
+        ],
+        key="sides",
+        height=620,
+    )
     with st.expander("The rubric"):
         answers.show([answers.Side(desk.rubric.title, texts.rendered(_rubric(desk)))], key="rubric", height=420)
     if left > 1:

@@ -20,11 +20,12 @@ def show(place: Place) -> None:
     """The page."""
     st.title("Loop")
     st.markdown(
-        "Failures become cases, cases are labelled, labels make pairs, pairs make a candidate, and the gate decides on it."
+        "Failures become cases, cases are labelled, labels make pairs, pairs make a "
+        "candidate, and the gate decides on it."
     )
     steps = _steps(place)
     table(
-        [{key: value for key, value in step.items() if key != "next"} for step in steps],
+        [{key: value for key, value in step.items() if key not in ("next", "there")} for step in steps],
         alt="Steps of the loop", config={"open": st.column_config.LinkColumn(display_text="open")},
     )  # fmt: skip
     todo = next((step for step in steps if not step["there"]), None)

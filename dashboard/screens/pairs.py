@@ -121,12 +121,16 @@ def _rows(run_id: str, frame: polars.DataFrame) -> None:
         polars.coalesce("outcome", polars.format("invalid: {}", "invalid")).alias("outcome"),
         "preference",
         "confidence",
-        polars.when(polars.col("consistent")).then(polars.lit("agree")).when(polars.col("consistent").not_()).then(
-            polars.lit("differ")).otherwise(polars.lit("–")).alias("orders"),
+        polars.when(polars.col("consistent"))
+        .then(polars.lit("agree"))
+        .when(polars.col("consistent").not_())
+        .then(polars.lit("differ"))
+        .otherwise(polars.lit("–"))
+        .alias("orders"),
         "label",
         (polars.col("candidate_chars") / polars.max_horizontal("baseline_chars", 1)).alias("length ratio"),
         "flags",
-    )  # fmt: skip
+    )
     two = st.column_config.NumberColumn(format="%.2f")
     table(
         shown.drop("repeat") if frame["repeat"].max() == 0 else shown,
@@ -167,22 +171,32 @@ def _detail(place: Place, detail: Detail) -> None:
     answers.show(
         [
             answers.Side(
-                title, _blocks(answer.text, how=how or "rendered", whole=whole, spans=marked[side]),
+                title,
+                _blocks(answer.text, how=how or "rendered", whole=whole, spans=marked[side]),
                 f"{safe(answer.model or 'no model named')[:80]} · {len(answer.text):,} characters",
             )
             for title, side, answer in (
-                ("Candidate", "candidate", pair.candidate), ("Baseline", "baseline", pair.baseline)
+                ("Candidate", "candidate", pair.candidate),
+                ("Baseline", "baseline", pair.baseline),
             )
         ],
         key="sides",
-    )  # fmt: skip
+    )
     if found:
         st.markdown("**Findings**")
         table(
-            [{"check": f.check, "side": f.side, "says": {True: "passed", False: "failed", None: "could not be made"}[f.passed],
-              "severity": f.severity.value, "detail": safe(f.detail)[:400]} for f in found],
+            [
+                {
+                    "check": f.check,
+                    "side": f.side,
+                    "says": {True: "passed", False: "failed", None: "could not be made"}[f.passed],
+                    "severity": f.severity.value,
+                    "detail": safe(f.detail)[:400],
+                }
+                for f in found
+            ],
             alt="Findings of hard checks on this pair",
-        )  # fmt: skip
+        )
     _calls(detail)
 
 
@@ -197,7 +211,10 @@ def _verdict_line(row: Mapping[str, Any]) -> str:
     if row["outcome"] is None:
         return f"**no verdict** ({row['invalid']}). {orders}"
     label = f" · label: **{row['label']}**" if row["label"] else ""
-    return f"**{row['outcome']}** at preference {row['preference']:.3f}, confidence {row['confidence']:.2f}{label}. {orders}"
+    return (
+        f"**{row['outcome']}** at preference {row['preference']:.3f}, confidence "
+        f"{row['confidence']:.2f}{label}. {orders}"
+    )
 
 
 def _long(detail: Detail) -> bool:
@@ -228,14 +245,24 @@ def _calls(detail: Detail) -> None:
         for call in detail.calls:
             first, tie, second = call.reply.probs or (None, None, None)
             rows.append(
-                {"order": call.placement.replace("_", " "), "repeat": call.repeat, "P(first)": first, "P(tie)": tie,
-                 "P(second)": second, "finish": call.reply.finish, "ms": call.reply.latency_ms,
-                 "cost $": call.reply.usage.cost, "tokens": call.reply.usage.prompt_tokens + call.reply.usage.completion_tokens,
-                 "error": safe(call.reply.error or "")[:200]}
-            )  # fmt: skip
-        table(rows, alt="Judge calls of this pair", config={
-            name: st.column_config.NumberColumn(format="%.3f") for name in ("P(first)", "P(tie)", "P(second)")
-        })  # fmt: skip
+                {
+                    "order": call.placement.replace("_", " "),
+                    "repeat": call.repeat,
+                    "P(first)": first,
+                    "P(tie)": tie,
+                    "P(second)": second,
+                    "finish": call.reply.finish,
+                    "ms": call.reply.latency_ms,
+                    "cost $": call.reply.usage.cost,
+                    "tokens": call.reply.usage.prompt_tokens + call.reply.usage.completion_tokens,
+                    "error": safe(call.reply.error or "")[:200],
+                }
+            )
+        table(
+            rows,
+            alt="Judge calls of this pair",
+            config={name: st.column_config.NumberColumn(format="%.3f") for name in ("P(first)", "P(tie)", "P(second)")},
+        )
         for call in detail.calls:
             _call(call)
 

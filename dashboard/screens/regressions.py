@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from typing import Any
 
 import polars
 import streamlit as st
@@ -39,7 +40,7 @@ def _checks(run_id: str, found: list[Finding]) -> None:
     severity = {finding.check: finding.severity.value for finding in found}
     for finding in found:
         by[finding.check][finding.pair_id][finding.side] = finding.passed
-    rows = []
+    rows: list[dict[str, Any]] = []
     for check, pairs in sorted(by.items()):
         broken = [
             name for name, sides in pairs.items() if sides.get("candidate") is False and sides.get("baseline") is True
@@ -48,14 +49,21 @@ def _checks(run_id: str, found: list[Finding]) -> None:
         failed = sum(sides.get("candidate") is False for sides in pairs.values())
         unmade = sum(sides.get("candidate", True) is None for sides in pairs.values())
         rows.append(
-            {"check": safe(check), "severity": severity[check], "answers": len(pairs), "candidate fails": failed,
-             "newly broken": len(broken), "mended": mended, "could not be made": unmade,
-             "pairs": link("pairs", run=run_id, ids=",".join(broken[:50])) if broken else None}
-        )  # fmt: skip
+            {
+                "check": safe(check),
+                "severity": severity[check],
+                "answers": len(pairs),
+                "candidate fails": failed,
+                "newly broken": len(broken),
+                "mended": mended,
+                "could not be made": unmade,
+                "pairs": link("pairs", run=run_id, ids=",".join(broken[:50])) if broken else None,
+            }
+        )
     rows.sort(key=lambda row: (-int(row["newly broken"]), -int(row["candidate fails"])))
-    broken = sum(int(row["newly broken"]) for row in rows)
+    total = sum(int(row["newly broken"]) for row in rows)
     st.markdown(
-        f"**{broken} answers newly broken** over {len(rows)} checks: the candidate fails where the baseline passed."
+        f"**{total} answers newly broken** over {len(rows)} checks: the candidate fails where the baseline passed."
     )
     table(rows, alt="Hard checks", config={"pairs": st.column_config.LinkColumn(display_text="pairs")})
     downloads(polars.DataFrame(rows, infer_schema_length=None), f"checks-{run_id}")
@@ -73,16 +81,28 @@ def _losing(place: Place) -> None:
         for row in figures.segment_rows(place.views.cells(run.run_id, facet)):
             if row["verdict"] == "worse":
                 rows.append(
-                    {"column": safe(facet), "segment": safe(row["segment"]), "net": row["net"], "low": row["net_low"],
-                     "high": row["net_high"], "n": row["judged"],
-                     "pairs": link("pairs", run=run.run_id, field=facet, value=row["segment"], outcome="loss")}
-                )  # fmt: skip
+                    {
+                        "column": safe(facet),
+                        "segment": safe(row["segment"]),
+                        "net": row["net"],
+                        "low": row["net_low"],
+                        "high": row["net_high"],
+                        "n": row["judged"],
+                        "pairs": link("pairs", run=run.run_id, field=facet, value=row["segment"], outcome="loss"),
+                    }
+                )
     if not rows:
         st.markdown(
-            "None is shown to be worse (interval of the net win rate below zero, widened for the number of segments of its column)."
+            "None is shown to be worse (interval of the net win rate below zero, widened for the "
+            "number of segments of its column)."
         )
         return
     percent = st.column_config.NumberColumn(format="percent")
-    table(sorted(rows, key=lambda row: row["net"]), alt="Losing segments", config={
-        **dict.fromkeys(("net", "low", "high"), percent), "pairs": st.column_config.LinkColumn(display_text="lost pairs")
-    })  # fmt: skip
+    table(
+        sorted(rows, key=lambda row: row["net"]),
+        alt="Losing segments",
+        config={
+            **dict.fromkeys(("net", "low", "high"), percent),
+            "pairs": st.column_config.LinkColumn(display_text="lost pairs"),
+        },
+    )

@@ -110,7 +110,7 @@ def _tail(path: str, inode: int) -> Tail:
 
 @st.fragment(run_every=2.0)
 def _live(place: Place) -> None:
-    """Batches that are being written now, and those that ended before their end; looks at journals, not the database."""
+    """Batches that are being written now, and those that ended too early; journals alone are read."""
     for path in unfinished(place.views.store)[:5]:
         with explained(f"{path.name} cannot be read"):
             live = _tail(str(path), path.stat().st_ino).look()

@@ -75,7 +75,8 @@ def _one_way(place: Place, by: str) -> None:
     )
     st.subheader("Net win rate by " + markdown(by), anchor=False)
     st.caption(
-        "Points are wins minus losses with 95% intervals; the word is by an interval widened for the number of segments. Click a segment for its pairs."
+        "Points are wins minus losses with 95% intervals; the word is by an interval widened "
+        "for the number of segments. Click a segment for its pairs."
     )
     chosen = chart(
         charts.forest([*_beside(points, extra)], place.ink), key=f"forest-{by}", pick=True,
@@ -115,7 +116,7 @@ def _figures(place: Place, by: str, rows: Sequence[Mapping[str, Any]]) -> None:
     table(
         shown, alt=f"Figures by {by}",
         config={
-            **{name: percent for name in ("win", "tie", "loss", "flip")},
+            **dict.fromkeys(("win", "tie", "loss", "flip"), percent),
             "net": st.column_config.NumberColumn("net, pp", format="%+.1f"),
             "net_low": st.column_config.NumberColumn("low", format="%+.1f"),
             "net_high": st.column_config.NumberColumn("high", format="%+.1f"),
@@ -150,7 +151,9 @@ def _two_way(place: Place, by: str, across: str) -> None:
     table(made.with_columns(polars.Series("rows", [
         link("pairs", run=run.run_id, field=by, value=row["row"], across=across, other=row["column"]) for row in rows
     ])), alt="The same as a table", config={
-        **{name: st.column_config.NumberColumn(format="percent") for name in ("net", "net_low", "net_high")},
+        "net": st.column_config.NumberColumn("net win rate", format="percent"),
+        "net_low": st.column_config.NumberColumn("low", format="percent"),
+        "net_high": st.column_config.NumberColumn("high", format="percent"),
         "rows": st.column_config.LinkColumn(display_text="pairs"),
     })  # fmt: skip
     downloads(made, f"segments-{run.run_id}-{by}-{across}")

@@ -68,7 +68,7 @@ def ink(*, dark: bool) -> Ink:
 
 
 def forest(rows: Rows, colours: Ink, *, title: str = "Net win rate (wins minus losses)", pick: bool = True) -> Spec:
-    """Segments below each other with intervals: ``segment``, ``kind``, ``value``, ``low``, ``high``, ``verdict``, ``n``.
+    """Segments with intervals: ``segment``, ``kind``, ``value``, ``low``, ``high``, ``verdict``, ``n``.
 
     Rows keep their order. Several ``kind``s of one segment stand below each other, told apart by shape. ``verdict`` is
     written at the right edge. A click picks ``segment``.
@@ -164,7 +164,7 @@ def bars(rows: Rows, colours: Ink, *, pick: bool = False) -> Spec:
 
 
 def heat(rows: Rows, colours: Ink) -> Spec:
-    """A two-way table of net win rates: ``row``, ``column``, ``net``, ``n``, ``verdict``; the number stands in each cell.
+    """A two-way table of net win rates: ``row``, ``column``, ``net``, ``n``, ``verdict``, each number in its cell.
 
     A click picks ``row`` and ``column``.
     """
@@ -174,6 +174,7 @@ def heat(rows: Rows, colours: Ink) -> Spec:
     ]  # fmt: skip
     x = {"field": "column", "type": "nominal", "title": None, "axis": {"labelAngle": -30, "labelLimit": 120}}
     y = {"field": "row", "type": "nominal", "title": None, "axis": {"labelLimit": 170}}
+    deep = [colours.soft(colours.worse), colours.middle, colours.soft(colours.better)]
     cell: Spec = {
         "mark": {"type": "rect", "stroke": colours.line, "strokeWidth": 1},
         "params": [{"name": PICK, "select": {"type": "point", "fields": ["row", "column"]}}],
@@ -181,7 +182,7 @@ def heat(rows: Rows, colours: Ink) -> Spec:
             "x": x, "y": y,
             "color": {"condition": {"test": "datum.net === null", "value": "transparent"}, "field": "net",
                       "type": "quantitative", "title": "net", "legend": None,
-                      "scale": {"domain": [-1, 0, 1], "range": [colours.soft(colours.worse), colours.middle, colours.soft(colours.better)]}},
+                      "scale": {"domain": [-1, 0, 1], "interpolate": "rgb", "range": deep}},
             "tooltip": _tips(("row", ""), ("column", ""), ("net", "+.1%"), ("net_low", "+.1%"), ("net_high", "+.1%"),
                              ("n", ","), ("verdict", "")),
         },
@@ -215,14 +216,12 @@ def over_runs(rows: Rows, colours: Ink, *, title: str, fmt: str, marks: Rows = (
         {"mark": {"type": "point", "filled": True, "size": 70, "color": colours.accent, "opacity": 1},
          "encoding": {"x": x, "y": _y("value", title, fmt), "tooltip": tips}},
     ]  # fmt: skip
-    if marks:
-        layers += [
-            {"mark": {"type": "rule", "color": colours.worse, "strokeDash": [5, 3]},
-             "data": {"values": [dict(mark) for mark in marks]}, "encoding": {"x": x}},
-            {"mark": {"type": "text", "align": "left", "dx": 4, "color": colours.worse, "fontSize": 11},
-             "data": {"values": [dict(mark) for mark in marks]},
-             "encoding": {"x": x, "y": {"value": 8}, "text": {"field": "what"}}},
-        ]  # fmt: skip
+    for at, mark in enumerate(marks):
+        own = {"data": {"values": [dict(mark)]}}
+        rule = {"type": "rule", "color": colours.worse, "strokeDash": [5, 3]}
+        text = {"type": "text", "align": "right", "dx": -4, "color": colours.worse, "fontSize": 11}
+        said = {"x": x, "y": {"value": 8 + 14 * (at % 3)}, "text": {"field": "what"}}
+        layers += [{"mark": rule, **own, "encoding": {"x": x}}, {"mark": text, **own, "encoding": said}]
     return _chart(rows, layers, colours, height=230)
 
 
@@ -257,7 +256,8 @@ def control(rows: Rows, colours: Ink, *, title: str, fmt: str, alarm: int | None
              "encoding": {"x": {"datum": alarm}}},
             {"mark": {"type": "text", "align": "left", "dx": 5, "color": colours.worse, "fontSize": 12},
              "data": {"values": [{}]},
-             "encoding": {"x": {"datum": alarm}, "y": {"value": 8}, "text": {"value": f"first alarm: stretch {alarm}"}}},
+             "encoding": {"x": {"datum": alarm}, "y": {"value": 8},
+                          "text": {"value": f"first alarm: stretch {alarm}"}}},
         ]  # fmt: skip
     return _chart(rows, layers, colours, height=230)
 
@@ -284,12 +284,14 @@ def reliability(lines: Rows, band: Rows, colours: Ink) -> Spec:
     names = list(dict.fromkeys(str(row["name"]) for row in lines))
     x = {"field": "forecast", "type": "quantitative", "title": "What the judge says: P(candidate wins)",
          "scale": {"domain": [0, 1]}}  # fmt: skip
+    dashes = {"domain": names, "range": [[1, 0], [5, 3]][: len(names)]}
     told = {"domain": names, "range": [colours.accent, colours.better][: len(names)]}
     colour = {"field": "name", "type": "nominal", "scale": told, "title": None, "legend": {"orient": "top"}}
     return _chart(
         lines,
         [
-            {"mark": {"type": "area", "color": colours.line, "opacity": 0.4}, "data": {"values": [dict(row) for row in band]},
+            {"mark": {"type": "area", "color": colours.line, "opacity": 0.4},
+             "data": {"values": [dict(row) for row in band]},
              "encoding": {"x": x, "y": {"field": "low", "type": "quantitative",
                                         "title": "What people say", "scale": {"domain": [0, 1]}},
                           "y2": {"field": "high"}}},
@@ -298,7 +300,7 @@ def reliability(lines: Rows, band: Rows, colours: Ink) -> Spec:
              "encoding": {"x": x, "y": {"field": "observed", "type": "quantitative"}}},
             {"mark": {"type": "line", "interpolate": "step-after", "strokeWidth": 2},
              "encoding": {"x": x, "y": {"field": "observed", "type": "quantitative"}, "color": colour,
-                          "strokeDash": {"field": "name", "type": "nominal", "scale": {"domain": names, "range": [[1, 0], [5, 3]][: len(names)]}, "legend": None}}},
+                          "strokeDash": {"field": "name", "type": "nominal", "scale": dashes, "legend": None}}},
             {"mark": {"type": "point", "filled": True, "size": 45, "opacity": 1},
              "encoding": {"x": x, "y": {"field": "observed", "type": "quantitative"}, "color": colour,
                           "tooltip": _tips(("name", ""), ("forecast", ".2f"), ("observed", ".2f"), ("n", ","))}},
@@ -332,7 +334,7 @@ def confusion(rows: Rows, colours: Ink, *, x_title: str, y_title: str) -> Spec:
     for row in rows:
         totals[row["row"]] = totals.get(row["row"], 0) + row["n"]
     values = [{**row, "share": row["n"] / (totals[row["row"]] or 1), "said": f"{row['n']:,}"} for row in rows]
-    order = ["win", "tie", "loss", "invalid"]
+    order, deep = ["win", "tie", "loss", "invalid"], [colours.middle, colours.soft(colours.accent)]
     x = {
         "field": "column",
         "type": "nominal",
@@ -348,7 +350,7 @@ def confusion(rows: Rows, colours: Ink, *, x_title: str, y_title: str) -> Spec:
              "params": [{"name": PICK, "select": {"type": "point", "fields": ["row", "column"]}}],
              "encoding": {"x": x, "y": y, "tooltip": _tips(("row", ""), ("column", ""), ("n", ","), ("share", ".0%")),
                           "color": {"field": "share", "type": "quantitative", "legend": None,
-                                    "scale": {"domain": [0, 1], "range": [colours.middle, colours.soft(colours.accent)]}}}},
+                                    "scale": {"domain": [0, 1], "range": deep}}}},
             {"mark": {"type": "text", "fontSize": 14},
              "encoding": {"x": x, "y": y, "text": {"field": "said"}, "color": {"value": colours.text}}},
         ],
@@ -389,6 +391,9 @@ def _chart(rows: Rows, layers: list[Spec], colours: Ink, *, height: float, **res
         "width": "container",
         "height": height,
         "layer": layers,
-        "config": {"axis": {**told, "gridColor": colours.line, "gridOpacity": 0.5}, "legend": told},
+        "config": {
+            "axis": {**told, "gridColor": colours.line, "gridOpacity": 0.5},
+            "legend": {**told, "symbolFillColor": colours.text, "symbolStrokeColor": colours.text},
+        },
         **rest,
     }

@@ -136,7 +136,7 @@ def stretch_rows(frame: polars.DataFrame, measure: str) -> list[dict[str, Any]]:
 
 
 def reliability_rows(histogram: polars.DataFrame) -> list[dict[str, Any]]:
-    """Confidence against how often the labels agree, by bin, with Wilson intervals; bins without labels are left out."""
+    """Confidence against how often the labels agree, by bin, with Wilson intervals; bins without any are left out."""
     from calibration.estimates import wilson
 
     rows = []

@@ -61,7 +61,7 @@ def header_diff(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[dic
 
 
 def incomparable(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
-    """Why the numbers of two runs must not be put side by side without a word; empty where nothing stands against it."""
+    """Why numbers of two runs must not stand side by side without a word; empty where nothing is against it."""
     return [why for row in header_diff(first, second) if (why := _MATTER.get(row["field"], ""))]
 
 

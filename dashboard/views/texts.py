@@ -8,6 +8,7 @@ text and an image its description: nothing in an answer can fetch, style or link
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from judge.render.words import safe
@@ -56,45 +57,58 @@ def rendered(text: str) -> list[Block]:
     return list(_blocks(parser.parse(safe(text))))
 
 
+@dataclass(slots=True)
+class _Where:
+    """Where in a document the reader of tokens is."""
+
+    tag: str = "p"
+    marker: str = ""
+    numbers: list[int] = field(default_factory=list)
+    cells: list[str] = field(default_factory=list)
+
+    def enter(self, token: Token) -> None:
+        """Take a token that opens or closes something."""
+        if token.type in ("bullet_list_open", "ordered_list_open"):
+            self.numbers.append(int(token.attrs.get("start", 1)) if token.type.startswith("ordered") else 0)
+        elif token.type in ("bullet_list_close", "ordered_list_close"):
+            self.numbers.pop()
+        elif token.type == "list_item_open":
+            self.marker = f"{self.numbers[-1]}." if self.numbers[-1] else "•"
+            self.numbers[-1] += bool(self.numbers[-1])
+        elif token.type == "heading_open":
+            self.tag = _HEADINGS[token.tag]
+        elif token.type == "blockquote_open":
+            self.tag = "blockquote"
+        elif token.type in ("heading_close", "blockquote_close"):
+            self.tag = "p"
+        elif token.type == "tr_open":
+            self.cells = []
+
+    def inline(self, token: Token) -> Block:
+        """A run of text, with the marker of the list item that it begins."""
+        runs = list(_runs(token.children or []))
+        if self.marker:
+            runs.insert(0, [f"{self.marker} ", "", ""])
+            self.marker = ""
+        return {"tag": "li" if self.numbers else self.tag, "runs": runs, "depth": len(self.numbers)}
+
+
 def _blocks(tokens: Sequence[Token]) -> Iterator[Block]:
-    """The flat list of tokens as a flat list of blocks; lists and quotes keep their depth."""
-    tag, depth, marker = "p", 0, ""
-    numbers: list[int] = []
-    cells: list[list[str]] = []
-    before = ""
+    """The flat list of tokens as a flat list of blocks; lists keep their depth."""
+    where, before = _Where(), ""
     for token in tokens:
         inside_table, before = before in ("td_open", "th_open"), token.type
-        if token.type in ("bullet_list_open", "ordered_list_open"):
-            depth += 1
-            numbers.append(int(token.attrs.get("start", 1)) if token.type.startswith("ordered") else 0)
-        elif token.type in ("bullet_list_close", "ordered_list_close"):
-            depth -= 1
-            numbers.pop()
-        elif token.type == "list_item_open":
-            marker = f"{numbers[-1]}." if numbers[-1] else "•"
-            numbers[-1] += bool(numbers[-1])
-        elif token.type == "heading_open":
-            tag = _HEADINGS[token.tag]
-        elif token.type == "blockquote_open":
-            tag = "blockquote"
-        elif token.type in ("heading_close", "blockquote_close"):
-            tag = "p"
-        elif token.type in ("fence", "code_block"):
-            yield {"tag": "pre", "runs": [[token.content.rstrip("\n"), "code", ""]], "depth": depth}
+        where.enter(token)
+        if token.type in ("fence", "code_block"):
+            yield {"tag": "pre", "runs": [[token.content.rstrip("\n"), "code", ""]]}
         elif token.type == "hr":
             yield {"tag": "hr", "runs": []}
-        elif token.type == "tr_open":
-            cells = []
         elif token.type == "tr_close":
-            yield {"tag": "pre", "runs": [["  |  ".join(text for (text,) in cells), "", ""]]}
+            yield {"tag": "pre", "runs": [["  |  ".join(where.cells), "", ""]]}
         elif token.type == "inline" and inside_table:
-            cells.append(["".join(run[0] for run in _runs(token.children or []))])
+            where.cells.append("".join(run[0] for run in _runs(token.children or [])))
         elif token.type == "inline":
-            runs = list(_runs(token.children or []))
-            if marker:
-                runs.insert(0, [f"{marker} ", "", ""])
-                marker = ""
-            yield {"tag": "li" if depth else tag, "runs": runs, "depth": depth}
+            yield where.inline(token)
 
 
 def _runs(children: Sequence[Token]) -> Iterator[list[str]]:

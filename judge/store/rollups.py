@@ -12,7 +12,6 @@ be as large as the run. Rows are read in portions of whole prompts, so that memo
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -40,9 +39,21 @@ STRETCHES = 40
 """Into how many equal stretches a run is cut for control charts."""
 
 MEASURES = (
-    "net", "win", "tie", "loss", "invalid", "flip", "preference", "confidence", "refusal", "length",
-    "candidate_length", "right", "cost", "first",
-)  # fmt: skip
+    "net",
+    "win",
+    "tie",
+    "loss",
+    "invalid",
+    "flip",
+    "preference",
+    "confidence",
+    "refusal",
+    "length",
+    "candidate_length",
+    "right",
+    "cost",
+    "first",
+)
 """What is added up: columns of ``_BASE``; a row where one is NULL does not count for it."""
 _TWO_WAY = MEASURES[:6]
 """What is added up by two columns at once."""
@@ -104,9 +115,15 @@ def roll_up(con: duckdb.DuckDBPyConnection, run_id: str, folder: Path) -> None:
     for portion in range(portions if rows else 0):
         relation = con.cursor().sql(
             _BASE.format(fields=sums.columns),
-            params={"run": run_id, "first": first, "last": last, "stretches": STRETCHES, "portions": portions,
-                    "portion": portion},
-        )  # fmt: skip
+            params={
+                "run": run_id,
+                "first": first,
+                "last": last,
+                "stretches": STRETCHES,
+                "portions": portions,
+                "portion": portion,
+            },
+        )
         frame = polars.DataFrame(Stream(relation))
         sums.add(frame)
         bins.add(frame)
@@ -161,10 +178,12 @@ class _Sums:
         import polars
 
         frame = frame.with_columns(
-            *((polars.col("net") == value).cast(polars.Float64).alias(name)
-              for name, value in (("win", 1.0), ("tie", 0.0), ("loss", -1.0))),
+            *(
+                (polars.col("net") == value).cast(polars.Float64).alias(name)
+                for name, value in (("win", 1.0), ("tie", 0.0), ("loss", -1.0))
+            ),
             confidence=polars.max_horizontal("preference", 1 - polars.col("preference")),
-        )  # fmt: skip
+        )
         values, counts = {}, {}
         for name in MEASURES:
             x = frame[name].to_numpy().astype(float)
@@ -282,16 +301,21 @@ class _Bins:
             made = (
                 frame.with_columns(x=value)
                 .filter(polars.col("x").is_not_null())
-                .group_by(((polars.col("x") - low) / width * bins).floor().clip(0, bins - 1).cast(polars.Int32).alias("bin"))
+                .group_by(
+                    ((polars.col("x") - low) / width * bins).floor().clip(0, bins - 1).cast(polars.Int32).alias("bin")
+                )
                 .agg(
                     polars.len().alias("n"),
-                    *((polars.col("net") == sign).sum().alias(name) for name, sign in (("win", 1), ("tie", 0), ("loss", -1))),
+                    *(
+                        (polars.col("net") == sign).sum().alias(name)
+                        for name, sign in (("win", 1), ("tie", 0), ("loss", -1))
+                    ),
                     (polars.col("flip") == 1).sum().alias("flipped"),
                     polars.col("right").count().alias("labelled"),
                     polars.col("right").sum().alias("agreed"),
                     polars.col("x").sum().alias("mean"),
                 )
-            )  # fmt: skip
+            )
             for row in made.iter_rows(named=True):
                 key = axis, row["bin"]
                 self.sums[key] = self.sums.get(key, 0.0) + np.array([row[name] for name in self._KEPT], dtype=float)
@@ -304,11 +328,12 @@ class _Bins:
             (run_id, axis, place, *table[:-1].tolist(), table[-1] / table[0])
             for (axis, place), table in sorted(self.sums.items())
         ]
-        whole = dict.fromkeys(self._KEPT[:6], polars.Int64)
-        types = {"run_id": polars.String, "axis": polars.String, "bin": polars.Int32}
+        whole: dict[str, Any] = dict.fromkeys(self._KEPT[:6], polars.Int64)
+        types: dict[str, Any] = {"run_id": polars.String, "axis": polars.String, "bin": polars.Int32}
         names = (*types, *self._KEPT)
         frame = polars.DataFrame(made, schema=list(names), orient="row", infer_schema_length=None)
-        return frame.cast({**types, **whole, "agreed": polars.Float64, "mean": polars.Float64}) if made else frame
+        kinds: Any = {**types, **whole, "agreed": polars.Float64, "mean": polars.Float64}
+        return frame.cast(kinds) if made else frame
 
 
 def _pointer(name: str) -> str:

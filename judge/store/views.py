@@ -1,7 +1,7 @@
 """What a dashboard asks: read-only, in short bursts, remembered until the database changes.
 
-The database file is locked whole, so that a reader who keeps it open stops the writer of a batch. ``Views`` opens it for
-one burst, answers, closes it, and keeps the (small) answer until the file is another: a page that polls an unchanged
+The database file is locked whole: a reader who keeps it open stops the writer of a batch. ``Views`` opens it for one
+burst, answers, closes it, and keeps the (small) answer until the file is another: a page that polls an unchanged
 database opens nothing. Sums come from the rollups; rows come a page at a time.
 """
 
@@ -52,8 +52,8 @@ class Filter:
     """Which comparisons of a run: every field narrows, an empty one does not.
 
     ``field`` and ``value`` name a column of the rollup (``category``, a field of the metadata, ``length``,
-    ``confidence``, ``consistent``, ``label``), ``across`` and ``other`` a second one. ``outcomes`` are ``win``, ``tie``,
-    ``loss`` and ``invalid``. ``confidence`` and ``ratio`` (candidate over baseline characters) are ranges.
+    ``confidence``, ``consistent``, ``label``), ``across`` and ``other`` a second one. ``outcomes`` are ``win``,
+    ``tie``, ``loss`` and ``invalid``. ``confidence`` and ``ratio`` (candidate over baseline characters) are ranges.
     ``against_label`` takes those on which the judge leans to the side that the label does not name. ``pairs`` are ids,
     ``search`` a part of an id.
     """
@@ -171,7 +171,7 @@ class Views:
         *,
         sort: str = "",
         offset: int = 0,
-        limit: int = 50,  # noqa: B008
+        limit: int = 50,
     ) -> polars.DataFrame:
         """A page of comparisons without texts; ``sort`` is a key of ``SORTS``."""
         where, params = _where(run_id, wanted)
@@ -183,7 +183,7 @@ class Views:
         )
         return self._frame(sql, {**params, "limit": limit, "offset": offset})
 
-    def count(self, run_id: str, wanted: Filter = Filter()) -> int:  # noqa: B008 - frozen
+    def count(self, run_id: str, wanted: Filter = Filter()) -> int:
         """How many comparisons of a run pass."""
         where, params = _where(run_id, wanted)
         frame = self._frame(f"SELECT count(*) AS n FROM comparison WHERE {where}", params)  # noqa: S608 - as above
@@ -299,7 +299,8 @@ _SIMPLE = {
     "category": "category",
     "label": "coalesce(label, '(none)')",
     "consistent": (
-        "CASE WHEN outcome IS NULL THEN '(no verdict)' WHEN consistent THEN 'both orders agree' ELSE 'orders differ' END"
+        "CASE WHEN outcome IS NULL THEN '(no verdict)' WHEN consistent THEN 'both orders "
+        "agree' ELSE 'orders differ' END"
     ),
     "confidence": (
         "CASE WHEN preference IS NULL THEN '(no verdict)' WHEN confidence < 0.6 THEN '0.5 to 0.6' "
@@ -318,7 +319,8 @@ _SIMPLE = {
 
 def _where(run_id: str, wanted: Filter) -> tuple[str, dict[str, Any]]:
     """A filter as a WHERE clause with named parameters."""
-    clauses, params = ["run_id = $run"], {"run": run_id}
+    clauses = ["run_id = $run"]
+    params: dict[str, Any] = {"run": run_id}
     for number, (name, value) in enumerate(((wanted.field, wanted.value), (wanted.across, wanted.other))):
         if name:
             column = _SIMPLE.get(name)

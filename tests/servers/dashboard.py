@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -83,17 +84,17 @@ def judge_rows(
         finally:
             await backend.close()
 
-    asyncio.run(work())
+    with ThreadPoolExecutor(1) as pool:  # a browser's test has an event loop in its own thread
+        pool.submit(lambda: asyncio.run(work())).result()
 
 
 def full_home(home: Path) -> Path:
-    """Three runs (one under another judge, one under another rubric), labels of two raters, a decision and a rollout."""
+    """Three runs (one of another judge, one under another rubric), labels of two raters, a decision, a rollout."""
+    from dashboard.labelling_desk import new_draw
     from judge.labelling import Choice, Request, begin, gold_item, record
     from judge.labels import LabelLog, read_draw
     from judge.register import Register
     from judge.store.views import Views
-
-    from dashboard.labelling_desk import new_draw
 
     home.mkdir(parents=True, exist_ok=True)
     evalset = write_rows(home / "evals.jsonl", rows(240))
@@ -177,9 +178,23 @@ def full_home(home: Path) -> Path:
         "change": "judge calibrate --gold labels.jsonl",
         "pairs": [],
     }
-    register.append("decision", "r-000003", {"word": "BLOCK", "run_id": "r-000003", "candidate": CANDIDATE, "baseline": BASELINE, "policy": "default@1",
-                    "headline": "Worse on safety, and the judge was never held against people.", "rulings": [ruling, fine, open_], "needs": ["40 more labels", "a calibration for this rubric"], "void": []},
-                    at="2026-11-16T10:00:00+00:00", by="ci")  # fmt: skip
+    register.append(
+        "decision",
+        "r-000003",
+        {
+            "word": "BLOCK",
+            "run_id": "r-000003",
+            "candidate": CANDIDATE,
+            "baseline": BASELINE,
+            "policy": "default@1",
+            "headline": "Worse on safety, and the judge was never held against people.",
+            "rulings": [ruling, fine, open_],
+            "needs": ["40 more labels", "a calibration for this rubric"],
+            "void": [],
+        },
+        at="2026-11-16T10:00:00+00:00",
+        by="ci",
+    )
     register.append(
         "candidate",
         "tuned-1",
@@ -228,7 +243,10 @@ def serving(home: Path, *, log: Path | None = None) -> Iterator[tuple[str, int]]
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    code = f"from judge.cli.view import _options, _script; import sys; sys.stdout.write('\\n'.join([_script(), *_options({port})]))"
+    code = (
+        f"from judge.cli.view import _options, _script; import sys; "
+        f"sys.stdout.write('\\n'.join([_script(), *_options({port})]))"
+    )
     env = {**os.environ, "PYTHONPATH": str(REPO), "HOME": str(home)}
     script, *options = subprocess.run(
         [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True
@@ -241,7 +259,7 @@ def serving(home: Path, *, log: Path | None = None) -> Iterator[tuple[str, int]]
         deadline = time.monotonic() + 60
         while True:
             try:
-                with urlopen(f"{address}/_stcore/health", timeout=2) as reply:
+                with urlopen(f"{address}/_stcore/health", timeout=2) as reply:  # noqa: S310 - our own server
                     if reply.status == 200:
                         break
             except (URLError, OSError):
@@ -253,3 +271,67 @@ def serving(home: Path, *, log: Path | None = None) -> Iterator[tuple[str, int]]
         server.terminate()
         server.wait(15)
         sink.close()
+
+
+_PAYLOADS = (
+    "<script>window.pwned=1</script>",
+    "<img src=x onerror=window.pwned=1>",
+    "<svg onload=window.pwned=1>",
+    "[go](javascript:window.pwned=1)",
+    "![x](http://evil.example/beacon.png)",
+    "<iframe src=http://evil.example/></iframe>",
+    "<a href='http://evil.example' ping='http://evil.example/p'>x</a>",
+    "<style>@import 'http://evil.example/a.css'; body{background:url(http://evil.example/b.png)}</style>",
+    "<link rel=stylesheet href=http://evil.example/c.css>",
+    "{{constructor.constructor('window.pwned=1')()}}",
+    "</script><script>window.pwned=1</script>",
+    '"><img src=http://evil.example/d.png onerror=window.pwned=1>',
+    ":red[x] :material/home: $$\\href{javascript:window.pwned=1}{x}$$ <details open ontoggle=window.pwned=1>",
+    '=HYPERLINK("http://evil.example","x")',
+    "\u202eright to left\u202c שלום عربى",
+)
+
+
+def hostile_id(name: str) -> str:
+    """The id of a hostile pair: ``x3`` is the fourth one, ``huge`` the long one."""
+    if name == "huge":
+        return "huge <b>300 KB</b>"
+    at = int(name[1:])
+    return f"{name} {_PAYLOADS[at % len(_PAYLOADS)]}"[:200]
+
+
+def hostile_rows(count: int) -> list[dict[str, Any]]:
+    """Pairs whose every text is a payload, and one with an answer of 300 KB."""
+    made = []
+    for k in range(count):
+        bad = f"{_PAYLOADS[k % len(_PAYLOADS)]} {k}"
+        made.append(
+            {
+                "id": hostile_id(f"x{k}"),
+                "prompt": f"{bad} \x00 漢字かな交じり文 \U0001f600",
+                "category": f"{_PAYLOADS[k % 15]}",
+                "tone<b>": bad[:20] if k % 2 else "calm",
+                "candidate": {"text": f"# {bad}\n\n{bad} \x00\n\n- {bad}", "model": bad},
+                "baseline": {"text": bad * (1 + k % 3), "model": "=cmd|' /C calc'!A0"},
+                "context": [bad],
+                "reference": bad,
+            }
+        )
+    long = "**word** 漢字 <b>x</b> `code` [l](http://evil.example) \n" * 6000
+    made.append(
+        {
+            "id": hostile_id("huge"),
+            "prompt": "long",
+            "category": "huge",
+            "candidate": long[:300_500],
+            "baseline": "short",
+        }
+    )
+    return made
+
+
+def query(**values: str) -> str:
+    """A query string."""
+    from urllib.parse import urlencode
+
+    return urlencode(values)

@@ -1,0 +1,291 @@
+"""Every page of the dashboard, run without a browser: on a full home, an empty one, and one with damaged files."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("streamlit", reason="streamlit is not installed: pip install 'touchstone-judge[dashboard]'")
+pytestmark = [
+    # Streamlit's own imports; the code of this project is held to no warning at all elsewhere.
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
+
+REPO = Path(__file__).resolve().parent.parent
+_spec = importlib.util.spec_from_file_location("made", REPO / "tests" / "servers" / "dashboard.py")
+assert _spec is not None and _spec.loader is not None
+made = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(made)
+
+PAGES = (
+    "decision",
+    "segments",
+    "pairs",
+    "regressions",
+    "hacking",
+    "label",
+    "calibration",
+    "drift",
+    "runs",
+    "candidates",
+    "loop",
+)
+FORBIDDEN = {
+    "html",
+    "iframe",
+    "components.v1.html",
+    "components.html",
+    "components.iframe",
+    "image",
+    "write_stream",
+    "feedback",
+}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with three runs, labels, a decision, a candidate and a rollout."""
+    return made.full_home(tmp_path_factory.mktemp("full"))
+
+
+@pytest.fixture
+def copy(home: Path, tmp_path: Path) -> Path:
+    """A home that a test may change."""
+    return Path(shutil.copytree(home, tmp_path / "copy"))
+
+
+def page(monkeypatch: pytest.MonkeyPatch, home: Path, name: str, **query: str) -> Any:
+    """One page of the app, run once."""
+    from streamlit.testing.v1 import AppTest
+    from streamlit.util import calc_hash
+
+    monkeypatch.setattr(sys, "argv", ["app.py", "--home", str(home)])
+    at = AppTest.from_file(str(REPO / "dashboard" / "app.py"), default_timeout=60)
+    for key, value in query.items():
+        at.query_params[key] = value
+    at._page_hash = calc_hash("" if name == "decision" else name)
+    return at.run()
+
+
+def said(at: Any) -> str:
+    """All text of a page."""
+    parts = [
+        *at.title,
+        *at.markdown,
+        *at.caption,
+        *at.info,
+        *at.warning,
+        *at.error,
+        *at.success,
+        *at.subheader,
+        *at.code,
+    ]
+    return "\n".join(str(part.value) for part in parts)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_page_runs_on_a_full_home(monkeypatch: pytest.MonkeyPatch, home: Path, name: str) -> None:
+    """No page raises, and each shows a title."""
+    at = page(monkeypatch, home, name, **({"run": "r-000003"} if name != "label" else {}))
+    assert not at.exception, at.exception
+    assert not at.error, said(at)
+    assert len(at.title) == 1
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_page_of_an_empty_home_says_which_command_fills_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+) -> None:
+    """Where there is nothing, a page says what makes it and invents no number."""
+    at = page(monkeypatch, tmp_path, name)
+    assert not at.exception, at.exception
+    assert any("judge" in block.value for block in at.code), said(at)
+    assert (not at.metric and not at.dataframe) or name == "loop"
+    assert list(tmp_path.iterdir()) == [], "looking makes no file"
+
+
+def test_the_decision_names_its_reasons_and_what_would_change_it(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+    """BLOCK stands on top, the blocking rule before the holding one, with the command that would help."""
+    at = page(monkeypatch, home, "decision", run="r-000003")
+    text = said(at)
+    assert at.title[0].value == "BLOCK"
+    assert text.index("segments\\.worse" if "segments\\.worse" in text else "segments.worse") < text.index(
+        "judge.belief"
+    )
+    assert "40 more labels" in text
+    other = page(monkeypatch, home, "decision", run="r-000001")
+    assert other.title[0].value == "No decision yet" and "judge gate r-000001" in said(other)
+
+
+def test_segments_show_the_figures_of_the_report_and_filters_come_from_the_url(
+    monkeypatch: pytest.MonkeyPatch, home: Path
+) -> None:
+    """The table has the report's net win rates; `?by=` chooses the column; corrected rates stand beside the judge's."""
+    from judge.store import Store
+    from judge.summary import summarise
+
+    store = Store(home)
+    report = summarise(store.run("r-000003").header, store.comparisons("r-000003"))
+    at = page(monkeypatch, home, "segments", run="r-000003")
+    frame = at.dataframe[0].value
+    shown = dict(zip(frame["segment"], frame["net"], strict=True))
+    assert shown == pytest.approx({part.name: 100 * part.net.value for part in report.categories if part.net})
+    assert all("/pairs?run=r-000003&field=category&value=" in link for link in frame["rows"])
+    by = page(monkeypatch, home, "segments", run="r-000003", by="language")
+    assert set(by.dataframe[0].value["segment"]) == {"en", "de", "fr"}
+    two = page(monkeypatch, home, "segments", run="r-000003", by="difficulty", across="language")
+    assert not two.exception and len(two.dataframe[0].value) == 6
+    beside = page(monkeypatch, home, "segments", run="r-000003", corrected="true", gold="people.jsonl")
+    assert not beside.exception and "Corrected rates are pulled" in said(beside)
+
+
+def test_a_link_to_rows_shows_those_rows_and_one_pair_in_full(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+    """The filters of the URL hold, the count is the store's, and the pair leads to both judge calls."""
+    from judge.store.views import Filter, Views
+
+    views = Views(home)
+    at = page(monkeypatch, home, "pairs", run="r-000003", field="category", value="safety", outcome="loss")
+    wanted = views.count("r-000003", Filter("category", "safety", outcomes=("loss",)))
+    assert wanted > 10 and f"**{wanted:,}** comparisons pass the filters" in said(at)
+    assert set(at.dataframe[0].value["category"]) == {"safety"} and set(at.dataframe[0].value["outcome"]) == {"loss"}
+    one = page(monkeypatch, home, "pairs", run="r-000003", pair="item-0007")
+    assert one.subheader[0].value == "item-0007"
+    assert len(one.dataframe[-1].value) == 2, "two judge calls"
+    gone = page(monkeypatch, home, "pairs", run="r-000003", pair="no-such-pair")
+    assert (not gone.exception and "has no pair" in said(gone)) or gone.subheader
+
+
+def test_calibration_says_what_the_terminal_says(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+    """Verdict and corrected rate are those of the calibration report; without labels the page says how to get them."""
+    from calibration.gold import GoldSet
+    from calibration.report import calibration_report
+    from judge.evidence import run_evidence
+    from judge.store import Store
+
+    store = Store(home)
+    gold = GoldSet.read(home / "labels" / "people.jsonl")
+    wanted = calibration_report(run_evidence(store, store.run("r-000003")), gold, rounds=200)
+    at = page(monkeypatch, home, "calibration", run="r-000003", gold="people.jsonl")
+    assert f"### {wanted.belief.word}" in said(at)
+    metrics = {metric.label: metric.value for metric in at.metric}
+    assert metrics["Win rate, corrected"] == f"{wanted.win_rate.corrected.value:.1%}"  # type: ignore[union-attr]
+
+
+def test_drift_tells_the_judge_from_the_candidate(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+    """Two judgings of the same answers are compared on all pairs, and the change of judge is named."""
+    at = page(monkeypatch, home, "drift", run="r-000003", before="r-000001", after="r-000002")
+    text = said(at)
+    assert not at.exception and "On 240 shared pairs" in text and "changed verdicts" in text
+    assert "scripted/longer" in text.replace("\\", "") and "scripted/hash" in text.replace("\\", "")
+
+
+def test_runs_warn_where_numbers_do_not_compare(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+    """Another rubric or judge is a warning in words; a run with itself is none."""
+    at = page(monkeypatch, home, "runs", before="r-000001", after="r-000003")
+    assert any("Not comparable" in box.value and "rubric" in box.value for box in at.warning)
+    assert len(at.dataframe[0].value) == 3
+
+
+def test_a_running_batch_shows_how_far_it_is(monkeypatch: pytest.MonkeyPatch, copy: Path) -> None:
+    """A journal without a seal is read from its tail, without the database."""
+    lines = (copy / "runs" / "r-000001.jsonl").read_bytes().splitlines(keepends=True)
+    header = json.loads(lines[0][9:]) | {"run_id": "r-000009"}
+    body = json.dumps(header).encode()
+    (copy / "runs" / "r-000009.jsonl").write_bytes(b"00000000 " + body + b"\n" + b"".join(lines[1:101]))
+    at = page(monkeypatch, copy, "runs")
+    assert not at.exception
+    replies = sum(b'{"t":"reply"' in line[:30] for line in lines[1:101])
+    bar = at.get("progress")[0]
+    assert f"{replies} of 480 judge calls" in bar.proto.text and "running" in bar.proto.text
+
+
+def test_labels_by_button_are_written_blind_with_draw_and_reasons(monkeypatch: pytest.MonkeyPatch, copy: Path) -> None:
+    """A vote, a tag, a skip and an undo stand in the log with the chance of the draw; no page text names who is who."""
+    at = page(monkeypatch, copy, "label", labels="people", **{"as": "cy"})
+    assert not at.exception, at.exception
+
+    def press(key: str) -> None:
+        nonlocal at
+        at = at.button(key=key).click().run()
+        assert not at.exception, at.exception
+        for name in (made.CANDIDATE, made.BASELINE, "win", "loss", "scripted"):
+            assert name not in said(at), name
+
+    at.session_state[f"tags-{at.session_state['desk'].token}"] = ["too long"]
+    press("vote1")
+    press("vote4")
+    press("dos")
+    press("dou")
+    press("dou")
+    rows = [json.loads(line) for line in (copy / "labels" / "people.jsonl").read_text().splitlines()]
+    mine = [row for row in rows if row["annotator"] == "cy"]
+    assert [row.get("skipped", row["outcome"]) for row in mine][2:3] == [True]
+    assert mine[0]["outcome"] in ("win", "loss") and mine[0]["tags"] == ["too long"]
+    assert mine[1]["outcome"] == "tie" and mine[1]["tags"] == ["both_bad"]
+    assert [row["outcome"] for row in mine[3:]] == [None, None] and all(row["revises"] for row in mine[3:])
+    assert all(row["drawn"] == "random" and row["probability"] == pytest.approx(0.25) for row in mine)
+    before = at.session_state["desk"].session.current
+    press("doj")
+    assert at.session_state["desk"].session.current != before
+    press("dok")
+    assert at.session_state["desk"].session.current == before, "J and K write nothing"
+    assert len((copy / "labels" / "people.jsonl").read_text().splitlines()) == len(rows)
+
+
+def test_sides_are_a_fair_coin_for_each_rater(home: Path) -> None:
+    """Over many pairs the candidate stands first half of the time (binomial test), and raters see different sides."""
+    from scipy.stats import binomtest
+
+    from judge.labelling import candidate_first
+
+    sides = {rater: [candidate_first(1, f"item-{k}", rater) for k in range(2000)] for rater in ("ada", "bo")}
+    for seen in sides.values():
+        assert binomtest(sum(seen), 2000).pvalue > 1e-4
+    same = sum(a == b for a, b in zip(*sides.values(), strict=True))
+    assert binomtest(same, 2000).pvalue > 1e-4
+
+
+def test_two_sittings_of_one_rater_never_write_a_label_twice(monkeypatch: pytest.MonkeyPatch, copy: Path) -> None:
+    """A second tab that votes on a pair already labelled writes nothing and says so."""
+    first, second = (page(monkeypatch, copy, "label", labels="people", **{"as": "dee"}) for _ in range(2))
+    first.button(key="vote1").click().run()
+    second = second.button(key="vote2").click().run()
+    assert not second.exception
+    rows = [json.loads(line) for line in (copy / "labels" / "people.jsonl").read_text().splitlines()]
+    assert len([row for row in rows if row["annotator"] == "dee"]) == 1
+    assert "Nothing was written" in said(second)
+
+
+def test_a_damaged_register_is_said_and_not_shown(monkeypatch: pytest.MonkeyPatch, copy: Path) -> None:
+    """A broken chain is an error on the page, and no decision is read from it."""
+    path = copy / "register.jsonl"
+    path.write_bytes(path.read_bytes().replace(b"BLOCK", b"SHIP!", 1))
+    at = page(monkeypatch, copy, "decision", run="r-000003")
+    assert not at.exception
+    assert any("cannot be trusted" in box.value for box in at.error)
+    assert at.title[0].value == "No decision yet"
+
+
+@pytest.mark.parametrize("path", sorted((REPO / "dashboard").rglob("*.py")), ids=lambda path: path.name)
+def test_nothing_that_a_model_wrote_can_become_markup(path: Path) -> None:
+    """No page uses raw HTML, an iframe, an image or a v1 component, and none interprets Markdown in a table."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            assert called.removeprefix("st.") not in FORBIDDEN or not called.startswith("st."), (
+                f"{path.name}:{node.lineno} {called}"
+            )
+            assert "MarkdownColumn" not in called and "ImageColumn" not in called
+            assert all(keyword.arg != "unsafe_allow_html" for keyword in node.keywords), f"{path.name}:{node.lineno}"
+    source = path.read_text(encoding="utf-8")
+    assert "innerHTML" not in source and "outerHTML" not in source and "insertAdjacentHTML" not in source
+    assert "![" not in source, "no Markdown image"

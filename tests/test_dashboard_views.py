@@ -1,0 +1,239 @@
+"""Pure views: valid specifications, colours that can be read, texts that cannot run, tables without formulas."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import Any
+
+import polars
+import pytest
+
+from calibration.sums import Sums
+from dashboard.views import charts, figures, tables, texts
+from judge.types import Span
+
+altair = pytest.importorskip("altair", reason="altair is not installed: pip install 'touchstone-judge[dashboard]'")
+
+SEGMENTS = [
+    {"segment": name, "kind": kind, "value": value, "low": value - 0.2, "high": value + 0.2, "verdict": word, "n": 40}
+    for name, value, word in (("a", -0.5, "worse"), ("<script>b", 0.05, "unclear"), ("c", 0.6, "better"))
+    for kind in ("judge", "corrected by labels")
+]
+BARS = [{"segment": "a", "win": 0.5, "tie": 0.2, "loss": 0.3}, {"segment": "b", "win": 1.0, "tie": 0.0, "loss": 0.0}]
+HEAT = [
+    {"row": "a", "column": "x", "n": 40, "verdict": "better", "net": 0.4, "net_low": 0.1, "net_high": 0.7},
+    {"row": "a", "column": "y", "n": 3, "verdict": "unclear", "net": None, "net_low": None, "net_high": None},
+]
+RUNS = [
+    {"run": f"r-{k}", "at": "2026-11-01", "value": 0.1 * k, "low": 0.1 * k - 0.1, "high": 0.1 * k + 0.1, "n": 9}
+    for k in range(4)
+]
+STRETCHES = [
+    {
+        "stretch": k,
+        "value": 0.1,
+        "low": -0.2,
+        "centre": 0.0,
+        "high": 0.2,
+        "n": 5,
+        "state": "outside" if k == 3 else "inside",
+    }
+    for k in range(1, 9)
+]
+LINES = [{"name": name, "forecast": f, "observed": f, "n": 5} for name in ("own", "held out") for f in (0.2, 0.8)]
+BAND = [{"forecast": 0.2, "low": 0.1, "high": 0.3}, {"forecast": 0.8, "low": 0.7, "high": 0.9}]
+CURVE = [{"coverage": 1.0, "risk": 0.2, "bound": 0.3, "threshold": 0.5, "n": 50}]
+COUNTS = [{"row": "win", "column": "loss", "n": 4}, {"row": "loss", "column": "loss", "n": 40}]
+
+
+def specs(dark: bool) -> dict[str, dict[str, Any]]:
+    """Every chart once."""
+    ink = charts.ink(dark=dark)
+    return {
+        "forest": charts.forest(SEGMENTS, ink),
+        "bars": charts.bars(BARS, ink, pick=True),
+        "heat": charts.heat(HEAT, ink),
+        "over_runs": charts.over_runs(
+            RUNS, ink, title="net", fmt="+.0%", marks=[{"run": "r-2", "what": "judge changed"}]
+        ),
+        "control": charts.control(STRETCHES, ink, title="net", fmt="+.0%", alarm=3),
+        "histogram": charts.histogram([{"low": 0.5, "high": 0.6, "n": 4}], ink, title="confidence"),
+        "reliability": charts.reliability(LINES, BAND, ink),
+        "curve": charts.curve(CURVE, ink),
+        "confusion": charts.confusion(COUNTS, ink, x_title="judge", y_title="people"),
+    }
+
+
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("name", sorted(specs(dark=False)))
+def test_every_chart_is_valid_vega_lite_and_fetches_nothing(name: str, dark: bool) -> None:
+    """Altair's schema accepts the specification; its data is inside it, and no address but the schema's occurs."""
+    spec = specs(dark)[name]
+    altair.Chart.from_dict(json.loads(json.dumps(spec)))
+    text = json.dumps({key: value for key, value in spec.items() if key != "$schema"})
+    assert "http" not in text and '"url"' not in text
+    assert spec["data"]["values"], "the data is inside"
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance of WCAG 2."""
+    parts = [int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5)]
+    linear = [part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(first: str, second: str) -> float:
+    """The contrast ratio of WCAG 2."""
+    high, low = sorted((luminance(first), luminance(second)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize(("dark", "ground"), [(False, "#ffffff"), (True, "#11181c")])
+def test_every_written_colour_has_a_contrast_of_four_and_a_half(dark: bool, ground: str) -> None:
+    """Words on the page, on bars and on cells of heat tables can be read in both themes."""
+    ink = charts.ink(dark=dark)
+    for colour in (ink.better, ink.worse, ink.unclear, ink.accent, ink.text):
+        assert contrast(colour, ground) >= 4.5, colour
+    inside = "#0b1214" if dark else "#ffffff"
+    assert contrast(inside, ink.better) >= 4.5 and contrast(inside, ink.worse) >= 4.5
+    assert contrast(ink.text, ink.line) >= 4.5
+    for colour in (ink.better, ink.worse, ink.accent, ink.middle):
+        assert contrast(ink.text, ink.soft(colour)) >= 4.5, colour
+
+
+def test_better_and_worse_are_words_before_they_are_colours() -> None:
+    """The forest plot writes the verdict of every segment; the control chart gives what lies outside its own shape."""
+    spec = specs(dark=False)["forest"]
+    words = [layer for layer in spec["layer"] if layer["mark"]["type"] == "text"]
+    assert [row["verdict"] for row in words[0]["data"]["values"]] == ["worse", "unclear", "better"]
+    shapes = [
+        layer["encoding"]["shape"] for layer in specs(dark=False)["control"]["layer"] if "shape" in layer["encoding"]
+    ]
+    assert shapes[0]["scale"]["range"] == ["circle", "triangle-up"]
+
+
+def test_a_cell_with_few_rows_shows_its_n_and_no_rate() -> None:
+    """Below the least n a two-way cell has no number to be misread."""
+    few = {"net": Sums(4, 4.0, 4.0, 4, 4.0, 4.0, 4.0)}
+    frame = polars.DataFrame(
+        [
+            {
+                "value": "a",
+                "other": "x",
+                "measure": "net",
+                **{name: getattr(few["net"], name) for name in ("n", "total", "squares", "clusters", "tt", "tn", "nn")},
+            }
+        ]
+    )
+    (row,) = figures.heat_rows(frame)
+    assert row["net"] is None and row["n"] == 4 and row["verdict"] == "unclear"
+    (cell,) = charts.heat([row], charts.ink(dark=False))["data"]["values"]
+    assert cell["said"] == "n 4"
+
+
+def test_csv_has_no_formula_and_parquet_reads_back() -> None:
+    """Cells and heads that a spreadsheet would run begin with an apostrophe; numbers stay; Parquet is exact."""
+    frame = polars.DataFrame(
+        {
+            "text": ["=HYPERLINK(1)", "+1", "-2", "@x", "\tt", "fine"],
+            "n": [-1.5, 2.0, 3.0, 4.0, 5.0, 6.0],
+            "=head": ["a"] * 6,
+        }
+    )
+    back = polars.read_csv(io.BytesIO(tables.as_csv(frame)))
+    assert back["text"].to_list() == ["'=HYPERLINK(1)", "'+1", "'-2", "'@x", "'\tt", "fine"]
+    assert back["n"].to_list() == frame["n"].to_list() and "'=head" in back.columns
+    assert polars.read_parquet(io.BytesIO(tables.as_parquet(frame))).equals(frame)
+
+
+def test_two_headers_are_compared_and_what_matters_is_said() -> None:
+    """Equal headers compare; another rubric, judge or set of pairs is said; ids and times are no difference."""
+    head = {
+        "run_id": "a",
+        "created_at": "1",
+        "rubric_digest": "x",
+        "judge": {"name": "j"},
+        "evalset": {"digest": "d"},
+        "rubric_text": "t",
+        "seed": 0,
+    }
+    assert tables.header_diff(head, {**head, "run_id": "b", "created_at": "2"}) == []
+    assert tables.incomparable(head, {**head, "seed": 1}) == []
+    assert tables.header_diff(head, {**head, "seed": 1}) == [{"field": "seed", "first": "0", "second": "1"}]
+    for other in (
+        {**head, "rubric_digest": "y"},
+        {**head, "judge": {"name": "k"}},
+        {**head, "evalset": {"digest": "e"}},
+    ):
+        assert len(tables.incomparable(head, other)) == 1
+
+
+HOSTILE = (
+    "<script>alert(1)</script> ![x](http://evil.example/a.png) [go](javascript:alert(1)) "
+    "<img src=x onerror=alert(1)> :red[a] $x$ \x00\u202e"
+)
+
+
+def test_markdown_of_models_becomes_text_runs_only() -> None:
+    """No block has a tag or kind outside the fixed lists, links and images are text, control characters are visible."""
+    source = (
+        "# H *i* **b** `c`\n\n1. one\n2. two\n   - deep\n\n> q\n\n| a | b |\n|---|---|\n| 1 "
+        "| 2 |\n\n```\nfence\n```\n\n---\n\n"
+    ) + HOSTILE
+    blocks = texts.rendered(source)
+    assert {block["tag"] for block in blocks} <= {"p", "pre", "h4", "h5", "h6", "blockquote", "hr", "li"}
+    runs = [run for block in blocks for run in block["runs"]]
+    assert {run[1] for run in runs} <= {"", "b", "i", "code", "mark"}
+    said = "".join(run[0] for run in runs)
+    for part in (
+        "<script>alert(1)</script>",
+        "http://evil.example/a.png",
+        "javascript:alert(1)",
+        "<U+0000>",
+        "<U+202E>",
+        ":red[a]",
+        "$x$",
+        "1. ",
+        "2. ",
+        "1  |  2",
+        "fence",
+    ):
+        assert part in said, part
+
+
+def test_spans_are_marked_where_they_are() -> None:
+    """Marked runs are exactly the spans, overlaps are cut, and the text is whole."""
+    text = "the quick brown fox"
+    (block,) = texts.raw(text, [Span(4, 9, "why"), Span(7, 15, "again"), Span(100, 200, "beyond")])
+    assert "".join(run[0] for run in block["runs"]) == text
+    assert [run for run in block["runs"] if run[1] == "mark"] == [["quick", "mark", "why"], [" brown", "mark", "again"]]
+
+
+def test_a_long_answer_is_capped_and_says_how_much_is_left() -> None:
+    """20,000 characters are shown, the rest is counted; all of it comes on demand."""
+    shown, rest = texts.capped("x" * 300_000)
+    assert (len(shown), rest) == (texts.CAP, 300_000 - texts.CAP)
+    assert texts.capped("x" * 300_000, whole=True) == ("x" * 300_000, 0)
+
+
+def test_a_stretch_outside_the_limits_is_seen_and_chance_is_not() -> None:
+    """One stretch that moved by many standard errors is outside; without a move none of the others is."""
+
+    def row(name: str, mean: float, n: int = 50) -> dict[str, Any]:
+        total, squares = mean * n, n * (0.25 + mean**2)
+        return {
+            "value": name,
+            "measure": "preference",
+            "n": n,
+            "total": total,
+            "squares": squares,
+            "clusters": n,
+            "tt": squares,
+            "tn": total,
+            "nn": float(n),
+        }
+
+    frame = polars.DataFrame([row(f"{k:02}", 0.9 if k == 7 else 0.5) for k in range(20)])
+    states = {entry["stretch"]: entry["state"] for entry in figures.stretch_rows(frame, "preference")}
+    assert states.pop(8) == "outside" and set(states.values()) == {"inside"}

@@ -1,0 +1,224 @@
+"""The dashboard's questions: sums are the report's figures, filters are the rows', nothing is written."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import replace
+from pathlib import Path
+
+import polars
+import pytest
+
+from dashboard.views import figures
+from judge.store import Store, rollups
+from judge.store.database import reading, writing
+from judge.store.views import SORTS, Filter, Views
+from judge.summary import summarise
+
+_spec = importlib.util.spec_from_file_location("made", Path(__file__).parent / "servers" / "dashboard.py")
+assert _spec is not None and _spec.loader is not None
+made_homes = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(made_homes)
+rows, write_rows, judge_rows = made_homes.rows, made_homes.write_rows, made_homes.judge_rows
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two runs: prompts repeat, some labels, odd names of fields, a field with too many values."""
+    folder = tmp_path_factory.mktemp("home")
+    made = rows(120)
+    for k, row in enumerate(made):
+        row["prompt"] = f"Question {k // 2}"  # two pairs a prompt
+        row["o'dd \"na/me~"] = "x'; DROP TABLE run; --" if k % 3 else "y"
+        row["serial"] = k
+    judge_rows(folder, write_rows(folder / "a.jsonl", made), "r-aaaaaa")
+    judge_rows(folder, folder / "a.jsonl", "r-bbbbbb", spec="scripted:hash", at="2026-11-02T00:00:00+00:00")
+    with writing(
+        folder / "judge.duckdb"
+    ) as con:  # what scripted judges never say: flips, and replies without a verdict
+        con.execute("UPDATE comparison SET consistent = FALSE WHERE run_id = 'r-bbbbbb' AND pair_id LIKE '%7'")
+        con.execute(
+            "UPDATE comparison SET outcome = NULL, preference = NULL, confidence = NULL, consistent = NULL, "
+            "invalid = 'refusal' WHERE run_id = 'r-bbbbbb' AND pair_id LIKE '%9'"
+        )
+        rollups.roll_up(con, "r-bbbbbb", folder)
+    return folder
+
+
+def test_sums_give_the_figures_of_the_report(home: Path) -> None:
+    """Segments and the whole run have the very values, intervals and verdicts of `judge report`."""
+    store, views = Store(home), Views(home)
+    for run_id in ("r-aaaaaa", "r-bbbbbb"):
+        report = summarise(store.run(run_id).header, store.comparisons(run_id))
+        found = {row["segment"]: row for row in figures.segment_rows(views.cells(run_id, "category"))}
+        assert found.keys() == {part.name for part in report.categories}
+        for part in report.categories:
+            row = found[part.name]
+            assert row["verdict"] == part.verdict
+            assert (row["n"], row["judged"], row["invalid"]) == (part.n, part.judged, part.invalid)
+            for name, wanted in (
+                ("net", part.net),
+                ("preference", part.preference),
+                ("flip", part.flips),
+                ("length", part.length_ratio),
+            ):
+                assert wanted is not None
+                assert row[name] == pytest.approx(wanted.value, abs=1e-9)
+                assert row[f"{name}_low"] == pytest.approx(wanted.low, abs=1e-9)
+                assert row[f"{name}_high"] == pytest.approx(wanted.high, abs=1e-9)
+            assert row["win"] == pytest.approx(part.win.value if part.win else None)
+        whole = figures.by_cell(views.cells(run_id), "value")[("",)]
+        first, right = figures.estimate(whole, "first"), figures.estimate(whole, "right")
+        assert (
+            report.overall.first_place is not None
+            and report.worth is not None
+            and first is not None
+            and right is not None
+        )
+        assert first.value == pytest.approx(report.overall.first_place.value)
+        assert right.value == pytest.approx(report.worth.accuracy.value)
+        assert right.n == report.worth.n
+
+
+def test_every_cell_counts_the_rows_that_its_filter_finds(home: Path) -> None:
+    """For every column, and every pair of columns, the n of a cell is the number of rows behind the link to it."""
+    views = Views(home)
+    facets = views.facets("r-aaaaaa")
+    names = [name for name, _ in facets]
+    assert names[0] == "category" and {"language", "difficulty", "label", "length", "confidence"} <= set(names)
+    assert "serial" not in names, "a field with a value a row is no column"
+    checked = 0
+    for facet in names:
+        cells = views.cells("r-aaaaaa", facet).filter(polars.col("measure") == "invalid")
+        assert cells["n"].sum() == 120
+        for value, n in cells.select("value", "n").iter_rows():
+            assert views.count("r-aaaaaa", Filter(facet, value)) == n, (facet, value)
+            checked += 1
+    for facet, across in views.crossings("r-aaaaaa"):
+        cells = views.cells("r-aaaaaa", facet, across).filter(polars.col("measure") == "invalid")
+        for value, other, n in cells.select("value", "other", "n").iter_rows():
+            assert views.count("r-aaaaaa", Filter(facet, value, across, other)) == n
+            checked += 1
+    assert checked > 60
+
+
+def test_portions_of_prompts_give_the_same_sums(home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A run read in many portions adds up to what one portion gives."""
+    views = Views(home)
+    before = views.cells("r-aaaaaa", "category")
+    bins = views.histogram("r-aaaaaa", "length")
+    monkeypatch.setattr(rollups, "_PORTION", 17)
+    with writing(home / "judge.duckdb") as con:
+        rollups.roll_up(con, "r-aaaaaa", tmp_path)
+    after = views.cells("r-aaaaaa", "category")
+    assert before.drop("n").columns == after.drop("n").columns
+    for column in ("n", "total", "squares", "clusters", "tt", "tn", "nn"):
+        assert after[column].to_list() == pytest.approx(before[column].to_list())
+    assert views.histogram("r-aaaaaa", "length")["n"].to_list() == bins["n"].to_list()
+
+
+def test_filters_find_exactly_the_rows_that_pass(home: Path) -> None:
+    """Every filter is held against the same condition on the whole table."""
+    views, frame = Views(home), Store(home).comparisons("r-bbbbbb")
+    ratio = (polars.col("candidate_chars") + 1) / (polars.col("baseline_chars") + 1)
+    cases = (
+        (Filter(outcomes=("win", "tie")), polars.col("outcome").is_in(["win", "tie"])),
+        (Filter(flipped=True), polars.col("outcome").is_not_null() & polars.col("consistent").not_()),
+        (Filter(confidence=(0.7, 0.9)), polars.col("confidence").is_between(0.7, 0.9)),
+        (Filter(ratio=(2.0, 16.0)), ratio.is_between(2.0, 16.0)),
+        (Filter(pairs=("item-0001", "item-0005", "gone")), polars.col("pair_id").is_in(["item-0001", "item-0005"])),
+        (Filter(search="ITEM-00"), polars.col("pair_id").str.contains("item-00")),
+        (
+            Filter(against_label=True),
+            ((polars.col("preference") > 0.5) & (polars.col("label") == "loss"))
+            | ((polars.col("preference") < 0.5) & (polars.col("label") == "win")),
+        ),
+    )
+    for wanted, condition in cases:
+        passing = set(frame.filter(condition)["pair_id"].to_list())
+        assert passing, wanted
+        assert views.count("r-bbbbbb", wanted) == len(passing), wanted
+        assert set(views.rows("r-bbbbbb", wanted, limit=500)["pair_id"].to_list()) == passing, wanted
+
+
+def test_pages_of_rows_are_disjoint_and_sorted(home: Path) -> None:
+    """Pages hold every row once, in the order that was asked for."""
+    views = Views(home)
+    for sort in SORTS:
+        pages = [views.rows("r-bbbbbb", sort=sort, offset=at, limit=50) for at in (0, 50, 100)]
+        assert [page.height for page in pages] == [50, 50, 20]
+        assert polars.concat(pages)["pair_id"].n_unique() == 120
+    least = views.rows("r-bbbbbb", sort="least confident first", limit=120)["confidence"].to_list()
+    known = [value for value in least if value is not None]
+    assert known == sorted(known) and len(known) == 108
+    assert least[108:] == [None] * 12, "what has no verdict comes last"
+
+
+def test_a_row_leads_to_its_texts_and_raw_calls(home: Path) -> None:
+    """The detail of a pair holds both texts, the comparison and both calls with their replies."""
+    detail = Views(home).detail("r-aaaaaa", "item-0003")
+    assert detail.pair.id == "item-0003" and detail.pair.candidate.text
+    assert len(detail.comparisons) == 1 and len(detail.calls) == 2
+    assert {call.placement for call in detail.calls} == {"candidate_first", "baseline_first"}
+    assert all(call.reply.probs is not None for call in detail.calls)
+
+
+def test_the_same_answers_judged_twice_are_found(home: Path) -> None:
+    """Two runs of one eval set share all pairs; what they said stands side by side."""
+    frame = Views(home).rejudged("r-aaaaaa", "r-bbbbbb")
+    assert frame.height == 120
+    assert frame["prompt"].n_unique() == 60
+    assert frame.filter(polars.col("old") != polars.col("new")).height > 20
+
+
+def test_an_answer_is_remembered_until_the_database_changes(home: Path, tmp_path: Path) -> None:
+    """A page that asks again opens nothing; after a new run it sees the new run."""
+    views = Views(home)
+    views.cells("r-aaaaaa", "category")
+    views.overview()
+    opened = views.opened
+    for _ in range(20):
+        views.cells("r-aaaaaa", "category")
+        views.overview()
+    assert views.opened == opened
+    judge_rows(home, write_rows(home / "b.jsonl", rows(8, seed=9)), "r-cccccc", at="2026-11-03T00:00:00+00:00")
+    assert "r-cccccc" in views.overview()["run_id"].to_list()
+    assert views.opened == opened + 1
+
+
+def test_runs_of_an_older_version_are_added_up_at_the_next_chance(home: Path) -> None:
+    """A run without sums gets them from `catch_up`, and a run that is brought in again has them once."""
+    with writing(home / "judge.duckdb") as con:
+        for table in rollups.TABLES:
+            con.execute(f"DELETE FROM {table} WHERE run_id = 'r-aaaaaa'")  # noqa: S608 - names of ours
+    assert Views(home).facets("r-aaaaaa") == []
+    store = Store(home)
+    assert store.catch_up() == []
+    before = Views(home).cells("r-aaaaaa", "category")
+    assert before.height
+    store.ingest(store.journal_path("r-aaaaaa"))
+    assert Views(home).cells("r-aaaaaa", "category").equals(before)
+    built, bad = store.rebuild()
+    assert "r-aaaaaa" in built and not bad
+    assert Views(home).cells("r-aaaaaa", "category").equals(before)
+
+
+def test_text_in_a_filter_is_never_sql(home: Path) -> None:
+    """Values and names that hold quotes find nothing and break nothing."""
+    views = Views(home)
+    for text in ("'; DROP TABLE comparison; --", '" OR 1=1', "$run", "\x00"):
+        assert views.count("r-aaaaaa", Filter("category", text)) == 0
+        assert views.count("r-aaaaaa", Filter(text, text)) == 0
+        assert views.count("r-aaaaaa", Filter(search=text)) == 0
+    odd = next(name for name, _ in views.facets("r-aaaaaa") if name.startswith("o'dd"))
+    assert views.count("r-aaaaaa", Filter(odd, "y")) == 40
+    with reading(home / "judge.duckdb") as con:
+        assert con.execute("SELECT count(*) FROM run").fetchone()[0] >= 2
+
+
+def test_an_empty_home_has_empty_answers(tmp_path: Path) -> None:
+    """Without a database every list is empty and nothing is made."""
+    views = Views(tmp_path / "nowhere")
+    assert views.runs() == [] and views.facets("r-x") == [] and views.crossings("r-x") == []
+    assert not (tmp_path / "nowhere").exists()
+    assert replace(Filter(), search="").empty
