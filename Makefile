@@ -31,10 +31,10 @@ bench:  ## run the benchmarks that finish in minutes and print their ratios
 	@$(SETUP) test
 	@set -e; for script in $(BENCHES); do echo "== $$script"; $(BIN)/python $$script; done
 
-view:  ## write the latest run as one HTML page and say where it is
-	@$(SETUP) demo
-	@$(BIN)/judge report --html latest.html && echo "open $(CURDIR)/latest.html"
+view:  ## open the dashboard in the browser
+	@$(SETUP) view
+	@$(BIN)/judge view
 
 clean:  ## remove .venv, caches and build output; runs in .judge stay
-	rm -rf .venv dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis latest.html
+	rm -rf .venv dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis test-output
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

@@ -1,7 +1,8 @@
-"""Make .venv ready for a make target: ``python3 .ci/setup.py demo`` or ``python3 .ci/setup.py test``.
+"""Make .venv ready for a make target: ``python3 .ci/setup.py demo``, ``view`` or ``test``.
 
-``demo`` installs the package with the embedded judge (no torch); ``test`` installs every extra, the development tools
-and torch. Uses uv where it is on the PATH, else venv and pip. A second call finds its stamp in .venv and returns at
+``demo`` installs the package with the embedded judge (no torch), ``view`` the dashboard as well; ``test`` installs
+every extra, the development tools and torch, and Debian's chromium where there is none and this is root on Debian.
+Uses uv where it is on the PATH, else venv and pip. A second call finds its stamp in .venv and returns at
 once. Standard library only, and nothing newer than Python 3.8, so that an old Python can say what is missing.
 
 torch is taken from the first of these that has it: (1) what is installed already, (2) the machine's find-links, (3) the
@@ -228,9 +229,31 @@ def note_if_ready(profile: str) -> str | None:
     return note if seen == digest(profile) else None
 
 
+def browser() -> None:
+    """Install Debian's chromium for the browser tests where that can be done; say so where it cannot.
+
+    Without one those tests are skipped with the reason: this is never an error.
+    """
+    if any(shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome")):
+        return
+    root = hasattr(os, "geteuid") and os.geteuid() == 0
+    if not (root and shutil.which("apt-get") and Path("/etc/debian_version").exists()):
+        say("no chromium here: browser tests are skipped (on Debian: apt-get install chromium)")
+        return
+    say("installing Debian's chromium for the browser tests")
+    apt = ("apt-get", "-o", "Acquire::Retries=1", "-o", "Acquire::http::Timeout=15", "-qq")
+    if not (
+        run(*apt, "update", quiet=True)
+        and run(*apt, "install", "-y", "--no-install-recommends", "chromium", quiet=True)
+    ):
+        say("chromium could not be installed: browser tests are skipped")
+
+
 def setup(profile: str) -> None:
     """Install one profile into .venv unless its stamp says that this was done."""
-    if profile == "demo" and note_if_ready("test") is not None:  # holds everything that the demo needs
+    if profile == "test":
+        browser()
+    if profile != "test" and note_if_ready("test") is not None:  # holds everything that the others need
         return
     note = note_if_ready(profile)
     if note is not None:
@@ -242,7 +265,7 @@ def setup(profile: str) -> None:
     make_venv(uv)
     if stamp(profile).exists():
         stamp(profile).unlink()
-    note, extras = "", "local"
+    note, extras = "", "local" if profile == "demo" else "local,dashboard"
     if profile == "test":
         note = torch_allowed(uv)
         extras = WITHOUT_TORCH if note else WITH_TORCH
@@ -257,6 +280,6 @@ def setup(profile: str) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2 or sys.argv[1] not in ("demo", "test"):
-        sys.exit("usage: python3 .ci/setup.py demo|test")
+    if len(sys.argv) != 2 or sys.argv[1] not in ("demo", "view", "test"):
+        sys.exit("usage: python3 .ci/setup.py demo|view|test")
     setup(sys.argv[1])

@@ -85,7 +85,8 @@ def test_bad_input_is_one_line(home: Path, tmp_path: Path) -> None:
 
 def test_without_the_extra_one_line_says_how_to_install_it(home: Path) -> None:
     """Where streamlit is missing the command says which words install it, and exits 2."""
-    hide = "import importlib.util as u; f = u.find_spec; u.find_spec = lambda n, *a: None if n == 'streamlit' else f(n, *a)"
+    hide = "import importlib.util as u; f = u.find_spec\n"
+    hide += "u.find_spec = lambda n, *a: None if n == 'streamlit' else f(n, *a)"
     done = view("--dry-run", home=home, code=hide)
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
@@ -96,8 +97,9 @@ def test_without_the_extra_one_line_says_how_to_install_it(home: Path) -> None:
 @streamlit
 def test_every_shipped_setting_is_one_that_streamlit_knows() -> None:
     """A misspelt setting would be ignored; the installed Streamlit knows each of ours."""
-    from judge.cli.view import _flat
     from streamlit import config
+
+    from judge.cli.view import _flat
 
     shipped = tomllib.loads((REPO / "dashboard" / "config.toml").read_text(encoding="utf-8"))
     known = set(config._config_options_template)

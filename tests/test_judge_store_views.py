@@ -42,6 +42,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "invalid = 'refusal' WHERE run_id = 'r-bbbbbb' AND pair_id LIKE '%9'"
         )
         rollups.roll_up(con, "r-bbbbbb", folder)
+        rollups.keep(con, "r-bbbbbb", folder)
     return folder
 
 
@@ -110,6 +111,7 @@ def test_portions_of_prompts_give_the_same_sums(home: Path, monkeypatch: pytest.
     monkeypatch.setattr(rollups, "_PORTION", 17)
     with writing(home / "judge.duckdb") as con:
         rollups.roll_up(con, "r-aaaaaa", tmp_path)
+        rollups.keep(con, "r-aaaaaa", tmp_path)
     after = views.cells("r-aaaaaa", "category")
     assert before.drop("n").columns == after.drop("n").columns
     for column in ("n", "total", "squares", "clusters", "tt", "tn", "nn"):

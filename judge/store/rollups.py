@@ -11,7 +11,6 @@ be as large as the run. Rows are read in portions of whole prompts, so that memo
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -23,7 +22,17 @@ if TYPE_CHECKING:
     import duckdb
     import polars
 
-__all__ = ["CONFIDENCE_BINS", "LENGTH_BINS", "MEASURES", "STRETCHES", "TABLES", "VERSION", "roll_up"]
+__all__ = [
+    "CONFIDENCE_BINS",
+    "LENGTH_BINS",
+    "MEASURES",
+    "STRETCHES",
+    "TABLES",
+    "VERSION",
+    "keep",
+    "roll_up",
+    "roll_up_files",
+]
 
 VERSION = 1
 """Raised when the sums change their meaning; runs that an older version added up are then added up anew."""
@@ -59,6 +68,7 @@ _TWO_WAY = MEASURES[:6]
 """What is added up by two columns at once."""
 
 _PORTION = 100_000
+_MEMORY = "256MB"
 _MOST_VALUES = 60
 _MOST_FIELDS = 8
 _MOST_CELLS = 600
@@ -99,40 +109,52 @@ _CROSSED = ("label", "length")
 
 
 def roll_up(con: duckdb.DuckDBPyConnection, run_id: str, folder: Path) -> None:
-    """Replace one run's sums by what its comparisons say now; called inside a burst of writing.
+    """Add one run's comparisons up into files of ``folder``, for ``keep``; ``con`` is only read.
 
-    ``folder`` takes a file for a moment.
+    Adding up a million rows takes many seconds: whoever holds the database for writing does this elsewhere before.
     """
     import polars
 
-    for table in TABLES:
-        con.execute(f"DELETE FROM {table} WHERE run_id = ?", [run_id])  # noqa: S608 - a name from the tuple
     first, last, rows = con.execute(
         "SELECT min(rowid), max(rowid), count(*) FROM comparison WHERE run_id = ?", [run_id]
     ).fetchone() or (0, 0, 0)
     sums, bins = _Sums(_fields(con, run_id)), _Bins()
     portions = max(1, -(-rows // _PORTION))
     for portion in range(portions if rows else 0):
-        relation = con.cursor().sql(
-            _BASE.format(fields=sums.columns),
-            params={
-                "run": run_id,
-                "first": first,
-                "last": last,
-                "stretches": STRETCHES,
-                "portions": portions,
-                "portion": portion,
-            },
-        )
-        frame = polars.DataFrame(Stream(relation))
+        span = {"first": first, "last": last, "stretches": STRETCHES}
+        params = {"run": run_id, **span, "portions": portions, "portion": portion}
+        frame = polars.DataFrame(Stream(con.cursor().sql(_BASE.format(fields=sums.columns), params=params)))
         sums.add(frame)
         bins.add(frame)
     for table, made in (("rollup", sums.rows(run_id)), ("histogram", bins.rows(run_id))):
         if made.height:
-            with tempfile.NamedTemporaryFile(dir=folder, suffix=".parquet") as file:
-                made.write_parquet(file.name)
-                con.execute(f"INSERT INTO {table} BY NAME SELECT * FROM read_parquet(?)", [file.name])  # noqa: S608
+            made.write_parquet(folder / f"sums-{table}.parquet")
+
+
+def keep(con: duckdb.DuckDBPyConnection, run_id: str, folder: Path) -> None:
+    """Replace one run's sums by those that ``roll_up`` left in ``folder``: a moment's work in a burst of writing."""
+    for table in TABLES:
+        con.execute(f"DELETE FROM {table} WHERE run_id = ?", [run_id])  # noqa: S608 - a name from the tuple
+    for table in ("rollup", "histogram"):
+        path = folder / f"sums-{table}.parquet"
+        if path.exists():
+            con.execute(f"INSERT INTO {table} BY NAME SELECT * FROM read_parquet(?)", [str(path)])  # noqa: S608
+            path.unlink()
     con.execute("INSERT INTO rolled VALUES (?, ?)", [run_id, VERSION])
+
+
+def roll_up_files(folder: Path, run_id: str) -> None:
+    """The same from the Parquet files of comparisons in ``folder``, in a database of its own beside them."""
+    import duckdb
+
+    files = sorted(str(path) for path in folder.glob("comparison-*.parquet"))
+    path = folder / "sums.duckdb"
+    with duckdb.connect(str(path)) as con:
+        con.execute(f"SET memory_limit = '{_MEMORY}'")
+        if files:
+            con.execute("CREATE TABLE comparison AS SELECT * FROM read_parquet(?, union_by_name = true)", [files])
+            roll_up(con, run_id, folder)
+    path.unlink()
 
 
 def _fields(con: duckdb.DuckDBPyConnection, run_id: str) -> list[str]:

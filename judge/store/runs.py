@@ -24,7 +24,7 @@ from ..types import JudgeId, Pair
 from .columns import write_segments
 from .database import Stream, reading, writing
 from .findings import Findings
-from .rollups import VERSION, roll_up
+from .rollups import VERSION, keep, roll_up, roll_up_files
 from .rows import (
     TABLES,
     TYPES,
@@ -39,11 +39,12 @@ from .rows import (
 )
 
 if TYPE_CHECKING:
+    import duckdb
     import polars
 
     from calibration.confidence import Calibration
 
-__all__ = ["Audit", "RunInfo", "Store"]
+__all__ = ["Audit", "RunInfo", "Store", "list_runs"]
 
 _CHUNK = 2_000
 _COUNTS = ("calls", "possibly_paid", "possibly_paid_cost", "given_up", "rate", "probes", "probe_cost", "lost")
@@ -126,6 +127,7 @@ class Store:
         with tempfile.TemporaryDirectory(dir=self.home, prefix="ingest-") as folder:
             count = write_segments(path, header, Path(folder), ledger)
             failpoints.reached("after_segments")
+            roll_up_files(Path(folder), header["run_id"])
             with writing(self.path) as con:
                 # The run is listed only by its last statement, so a crash in between leaves rows of a run that does
                 # not exist yet, and the next ingest begins by deleting them.
@@ -135,7 +137,7 @@ class Store:
                 for table in TABLES:
                     if parts := sorted(str(part) for part in Path(folder).glob(f"{table}-*.parquet")):
                         con.execute(f"INSERT INTO {table} BY NAME SELECT * FROM read_parquet(?)", [parts])  # noqa: S608
-                roll_up(con, header["run_id"], Path(folder))
+                keep(con, header["run_id"], Path(folder))
                 failpoints.reached("before_listing")
                 row = run_row(header, ledger)
                 con.execute(
@@ -163,8 +165,11 @@ class Store:
         with reading(self.path) as con:
             missing = [run_id for (run_id,) in con.execute(wanted, [VERSION]).fetchall()]
         for run_id in missing:
-            with tempfile.TemporaryDirectory(dir=self.home, prefix="ingest-") as folder, writing(self.path) as con:
-                roll_up(con, run_id, Path(folder))
+            with tempfile.TemporaryDirectory(dir=self.home, prefix="ingest-") as folder:
+                with reading(self.path) as con:
+                    roll_up(con, run_id, Path(folder))
+                with writing(self.path) as con:
+                    keep(con, run_id, Path(folder))
 
     def audit(self, path: Path) -> Audit:
         """Settle a journal anew and hold every row against the database; nothing is written."""
@@ -233,16 +238,7 @@ class Store:
         if not self.path.exists():
             return []
         with reading(self.path) as con:
-            rows = con.execute(
-                "SELECT run_id, created_at, rubric, judge, sealed, header, calls, possibly_paid, possibly_paid_cost, "
-                "given_up, rate, probes, probe_cost, lost FROM run ORDER BY created_at DESC, run_id DESC"
-            ).fetchall()
-        found = []
-        for name, made, rubric, judge, sealed, head, *counts, lost in rows:
-            counts.append(orjson.loads(lost))
-            calls = {key: value for key, value in zip(_COUNTS, counts, strict=True) if key != "rate"}
-            found.append(RunInfo(name, made, rubric, judge, sealed, {**orjson.loads(head), "calls": calls}, *counts))
-        return found
+            return list_runs(con)
 
     def run(self, run_id: str = "latest") -> RunInfo:
         """One run by id, by unique prefix, or the latest; raises ``StoreError`` naming what exists."""
@@ -453,3 +449,17 @@ class Store:
         part.write_text(text, encoding="utf-8")
         part.replace(path)
         return path
+
+
+def list_runs(con: duckdb.DuckDBPyConnection) -> list[RunInfo]:
+    """All runs that an open database lists, newest first."""
+    rows = con.execute(
+        "SELECT run_id, created_at, rubric, judge, sealed, header, calls, possibly_paid, possibly_paid_cost, "
+        "given_up, rate, probes, probe_cost, lost FROM run ORDER BY created_at DESC, run_id DESC"
+    ).fetchall()
+    found = []
+    for name, made, rubric, judge, sealed, head, *counts, lost in rows:
+        counts.append(orjson.loads(lost))
+        calls = {key: value for key, value in zip(_COUNTS, counts, strict=True) if key != "rate"}
+        found.append(RunInfo(name, made, rubric, judge, sealed, {**orjson.loads(head), "calls": calls}, *counts))
+    return found

@@ -8,10 +8,10 @@ database opens nothing. Sums come from the rollups; rows come a page at a time.
 from __future__ import annotations
 
 import threading
+import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -21,7 +21,7 @@ from .. import journal
 from ..errors import StoreError
 from ..types import Pair, Reply
 from .database import Stream, reading
-from .runs import RunInfo, Store
+from .runs import RunInfo, Store, list_runs
 
 if TYPE_CHECKING:
     import duckdb
@@ -32,6 +32,8 @@ __all__ = ["SORTS", "Call", "Detail", "Filter", "Views"]
 T = TypeVar("T")
 _KEPT = 256
 """Answers kept; each is a few hundred rows at most."""
+_STRETCH, _PAUSE = 0.25, 0.08
+"""Seconds for which bursts may follow each other, and the pause after that."""
 
 SORTS = {
     "order of judging": "rowid",
@@ -105,9 +107,9 @@ class Views:
     def __init__(self, home: Path) -> None:
         self.store = Store(home)
         self.opened = 0
-        self._answers: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
-        self._lock = threading.Lock()
-        self._open: duckdb.DuckDBPyConnection | None = None
+        self._answers: OrderedDict[tuple[Any, ...], tuple[tuple[int, ...], Any]] = OrderedDict()
+        self._lock, self._turn = threading.Lock(), threading.Lock()
+        self._since = self._closed = 0.0
 
     def version(self) -> tuple[int, ...]:
         """What changes when the database does: inode, size and time of the file and of its write-ahead log."""
@@ -122,7 +124,7 @@ class Views:
 
     def runs(self) -> list[RunInfo]:
         """All runs, newest first."""
-        return self._remembered(("runs",), self.store.runs)
+        return self._remembered(("runs",), lambda: self._burst(list_runs) if self.store.path.exists() else [])
 
     def facets(self, run_id: str) -> list[tuple[str, int]]:
         """The columns that a run may be cut by, with how many values each takes; the category first."""
@@ -185,9 +187,21 @@ class Views:
 
     def count(self, run_id: str, wanted: Filter = Filter()) -> int:
         """How many comparisons of a run pass."""
+        if replace(wanted, field="", value="", across="", other="").empty and (known := self._counted(run_id, wanted)):
+            return known
         where, params = _where(run_id, wanted)
         frame = self._frame(f"SELECT count(*) AS n FROM comparison WHERE {where}", params)  # noqa: S608 - as above
         return int(frame["n"][0])
+
+    def _counted(self, run_id: str, wanted: Filter) -> int:
+        """How many rows a filter by columns alone has, from the sums; 0 where they do not say."""
+        frame = self.cells(run_id, wanted.field, wanted.across)
+        own = [
+            n
+            for value, other, measure, n in frame.select("value", "other", "measure", "n").iter_rows()
+            if measure == "invalid" and (value, other) == (wanted.value, wanted.other)
+        ]
+        return sum(own)
 
     def detail(self, run_id: str, pair_id: str) -> Detail:
         """Texts, comparisons and raw calls of one pair; raises ``StoreError`` where the run has no such pair."""
@@ -242,28 +256,25 @@ class Views:
         """
         return self._frame(sql, {"before": before, "after": after})
 
-    @contextmanager
-    def burst(self) -> Iterator[None]:
-        """Answer several questions while the file is open once; held by one thread at a time, and briefly."""
-        if not self.store.path.exists():
-            yield
-            return
-        with self._lock:
-            if self._open is not None:
-                yield
-                return
-            with reading(self.store.path) as con:
-                self.opened += 1
-                self._open = con
-                try:
-                    yield
-                finally:
-                    self._open = None
-
     def _burst(self, read: Callable[[duckdb.DuckDBPyConnection], T]) -> T:
-        with reading(self.store.path) as con:
-            self.opened += 1
-            return read(con)
+        """Open the file, read, close it; one burst at a time, with a pause for writers after each stretch of them.
+
+        A writer looks for a moment without readers every 50 ms: sessions that follow each other without a gap would
+        keep it out for as long as they ask.
+        """
+        with self._turn:
+            now = time.monotonic()
+            if now - self._closed > _PAUSE:
+                self._since = now
+            elif now - self._since > _STRETCH:
+                time.sleep(_PAUSE)
+                self._since = time.monotonic()
+            try:
+                with reading(self.store.path) as con:
+                    self.opened += 1
+                    return read(con)
+            finally:
+                self._closed = time.monotonic()
 
     def _rows(self, sql: str, params: list[Any]) -> list[tuple[Any, ...]]:
         if not self.store.path.exists():
@@ -281,15 +292,24 @@ class Views:
         return self._remembered(key, lambda: self._burst(read))
 
     def _remembered(self, key: tuple[Any, ...], make: Callable[[], T]) -> T:
-        """An answer that was given since the database last changed, or a fresh one."""
-        name = (self.version(), *key)
+        """An answer that was given since the database last changed, or a fresh one.
+
+        While a writer holds the database for longer than a reader waits, the last answer stands.
+        """
+        version = self.version()
         with self._lock:
-            if name in self._answers:
-                self._answers.move_to_end(name)
-                return self._answers[name]  # type: ignore[no-any-return]
-        made = make()
+            known = self._answers.get(key)
+            if known is not None and known[0] == version:
+                self._answers.move_to_end(key)
+                return known[1]  # type: ignore[no-any-return]
+        try:
+            made = make()
+        except StoreError as error:
+            if known is None or "another process holds" not in str(error):
+                raise
+            return known[1]  # type: ignore[no-any-return]
         with self._lock:
-            self._answers[name] = made
+            self._answers[key] = (version, made)
             while len(self._answers) > _KEPT:
                 self._answers.popitem(last=False)
         return made
@@ -344,8 +364,9 @@ def _where(run_id: str, wanted: Filter) -> tuple[str, dict[str, Any]]:
             clauses.append(f"{column} BETWEEN ${name}0 AND ${name}1")
             params[f"{name}0"], params[f"{name}1"] = limits
     if wanted.pairs is not None:
-        clauses.append("pair_id IN (SELECT unnest($pairs))")
-        params["pairs"] = list(wanted.pairs)
+        names = {f"id{number}": name for number, name in enumerate(wanted.pairs)}  # a list could not prune row groups
+        clauses.append(f"pair_id IN ({', '.join('$' + name for name in names)})" if names else "FALSE")
+        params |= names
     if wanted.search:
         clauses.append("contains(lower(pair_id), lower($search))")
         params["search"] = wanted.search
