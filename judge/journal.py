@@ -253,6 +253,8 @@ class _Syncer:
                     self.sync()
                 except OSError:
                     return  # kept in ``error``: the next flush raises it
+                if self._stopped.is_set():
+                    return  # ``stop`` may have come while this waited for its turn, and ``sync`` took its wake-up away
 
 
 def scan(path: Path) -> Scan:

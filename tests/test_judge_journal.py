@@ -235,3 +235,23 @@ def test_a_record_that_json_cannot_hold_is_refused_and_leaves_nothing(tmp_path: 
             opened.add("reply", {"text": "\ud800"})
         opened.add("reply", {"text": "ok"})
     assert [record["t"] for record in journal.records(tmp_path / "r.jsonl")] == ["run", "reply"]
+
+
+def test_closing_never_waits_for_a_sync_that_took_its_wake_up(tmp_path: Path) -> None:
+    """A stop that comes while the fsync thread waits for its turn ends that thread; it once hung for ever."""
+    import threading
+    import time
+
+    from judge.journal import _Syncer
+
+    with (tmp_path / "x").open("wb") as file:
+        syncer = _Syncer(file.fileno())
+        with syncer._lock:
+            syncer.wrote()
+            time.sleep(0.15)  # the thread is in `sync` now, waiting for the lock
+            stopping = threading.Thread(target=syncer.stop, daemon=True)
+            stopping.start()
+            while not (syncer._stopped.is_set() and syncer._dirty.is_set()):
+                time.sleep(0.005)
+        stopping.join(5)
+        assert not stopping.is_alive()
