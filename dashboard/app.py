@@ -7,48 +7,26 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 
 import streamlit as st
 
-from dashboard.place import Place, empty, pick_run, place_of
-from dashboard.screens import (
-    calibration,
-    candidates,
-    decision,
-    drift,
-    hacking,
-    label,
-    loop,
-    pairs,
-    regressions,
-    runs,
-    segments,
-)
+from dashboard.place import empty, pick_run, place_of
 
-Show = Callable[[Place], None]
-
-_PAGES: dict[str, list[tuple[str, str, Show]]] = {
+_PAGES = {
     "The release": [
-        ("decision", "Decision", decision.show),
-        ("segments", "Segments", segments.show),
-        ("pairs", "Pairs", pairs.show),
-        ("regressions", "Regressions", regressions.show),
-        ("hacking", "Hacking", hacking.show),
+        ("decision", "Decision"),
+        ("segments", "Segments"),
+        ("pairs", "Pairs"),
+        ("regressions", "Regressions"),
+        ("hacking", "Hacking"),
     ],
-    "The judge": [
-        ("label", "Label", label.show),
-        ("calibration", "Calibration", calibration.show),
-        ("drift", "Drift", drift.show),
-    ],
-    "The work": [
-        ("runs", "Runs", runs.show),
-        ("candidates", "Candidates and rollout", candidates.show),
-        ("loop", "Loop", loop.show),
-    ],
+    "The judge": [("label", "Label"), ("calibration", "Calibration"), ("drift", "Drift")],
+    "The work": [("runs", "Runs"), ("candidates", "Candidates and rollout"), ("loop", "Loop")],
 }
+"""Groups of pages: the module under ``screens``, loaded when its page is first opened, and the title."""
 _BLIND = "label"
 """The page on which nothing may stand that says who is who or what a judge said: it has no run in the sidebar."""
 _WITHOUT_RUN = ("label", "runs", "candidates", "loop", "drift")
@@ -60,7 +38,7 @@ def _home(argv: list[str]) -> Path:
     return Path(parser.parse_known_args(argv)[0].home)
 
 
-def _page(name: str, show: Show) -> None:
+def _page(name: str) -> None:
     place = place_of(_home(sys.argv[1:]))
     if name != _BLIND:
         place = pick_run(place)
@@ -72,15 +50,14 @@ def _page(name: str, show: Show) -> None:
             "judge demo",
         )
         return
-    show(place)
+    import_module(f"dashboard.screens.{name}").show(place)
 
 
 def _main() -> None:
     st.set_page_config(page_title="touchstone-judge", page_icon="⚖️", layout="wide")
     groups = {
         title: [
-            st.Page(partial(_page, name, show), title=told, url_path=name, default=name == "decision")
-            for name, told, show in pages
+            st.Page(partial(_page, name), title=told, url_path=name, default=name == "decision") for name, told in pages
         ]
         for title, pages in _PAGES.items()
     }

@@ -21,7 +21,7 @@ from judge.render.words import markdown
 from judge.store.views import Views
 
 from .views.charts import Ink, ink
-from .views.tables import as_csv, as_parquet
+from .views.tables import as_csv, as_parquet, guarded
 
 if TYPE_CHECKING:
     import polars
@@ -50,6 +50,11 @@ class Place:
         folder = self.home / "labels"
         return sorted(path for path in folder.glob("*.jsonl") if not path.name.endswith(".draw.jsonl"))
 
+    def segments(self, by: str) -> list[dict[str, Any]]:
+        """The figures of every segment of the run by a column, worked out once; not to be changed."""
+        assert self.run is not None
+        return _segments(self.views, str(self.home), self.run.run_id, by, self.views.version())
+
     def entries(self, *kinds: str) -> list[Entry]:
         """The register's entries of some kinds, newest first; says so where the chain is broken."""
         register = Register(self.home)
@@ -64,6 +69,13 @@ class Place:
 @st.cache_resource(max_entries=8, show_spinner=False)
 def _views(home: str) -> Views:
     return Views(Path(home))
+
+
+@st.cache_resource(max_entries=128, show_spinner=False)
+def _segments(_views: Views, home: str, run_id: str, by: str, version: tuple[int, ...]) -> list[dict[str, Any]]:
+    from .views.figures import segment_rows
+
+    return segment_rows(_views.cells(run_id, by))
 
 
 @st.cache_resource(max_entries=4, show_spinner=False)
@@ -137,8 +149,13 @@ def chart(spec: Mapping[str, Any], *, key: str, alt: str, pick: bool = False) ->
 
 
 def table(frame: Any, *, alt: str, config: Mapping[str, Any] | None = None, height: int | str = "auto") -> None:
-    """A table of the rows of one screen."""
-    st.dataframe(frame, hide_index=True, column_config=dict(config or {}), alt=alt, height=height, placeholder="–")
+    """A table of the rows of one screen: a frame, or a list of records."""
+    import polars
+
+    frame = frame if isinstance(frame, polars.DataFrame) else polars.DataFrame(frame, infer_schema_length=None)
+    st.dataframe(
+        guarded(frame), hide_index=True, column_config=dict(config or {}), alt=alt, height=height, placeholder="–"
+    )
 
 
 def downloads(frame: polars.DataFrame, name: str) -> None:

@@ -147,6 +147,13 @@ def test_csv_has_no_formula_and_parquet_reads_back() -> None:
     assert polars.read_parquet(io.BytesIO(tables.as_parquet(frame))).equals(frame)
 
 
+def test_tables_on_a_page_have_no_formula_either() -> None:
+    """What the browser saves of a table is guarded as well; figures that begin with a sign are left as they are."""
+    cells = ["=1+1", "-2+3|cmd", "+1.5 pp [-0.4, +3.1] n 1,200", "-54.0%", "@x", "plain", None]
+    shown = tables.guarded(polars.DataFrame({"a": cells, "n": [-1.0] * 7}))["a"].to_list()
+    assert shown == ["'=1+1", "'-2+3|cmd", "+1.5 pp [-0.4, +3.1] n 1,200", "-54.0%", "'@x", "plain", None]
+
+
 def test_two_headers_are_compared_and_what_matters_is_said() -> None:
     """Equal headers compare; another rubric, judge or set of pairs is said; ids and times are no difference."""
     head = {

@@ -161,7 +161,7 @@ def _judge_says(place: Place) -> None:
     notice = run.header.get("judge_notice")
     if notice:
         st.warning(markdown(str(notice)))
-    rows = [row for row in figures.segment_rows(place.views.cells(run.run_id, "category")) if row["net"] is not None]
+    rows = [row for row in place.segments("category") if row["net"] is not None]
     worse = [row for row in rows if row["verdict"] == "worse"]
     if rows:
         told = worse[:3] or rows[:1]

@@ -11,7 +11,7 @@ from judge.register import Entry
 from judge.render.words import markdown, safe
 
 from ..place import Place, chart, empty, link, table
-from ..views import charts, figures
+from ..views import charts
 
 __all__ = ["show"]
 
@@ -86,7 +86,7 @@ def _length(place: Place) -> None:
     assert run is not None
     st.subheader("Does the longer answer win?", anchor=False)
     order = ["under half", "shorter", "about equal", "longer", "over double"]
-    rows = {row["segment"]: row for row in figures.segment_rows(place.views.cells(run.run_id, "length"))}
+    rows = {row["segment"]: row for row in place.segments("length")}
     shown = [rows[name] for name in order if name in rows and rows[name]["net"] is not None]
     if not shown:
         st.info("No comparison of this run has a verdict.")

@@ -13,7 +13,7 @@ import streamlit as st
 
 from calibration.gold import GoldSet
 from judge.errors import InputError, StoreError
-from judge.labelling import Choice, Request, agreements, marks
+from judge.labelling import Choice, Request, agreements, begin, marks
 from judge.labels import read_draw, read_rows
 from judge.render.words import markdown
 
@@ -110,15 +110,16 @@ def _begin(place: Place) -> None:
 def _vote(place: Place) -> None:
     """One pair, and what each key does; reruns alone, so that a vote costs a fraction of a page."""
     desk: Desk = st.session_state["desk"]
-    said = _buttons(desk)
+    _buttons(desk)
     session = desk.session
     left, done = len(session.todo), session.total - len(session.todo)
     st.progress(
         done / max(session.total, 1),
         f"{done} of {session.total} done" + (f", {session.skipped} skipped" if session.skipped else ""),
     )
-    if said:
-        st.warning(markdown(said))
+    trouble = st.session_state.pop("trouble", "")
+    if trouble:
+        st.warning(markdown(trouble) + " What stands in the file was read anew; go on here.")
     view = desk.view
     if view is None:
         _end(place, desk)
@@ -146,28 +147,29 @@ def _vote(place: Place) -> None:
         st.caption("J and K look ahead and back without a vote; what you pass comes round again.")
 
 
-def _buttons(desk: Desk) -> str:
-    """The keys; what was pressed is written down before anything is drawn. Returns what went wrong, if anything."""
+def _buttons(desk: Desk) -> None:
+    """The keys; what one does is done, and written down, before anything is drawn."""
     over = desk.session.current is None
-    pressed = ""
     with st.container(horizontal=True):
         for key, words in (("1", "First is better"), ("2", "Second is better"), ("3", "Tie"), ("4", "Both bad")):
-            if st.button(words, key=f"vote{key}", shortcut=key, disabled=over):
-                pressed = key
+            st.button(words, key=f"vote{key}", shortcut=key, disabled=over, on_click=_pressed, args=(key,))
     with st.container(horizontal=True):
         for key, words in (("j", "On"), ("k", "Back"), ("s", "Skip"), ("u", "Undo"), ("n", "Note")):
             blocked = (over and key != "u") or (key == "u" and not desk.session.trail)
-            if st.button(words, key=f"do{key}", shortcut=key, disabled=blocked):
-                pressed = key
+            st.button(words, key=f"do{key}", shortcut=key, disabled=blocked, on_click=_pressed, args=(key,))
+
+
+def _pressed(key: str) -> None:
+    """Do what a key does; what goes wrong is kept for the page to say."""
+    desk: Desk = st.session_state["desk"]
     try:
-        _press(desk, pressed)
+        _press(desk, key)
     except InputError as error:
-        fresh = st.session_state["seat"]
-        st.session_state.pop("seat")
-        return f"Nothing was written: {error}. Reload the page to go on from what {fresh[1]} has labelled."
-    if pressed:
-        st.rerun(scope="fragment")
-    return ""
+        st.session_state["trouble"] = f"Nothing was written: {error}."
+        rows = read_rows(desk.path)
+        session = desk.session
+        queue = [*session.trail, *session.todo]
+        desk.turn(begin(queue, rows, annotator=session.annotator, seed=session.seed))
 
 
 def _press(desk: Desk, key: str) -> None:
@@ -195,7 +197,7 @@ def _note(desk: Desk) -> None:
         if told is not None:
             desk.session = desk.session.noted(told)
             st.session_state["noting"] = ""
-            st.rerun(scope="fragment")
+            st.caption("Note: " + markdown(told))
     elif desk.session.draft.note:
         st.caption("Note: " + markdown(desk.session.draft.note))
 

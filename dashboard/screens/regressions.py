@@ -13,7 +13,6 @@ from judge.types import Finding
 
 from ..findings import findings_of
 from ..place import Place, downloads, empty, link, table
-from ..views import figures
 
 __all__ = ["show"]
 
@@ -78,7 +77,7 @@ def _losing(place: Place) -> None:
     for facet, _many in place.views.facets(run.run_id):
         if facet in ("label", "confidence", "consistent", "length"):
             continue
-        for row in figures.segment_rows(place.views.cells(run.run_id, facet)):
+        for row in place.segments(facet):
             if row["verdict"] == "worse":
                 rows.append(
                     {

@@ -61,7 +61,7 @@ def _headline(place: Place) -> None:
 def _one_way(place: Place, by: str) -> None:
     run = place.run
     assert run is not None
-    rows = figures.segment_rows(place.views.cells(run.run_id, by))
+    rows = place.segments(by)
     shown = [row for row in rows if row["net"] is not None]
     points = [
         {"segment": row["segment"] or "(none)", "kind": "judge", "value": row["net"], "low": row["net_low"],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from judge.render.words import number, span
@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     from calibration.estimates import Estimate
     from judge.render.words import Unit
 
-__all__ = ["as_csv", "as_parquet", "flat", "header_diff", "incomparable", "said"]
+__all__ = ["as_csv", "as_parquet", "flat", "guarded", "header_diff", "incomparable", "said"]
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_FIGURE = r"^[+-]\d[\d.,]*(%| pp)?( \[[-+\d., ]+\])?( n [\d,]+)?$"
 _MATTER = {
     "evalset.digest": "they judged other pairs: differences are of the pairs, too",
     "rubric_digest": "they were judged under other rubrics: better means something else in each",
@@ -65,6 +66,23 @@ def incomparable(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[st
     return [why for row in header_diff(first, second) if (why := _MATTER.get(row["field"], ""))]
 
 
+def guarded(frame: polars.DataFrame) -> polars.DataFrame:
+    """A frame for a page, whose table can be saved as CSV by the browser: no text cell is a formula.
+
+    Figures that begin with a sign (``-1.5 pp [-2.0, -1.0]``) stay as they are.
+    """
+    import polars
+
+    texts = [name for name, kind in frame.schema.items() if kind == polars.String]
+    return frame.with_columns(
+        polars.when(polars.col(name).str.slice(0, 1).is_in(_FORMULA) & ~polars.col(name).str.contains(_FIGURE))
+        .then(polars.lit("'") + polars.col(name))
+        .otherwise(polars.col(name))
+        .alias(name)
+        for name in texts
+    )
+
+
 def as_csv(frame: polars.DataFrame) -> bytes:
     """A frame as CSV in which no cell is a formula: text that a spreadsheet would run begins with an apostrophe.
 
@@ -90,14 +108,3 @@ def as_parquet(frame: polars.DataFrame) -> bytes:
     buffer = io.BytesIO()
     frame.write_parquet(buffer)
     return buffer.getvalue()
-
-
-def cells_of(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Rows as plain dictionaries with texts instead of nested values."""
-    return [
-        {
-            key: value if isinstance(value, str | int | float | bool) or value is None else str(value)
-            for key, value in row.items()
-        }
-        for row in rows
-    ]

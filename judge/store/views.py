@@ -364,9 +364,10 @@ def _where(run_id: str, wanted: Filter) -> tuple[str, dict[str, Any]]:
             clauses.append(f"{column} BETWEEN ${name}0 AND ${name}1")
             params[f"{name}0"], params[f"{name}1"] = limits
     if wanted.pairs is not None:
-        names = {f"id{number}": name for number, name in enumerate(wanted.pairs)}  # a list could not prune row groups
-        clauses.append(f"pair_id IN ({', '.join('$' + name for name in names)})" if names else "FALSE")
-        params |= names
+        # By row number: the wide columns are then read for the rows that are wanted alone.
+        inner = "SELECT rowid FROM comparison WHERE run_id = $run AND pair_id IN (SELECT unnest($pairs))"
+        clauses.append(f"rowid IN ({inner})")
+        params["pairs"] = list(wanted.pairs)
     if wanted.search:
         clauses.append("contains(lower(pair_id), lower($search))")
         params["search"] = wanted.search
