@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import streamlit as st
 
 __all__ = ["field"]
@@ -32,8 +34,10 @@ export default function ({ data, parentElement, setTriggerValue }) {
 """
 
 
-def field(value: str, *, pair: str) -> str | None:
-    """Show the field; the note once it is done, ``None`` until then. ``pair`` tells one pair's field from the next."""
+def field(value: str, *, pair: str, done: Callable[[str], None]) -> None:
+    """Show the field; ``done`` is called with the note before the page is drawn anew. ``pair`` tells one pair's field
+    from the next.
+    """
     element = st.components.v2.component(
         "touchstone_note",
         html='<div class="touchstone-note"><textarea aria-label="Note" maxlength="2000"></textarea></div>',
@@ -41,5 +45,10 @@ def field(value: str, *, pair: str) -> str | None:
         js=_JS,
         isolate_styles=False,
     )
-    done = element(data={"value": value, "pair": pair}, key=f"note-{pair}", on_done_change=lambda: None).done
-    return None if done is None else str(done.get("text", ""))[:2000]
+    key = f"note-{pair}"
+
+    def taken() -> None:
+        told = st.session_state[key].get("done")
+        done(str((told or {}).get("text", value))[:2000])
+
+    element(data={"value": value, "pair": pair}, key=key, on_done_change=taken)

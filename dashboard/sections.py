@@ -59,4 +59,4 @@ def _table(block: Table) -> None:
     if block.note:
         st.caption(markdown(block.note))
     if block.left_out:
-        st.caption(f"{block.left_out} more rows are left out here; the report of `judge calibrate` has them.")
+        st.caption(f"{block.left_out} more rows are left out here; the report of judge calibrate has them.")

@@ -193,13 +193,16 @@ def _note(desk: Desk) -> None:
     """Reasons, and a note where N asked for one."""
     st.pills("Why (if you like)", TAGS, selection_mode="multi", key=f"tags-{desk.token}")
     if st.session_state.get("noting") == desk.token:
-        told = note.field(desk.session.draft.note, pair=desk.token)
-        if told is not None:
-            desk.session = desk.session.noted(told)
-            st.session_state["noting"] = ""
-            st.caption("Note: " + markdown(told))
+        note.field(desk.session.draft.note, pair=desk.token, done=_noted)
     elif desk.session.draft.note:
         st.caption("Note: " + markdown(desk.session.draft.note))
+
+
+def _noted(text: str) -> None:
+    """Keep a note for the vote to come."""
+    desk: Desk = st.session_state["desk"]
+    desk.session = desk.session.noted(text)
+    st.session_state["noting"] = ""
 
 
 def _end(place: Place, desk: Desk) -> None:
