@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 import importlib.util
 import json
+import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -262,6 +264,32 @@ def test_two_sittings_of_one_rater_never_write_a_label_twice(monkeypatch: pytest
     rows = [json.loads(line) for line in (copy / "labels" / "people.jsonl").read_text().splitlines()]
     assert len([row for row in rows if row["annotator"] == "dee"]) == 1
     assert "Nothing was written" in said(second)
+
+
+def test_hard_checks_show_what_is_newly_broken_and_lead_to_the_answers(
+    monkeypatch: pytest.MonkeyPatch, copy: Path
+) -> None:
+    """After `judge check` the page counts per check what the pass counted, and a pair shows its findings."""
+    from judge.store import Findings
+
+    code = (
+        "import sys; sys.argv = ['judge', 'check', 'r-000003', '--home', sys.argv[1]]; from "
+        "judge.cli import main; main()"
+    )
+    env = {**os.environ, "PYTHONPATH": str(REPO)}
+    done = subprocess.run([sys.executable, "-c", code, str(copy)], env=env, capture_output=True, text=True, check=False)
+    (made_pass,) = Findings(copy).runs("r-000003")
+    assert done.returncode in (0, 1), done.stderr
+    at = page(monkeypatch, copy, "regressions", run="r-000003")
+    assert not at.exception, at.exception
+    shown = at.dataframe[0].value
+    results = {result["check"]: result for result in made_pass.report["results"]}
+    assert dict(zip(shown["check"], shown["newly broken"], strict=True)) == {k: r["broken"] for k, r in results.items()}
+    frame = Findings(copy).frame(made_pass.check_id)
+    if frame.height:
+        name = frame["pair_id"][0]
+        one = page(monkeypatch, copy, "pairs", run="r-000003", pair=name)
+        assert not one.exception and "**Findings**" in said(one)
 
 
 def test_a_damaged_register_is_said_and_not_shown(monkeypatch: pytest.MonkeyPatch, copy: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -40,11 +42,15 @@ def show(place: Place) -> None:
 
 def _report(place: Place, entry: Entry) -> None:
     assert place.run is not None
-    measures = entry.body.get("measures") or entry.body.get("features") or ()
+    body = _body(place, entry)
+    if body is None:
+        st.error("The stored report is gone or was changed; make it again: judge hack " + markdown(entry.subject))
+        return
+    measures = body.get("measures") or ()
     if isinstance(measures, Mapping):
         measures = [{"name": name, **value} for name, value in measures.items() if isinstance(value, Mapping)]
     st.subheader(f"{markdown(entry.kind)} of {entry.at[:16].replace('T', ' ')}", anchor=False)
-    for line in entry.body.get("says") or entry.body.get("verdicts") or ():
+    for line in body.get("says") or ():
         st.markdown(f"- {markdown(str(line))}")
     rows = []
     for measure in measures:
@@ -73,6 +79,21 @@ def _report(place: Place, entry: Entry) -> None:
                 "read": st.column_config.LinkColumn(display_text="pairs"),
             },
         )
+
+
+def _body(place: Place, entry: Entry) -> Mapping[str, Any] | None:
+    """What a report says: the entry itself, or the file that it names by digest; ``None`` where that does not fit."""
+    name = entry.body.get("file")
+    if not name:
+        return entry.body
+    path = (place.home / str(name)).resolve()
+    if not path.is_relative_to(place.home.resolve()) or not path.is_file():
+        return None
+    data = path.read_bytes()
+    if hashlib.sha256(data).hexdigest() != entry.body.get("digest"):
+        return None
+    found = json.loads(data)
+    return found if isinstance(found, Mapping) else None
 
 
 def _part(measure: Mapping[str, Any], name: str) -> Mapping[str, Any]:

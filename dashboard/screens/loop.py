@@ -32,7 +32,7 @@ def show(place: Place) -> None:
     if todo is not None:
         st.markdown(f"**Next: {todo['step'].lower()}.**")
         command(str(todo["next"]))
-    logged = place.entries("loop", "case", "trace", "ingest")
+    logged = place.entries("loop", "case", "intake", "failures", "dataset")
     if logged:
         st.subheader("What the loop recorded", anchor=False)
         table(

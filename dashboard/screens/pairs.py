@@ -13,7 +13,7 @@ from judge.store.views import SORTS, Call, Detail, Filter
 from judge.types import Span
 
 from .. import answers
-from ..findings import findings_of
+from ..findings import failed_pairs, of_pair
 from ..place import Place, downloads, explained, link, table
 from ..views import texts
 
@@ -88,7 +88,7 @@ def _filters(place: Place) -> tuple[Filter, str]:
     named = query.get("ids", "")
     chosen = tuple(named.split(",")) if named else None
     if failing:
-        failed = {finding.pair_id for finding in findings_of(place) if finding.passed is False}
+        failed = failed_pairs(place)
         chosen = tuple(failed if chosen is None else failed & set(chosen))
     return Filter(
         field="" if field == "–" else field,
@@ -154,7 +154,7 @@ def _detail(place: Place, detail: Detail) -> None:
             "Show", ["rendered", "raw"], default="rendered", key="view", bind="query-params", required=True
         )
         whole = st.toggle("everything, as text", key="whole", bind="query-params") if _long(detail) else False
-    found = [finding for finding in findings_of(place) if finding.pair_id == pair.id]
+    found = of_pair(place, pair.id)
     marked = {
         side: [span for f in found if f.side == side and f.passed is False for span in f.spans]
         for side in ("candidate", "baseline")

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from typing import Any
-
 import polars
 import streamlit as st
 
-from judge.render.words import safe
-from judge.types import Finding
+from judge.render.words import markdown, safe
+from judge.store import CheckRun
 
-from ..findings import findings_of
+from ..findings import broken, passes
 from ..place import Place, downloads, empty, link, table
 
 __all__ = ["show"]
@@ -22,10 +19,10 @@ def show(place: Place) -> None:
     st.title("Regressions")
     run = place.run
     assert run is not None
-    found = findings_of(place)
-    if found:
-        _checks(run.run_id, found)
-    else:
+    found = passes(place)
+    for done in found:
+        _checks(place, done)
+    if not found:
         empty(
             "No hard checks were run on these answers.",
             "A suite checks every answer of both sides: JSON, tools, citations, refusals, budgets.",
@@ -34,38 +31,35 @@ def show(place: Place) -> None:
     _losing(place)
 
 
-def _checks(run_id: str, found: list[Finding]) -> None:
-    by: dict[str, dict[str, dict[str, bool | None]]] = defaultdict(lambda: defaultdict(dict))
-    severity = {finding.check: finding.severity.value for finding in found}
-    for finding in found:
-        by[finding.check][finding.pair_id][finding.side] = finding.passed
-    rows: list[dict[str, Any]] = []
-    for check, pairs in sorted(by.items()):
-        broken = [
-            name for name, sides in pairs.items() if sides.get("candidate") is False and sides.get("baseline") is True
-        ]
-        mended = sum(sides.get("candidate") is True and sides.get("baseline") is False for sides in pairs.values())
-        failed = sum(sides.get("candidate") is False for sides in pairs.values())
-        unmade = sum(sides.get("candidate", True) is None for sides in pairs.values())
+def _checks(place: Place, done: CheckRun) -> None:
+    """What one pass of a suite found: the checks that break most first."""
+    assert place.run is not None
+    results = sorted(done.report.get("results", ()), key=lambda r: (-r["broken"], -r["candidate_failed"], r["check"]))
+    rows = []
+    for result in results:
+        ids = broken(place, done, result["check"]) if result["broken"] else []
         rows.append(
             {
-                "check": safe(check),
-                "severity": severity[check],
-                "answers": len(pairs),
-                "candidate fails": failed,
-                "newly broken": len(broken),
-                "mended": mended,
-                "could not be made": unmade,
-                "pairs": link("pairs", run=run_id, ids=",".join(broken[:50])) if broken else None,
+                "check": safe(result["check"]),
+                "severity": safe(result["severity"]),
+                "axis": safe(result["axis"]),
+                "pairs": result["n"],
+                "candidate fails": result["candidate_failed"],
+                "baseline fails": result["baseline_failed"],
+                "newly broken": result["broken"],
+                "mended": result["fixed"],
+                "could not be made": result["candidate_unjudged"],
+                "read": link("pairs", run=place.run.run_id, ids=",".join(ids)) if ids else None,
             }
         )
-    rows.sort(key=lambda row: (-int(row["newly broken"]), -int(row["candidate fails"])))
-    total = sum(int(row["newly broken"]) for row in rows)
+    total = sum(int(result["broken"]) for result in results)
+    st.subheader(markdown(done.suite), anchor=False)
     st.markdown(
-        f"**{total} answers newly broken** over {len(rows)} checks: the candidate fails where the baseline passed."
+        f"**{total} newly broken** over {len(results)} checks on {done.pairs:,} pairs: the candidate fails where the "
+        "baseline does not."
     )
-    table(rows, alt="Hard checks", config={"pairs": st.column_config.LinkColumn(display_text="pairs")})
-    downloads(polars.DataFrame(rows, infer_schema_length=None), f"checks-{run_id}")
+    table(rows, alt=f"Hard checks of {done.suite}", config={"read": st.column_config.LinkColumn(display_text="pairs")})
+    downloads(polars.DataFrame(rows, infer_schema_length=None), f"checks-{done.check_id}")
 
 
 def _losing(place: Place) -> None:

@@ -43,7 +43,7 @@ def command(
     machine. Ctrl-C ends it.
     """
     from ..errors import InputError
-    from ..store import Store
+    from ..store import Findings, Store
 
     missing = [name for name in ("streamlit", "altair", "markdown_it") if find_spec(name) is None]
     if missing:
@@ -51,7 +51,7 @@ def command(
             f"the dashboard needs {' and '.join(missing)}: install it with: pip install 'touchstone-judge[dashboard]'"
         )
     store = Store(Path(home) if home else environment().home)
-    for problem in store.catch_up():
+    for problem in (*store.catch_up(), *Findings(store.home).catch_up()):
         click.echo(f"note: {safe(problem)}", err=True)
     chosen = "" if run_id == "latest" else store.run(run_id).run_id
     if not store.runs():
