@@ -33,8 +33,9 @@ def session(k):
         turn += 1
         try:
             runs = views.runs()
-            for run in runs[:2]:
+            for run in runs:
                 seen.setdefault(run.run_id, time.time())
+            for run in runs[:2]:
                 views.overview()
                 views.cells(run.run_id, "category")
                 # another question each time: what is remembered opens nothing, and nothing would be tested
