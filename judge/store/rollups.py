@@ -16,6 +16,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..canaries import PREFIX
 from .database import Stream
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ SELECT hash(prompt_digest) AS prompt,
         WHEN (candidate_chars + 1) / (baseline_chars + 1) <= 1.25 THEN 'about equal'
         WHEN (candidate_chars + 1) / (baseline_chars + 1) <= 2 THEN 'longer' ELSE 'over double' END AS f_length,
     lpad(((rowid - $first) * $stretches // ($last - $first + 1))::VARCHAR, 2, '0') AS f_sequence{fields}
-FROM comparison WHERE run_id = $run AND hash(prompt_digest) % $portions = $portion
+FROM comparison WHERE run_id = $run AND NOT starts_with(pair_id, $canary) AND hash(prompt_digest) % $portions = $portion
 """
 _MADE = ("category", "label", "consistent", "confidence", "length", "sequence")
 _CROSSED = ("label", "length")
@@ -122,7 +123,7 @@ def roll_up(con: duckdb.DuckDBPyConnection, run_id: str, folder: Path) -> None:
     portions = max(1, -(-rows // _PORTION))
     for portion in range(portions if rows else 0):
         span = {"first": first, "last": last, "stretches": STRETCHES}
-        params = {"run": run_id, **span, "portions": portions, "portion": portion}
+        params = {"run": run_id, "canary": PREFIX, **span, "portions": portions, "portion": portion}
         frame = polars.DataFrame(Stream(con.cursor().sql(_BASE.format(fields=sums.columns), params=params)))
         sums.add(frame)
         bins.add(frame)
@@ -160,12 +161,13 @@ def roll_up_files(folder: Path, run_id: str) -> None:
 def _fields(con: duckdb.DuckDBPyConnection, run_id: str) -> list[str]:
     """Fields of the metadata that take from two to ``_MOST_VALUES`` values, those with the fewest first."""
     rows = con.execute(
-        "WITH seen AS (SELECT DISTINCT metadata FROM comparison WHERE run_id = ? AND metadata <> '{}'), "
+        "WITH seen AS (SELECT DISTINCT metadata FROM comparison "
+        "WHERE run_id = ? AND NOT starts_with(pair_id, ?) AND metadata <> '{}'), "
         "pairs AS (SELECT unnest(json_keys(metadata)) AS name, metadata FROM seen) "
         "SELECT name, count(DISTINCT json_extract_string(metadata, "
         "'/' || replace(replace(name, '~', '~0'), '/', '~1'))) AS many FROM pairs GROUP BY name "
         "HAVING many BETWEEN 2 AND ? ORDER BY many, name",
-        [run_id, _MOST_VALUES],
+        [run_id, PREFIX, _MOST_VALUES],
     ).fetchall()
     return [str(name) for name, _many in rows if name not in _MADE][:_MOST_FIELDS]
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import orjson
 
 from .. import journal
+from ..canaries import PREFIX
 from ..errors import StoreError
 from ..types import Pair, Reply
 from .database import Stream, reading
@@ -252,9 +253,10 @@ class Views:
             SELECT b.pair_id, b.prompt_digest AS prompt, b.category, b.outcome AS old, a.outcome AS new,
                 b.preference AS old_preference, a.preference AS new_preference, coalesce(b.label, a.label) AS label
             FROM comparison b JOIN comparison a ON a.pair_id = b.pair_id AND a.repeat = 0 AND a.run_id = $after
-            JOIN same ON same.pair_id = b.pair_id WHERE b.run_id = $before AND b.repeat = 0 ORDER BY b.pair_id
+            JOIN same ON same.pair_id = b.pair_id WHERE b.run_id = $before AND b.repeat = 0
+                AND NOT starts_with(b.pair_id, $canary) ORDER BY b.pair_id
         """
-        return self._frame(sql, {"before": before, "after": after})
+        return self._frame(sql, {"before": before, "after": after, "canary": PREFIX})
 
     def _burst(self, read: Callable[[duckdb.DuckDBPyConnection], T]) -> T:
         """Open the file, read, close it; one burst at a time, with a pause for writers after each stretch of them.
@@ -339,8 +341,8 @@ _SIMPLE = {
 
 def _where(run_id: str, wanted: Filter) -> tuple[str, dict[str, Any]]:
     """A filter as a WHERE clause with named parameters."""
-    clauses = ["run_id = $run"]
-    params: dict[str, Any] = {"run": run_id}
+    clauses = ["run_id = $run", "NOT starts_with(pair_id, $canary)"]  # canary pairs are no evidence of the candidate
+    params: dict[str, Any] = {"run": run_id, "canary": PREFIX}
     for number, (name, value) in enumerate(((wanted.field, wanted.value), (wanted.across, wanted.other))):
         if name:
             column = _SIMPLE.get(name)
