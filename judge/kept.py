@@ -1,16 +1,14 @@
-"""What suites, hacking reports and probes left behind about a run: read back, checked, and turned into a gate's words.
+"""What suites, reports and probes left behind about a run: read back, checked, and turned into a gate's words.
 
     checks/<id>.jsonl   one pass of a suite, its report in the seal; register kind ``check`` about the run
-    hacks/<name>.json   one report, by the digest that the register (kinds ``hack`` and ``probe``) gives it
+    hacks/<name>.json   one report, by the digest that the register (kinds ``hack``, ``ground``, ``probe``) gives it
 
-A hacking report is about a run. A probe is about a judge: the newest of the run's own judge and rubric counts. What was
-made for another eval set, or whose file is not what the register says, counts for nothing.
+A hacking or grounding report is about a run. A probe is about a judge: the newest of the run's own judge and rubric
+counts. What was made for another eval set, or whose file is not what the register says, counts for nothing.
 """
 
 from __future__ import annotations
 
-import hashlib
-import math
 import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -20,8 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from calibration.estimates import Estimate
-
+from . import archive
 from .decision import Hard, Missing
 from .errors import InputError, StoreError
 from .register import Entry, Register
@@ -59,16 +56,18 @@ def read_kept(
     register = Register(store.home)
     check_entries = _named(register, info, "check", checks)
     hack_entries = _named(register, info, "hack", hacks)
+    ground_entries = _named(register, info, "ground", ())
     probe = _probe(register, info, rubric, judge)
     seals = [_seal(store.home, entry) for entry in check_entries]
-    reports = [_report(store.home, entry) for entry in hack_entries]
+    reports = [archive.read(store.home, entry).body for entry in (*ground_entries, *hack_entries)]
     found: dict[str, Measure] = {}
     # A suite's figure stands before a report's of the same name: it is the stricter reading of the same thing.
-    probed = [] if probe is None else _probe_measures(_report(store.home, probe))
-    for measure in (*probed, *(m for body in (*reports, *seals) for m in _measures(body))):
+    probed = () if probe is None else archive.measures_of(archive.read(store.home, probe).body)
+    shifts = [measure for measure in probed if measure.name.startswith("probe.")]
+    for measure in (*shifts, *(m for body in (*reports, *seals) for m in archive.measures_of(body))):
         if measure.name not in found or not measure.missing:
             found[measure.name] = measure
-    entries = (*check_entries, *hack_entries, *(() if probe is None else (probe,)))
+    entries = (*check_entries, *hack_entries, *ground_entries, *(() if probe is None else (probe,)))
     return Kept(
         suites=_suites(info, check_entries, seals),
         measures=found,
@@ -134,16 +133,6 @@ def _seal(home: Path, entry: Entry) -> Mapping[str, Any]:
     return dict(report)
 
 
-def _report(home: Path, entry: Entry) -> Mapping[str, Any]:
-    """One hacking or probe report, by the digest that the register gives it."""
-    path = home / str(entry.body["file"])
-    data = path.read_bytes() if path.is_file() else b""
-    if hashlib.sha256(data).hexdigest() != entry.body["digest"]:
-        state = "is gone" if not data else "was changed"
-        raise StoreError(f"{path}: {state} since {entry.id} was written; make it again with: judge {entry.kind}")
-    return dict(orjson.loads(data))
-
-
 def _suites(info: RunInfo, entries: Sequence[Entry], seals: Sequence[Mapping[str, Any]]) -> tuple[Hard, ...] | Missing:
     again = f"judge check {info.run_id}"
     if not entries:
@@ -176,29 +165,6 @@ def _hard(row: Mapping[str, Any], name: str) -> Hard:
         failing=tuple(row["failing"]),
         layer=row["layer"],
     )
-
-
-def _measures(body: Mapping[str, Any]) -> tuple[Measure, ...]:
-    return tuple(_measure(row) for row in body.get("measures", ()))
-
-
-def _probe_measures(body: Mapping[str, Any]) -> list[Measure]:
-    return [measure for measure in _measures(body) if measure.name.startswith("probe.")]
-
-
-def _measure(row: Mapping[str, Any]) -> Measure:
-    try:
-        sides = {side: _estimate(row.get(side)) for side in ("candidate", "baseline", "difference")}
-        return Measure(**{**row, **sides, "examples": tuple(row.get("examples", ()))})
-    except (KeyError, TypeError) as error:
-        raise StoreError(f"measure {row.get('name')!r} cannot be read ({error}); make its report again") from error
-
-
-def _estimate(raw: Mapping[str, Any] | None) -> Estimate | None:
-    if raw is None:
-        return None
-    ends = {"low": -math.inf, "high": math.inf}  # JSON has no infinity: an open end was written as null
-    return Estimate(**{**raw, **{name: end for name, end in ends.items() if raw[name] is None}})
 
 
 def _unmeasured(info: RunInfo, checks: Sequence[Entry], hacks: Sequence[Entry]) -> dict[str, Missing]:

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from calibration.explained import Word
+from judge import archive
 from judge.backends.scripted import ScriptedBackend, prefer_longer
 from judge.errors import StoreError
 from judge.formats import open_evalset, write_evalset
-from judge.hacking import archive
 from judge.hacking.features import citations, rates, right
 from judge.hacking.refusing import may_refuse, refuses
 from judge.hacking.report import HackReport, Row, hack_report

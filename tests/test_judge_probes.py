@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from judge import archive
 from judge.errors import InputError
 from judge.formats import write_evalset
-from judge.hacking import archive
 from judge.hacking.attacks import ATTACKS, FAMILIES, PROBES, Attack, Place
 from judge.hacking.probes import attack_pairs, probe_pairs
 from judge.testing import sample_rubric

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import getpass
-import secrets
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from ..environment import environment
-from .screen import Ticker, home_option, safe
+from .making import make_pass
+from .screen import home_option, safe
 
 if TYPE_CHECKING:
     from ..checks.passes import Material, Pass
@@ -71,7 +69,6 @@ def command(
     Exit code 1 where a check of severity block fails on an answer of the candidate, 4 where one could not be made (or a
     frozen case was not run), else 0. Failures and regressions are counted apart.
     """
-    from ..checks.passes import run_pass
     from ..checks.suite import load_suite
     from ..errors import InputError
     from ..render import checks as render
@@ -86,21 +83,9 @@ def command(
     store = Store(Path(home) if home else environment().home)
     reading = {"candidate": candidate, "baseline": baseline, "skip_bad": skip_bad, "limit": limit}
     material = _material(target, store, reading, maps)
-    ticker, findings = Ticker(), Findings(store.home)
-    for problem in findings.catch_up():
+    for problem in Findings(store.home).catch_up():
         click.echo(f"note: {safe(problem)}", err=True)
-    done = run_pass(
-        wanted,
-        material,
-        findings,
-        check_id=f"k-{secrets.token_hex(3)}",
-        at=datetime.now(UTC).isoformat(timespec="seconds"),
-        by=_user(),
-        seconds=seconds,
-        progress=lambda number, total: ticker.show(
-            number, total, lambda: f"checked {number}/{total} pairs", last=False
-        ),
-    )
+    done = make_pass(wanted, material, store, seconds=seconds)
     if junit is not None:
         junit.write_text(render.check_junit(done), encoding="utf-8")
     if as_json:
@@ -146,13 +131,6 @@ def _material(target: str, store: Store, reading: Mapping[str, object], maps: tu
     if not info.sealed:
         click.echo(f"note: run {info.run_id} is not finished; what it has so far is checked", err=True)
     return of_run(store.journal_path(info.run_id))
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return ""
 
 
 def _list(registry: Registry, *, as_json: bool) -> int:

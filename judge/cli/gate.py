@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..environment import environment
+from .making import make_missing
 from .screen import home_option, safe
 
 if TYPE_CHECKING:
@@ -60,13 +61,17 @@ def command() -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.option("--junit", type=click.Path(dir_okay=False, path_type=Path), help="Also write JUnit XML here.")
 @click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Also write one HTML page here.")
-@click.option("--dry-run", is_flag=True, help="Decide and record nothing.")
+@click.option("--as-it-is", is_flag=True, help="Make nothing: what is missing stays missing.")
+@click.option("--dry-run", is_flag=True, help="Decide on what is there; make and record nothing.")
 @home_option
 def decide_(**options: Any) -> int:
     """Hold RUN against a policy: SHIP, HOLD or BLOCK, with what stands in the way and what would change it.
 
     Exit code: 0 SHIP, 1 BLOCK, 3 the run gives no verdict (not sealed, void), 4 HOLD. What is missing, stale or unclear
     is never a pass. The decision is recorded in the register.
+
+    What asks no model and was not made yet is made first: the default suite, the hacking report and, where items have
+    documents, grounding (--as-it-is leaves it). Labels and probes of the judge are yours to bring.
     """
     return _decide(Options(**options))
 
@@ -88,6 +93,7 @@ class Options:
     as_json: bool
     junit: Path | None
     html: Path | None
+    as_it_is: bool
     dry_run: bool
     home: str | None
 
@@ -110,6 +116,9 @@ def _decide(options: Options) -> int:
     for problem in store.catch_up():
         click.echo(f"note: {safe(problem)}", err=True)
     info = store.run(options.run_id)
+    if not (options.as_it_is or options.dry_run):
+        for made in make_missing(store, info):
+            click.echo(f"made: {made}", err=True)
     asked = Asked(
         gold=combine([GoldSet.read(path) for path in options.gold]) if options.gold else None,
         checks=options.checks,

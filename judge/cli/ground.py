@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..environment import environment
+from .making import keep_grounding
 from .screen import Ticker, home_option, safe
 
 if TYPE_CHECKING:
@@ -126,8 +127,9 @@ def _report(options: Options, weighed: Coefficients) -> int:
     from ..errors import InputError
     from ..grounding.report import ground_pairs, report
     from ..render import grounding as render
+    from ..store import Store
 
-    title, total, pairs = _pairs(options)
+    title, total, pairs, info = _pairs(options)
     ticker = Ticker()
     grounded = ground_pairs(
         pairs,
@@ -145,6 +147,9 @@ def _report(options: Options, weighed: Coefficients) -> int:
         click.echo(render.grounding_json(found, title))
     else:
         click.echo((render.grounding_markdown if options.as_md else render.grounding_text)(found, title))
+    if info is not None:
+        kept = keep_grounding(Store(_home(options)), info, found)
+        click.echo(f"kept as {kept.entry.id}", err=True)
     if options.claims is not None:
         click.echo(
             f"wrote {safe(str(options.claims))}; put supported or unsupported for its labels, then: judge ground "
@@ -166,8 +171,8 @@ def _reader(options: Options, weighed: Coefficients) -> Reader | None:
     return open_local()
 
 
-def _pairs(options: Options) -> tuple[str, int, Iterator[Pair]]:
-    """What is grounded: its name, how many pairs, and the pairs."""
+def _pairs(options: Options) -> tuple[str, int, Iterator[Pair], RunInfo | None]:
+    """What is grounded: its name, how many pairs, the pairs, and the run they are of."""
     from ..formats import open_evalset
 
     if options.is_file:
@@ -178,7 +183,7 @@ def _pairs(options: Options) -> tuple[str, int, Iterator[Pair]]:
             mapping=_mapping(options.maps),
             skip_bad=options.skip_bad,
         )
-        return Path(options.target).name, evalset.rows, evalset.pairs()
+        return Path(options.target).name, evalset.rows, evalset.pairs(), None
     from ..store import Store
 
     if options.maps:
@@ -186,7 +191,7 @@ def _pairs(options: Options) -> tuple[str, int, Iterator[Pair]]:
     info = _run(options)
     store = Store(_home(options))
     ids = list(store.models(info.run_id))
-    return f"run {info.run_id}", len(ids), iter(store.pairs(info.run_id, ids))
+    return f"run {info.run_id}", len(ids), iter(store.pairs(info.run_id, ids)), info
 
 
 def _home(options: Options) -> Path:

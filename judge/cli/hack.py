@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 
 from ..environment import environment
+from .making import make_hack
 from .screen import home_option, safe
 
 __all__ = ["command"]
@@ -37,8 +37,6 @@ def command(
     the win each explains; and pairs to read. The report is kept in the home folder and entered in its register.
     """
     from ..errors import InputError
-    from ..hacking.archive import keep
-    from ..hacking.report import hack_report
     from ..render import hacking as render
     from ..store import Store
 
@@ -53,23 +51,12 @@ def command(
             f"error: run {info.run_id} has no comparison yet; finish it with: judge resume {info.run_id}", err=True
         )
         return 4
-    report = hack_report(store, info, rounds=rounds, seed=seed)
-    text = render.hack_json(report)
-    head = {
-        "rubric": report.rubric,
-        "judge": report.judge,
-        "candidate": report.candidate,
-        "baseline": report.baseline,
-        "pairs": report.pairs,
-        "says": render.headline(report),
-        "sealed": info.sealed,
-    }
-    kept = keep(store.home, "hack", info.run_id, text, at=datetime.now(UTC).isoformat(timespec="seconds"), head=head)
+    report, kept = make_hack(store, info, rounds=rounds, seed=seed)
     if html is not None:
         html.write_text(render.hack_html(report), encoding="utf-8")
         click.echo(f"wrote {safe(str(html))}", err=True)
     else:
-        shape = render.hack_markdown if as_md else render.hack_text
-        click.echo(text if as_json else shape(report))
+        shape = render.hack_json if as_json else render.hack_markdown if as_md else render.hack_text
+        click.echo(shape(report))
     click.echo(f"kept as {kept.entry.id} ({safe(str(kept.path))})", err=True)
     return 0

@@ -129,7 +129,7 @@ def _plan(asked: _Asked, options: Options, folder: Path) -> RunPlan:
 
 
 def _show(asked: _Asked, options: Options, store: Store, run_id: str) -> int:
-    from ..hacking.archive import keep
+    from ..archive import keep
     from ..hacking.probes import probe_report
     from ..render import probing as render
 

@@ -1,14 +1,15 @@
-"""Hack and probe reports kept in the home folder, named by their content, with an entry in the register.
+"""Reports about a run kept in the home folder, named by their content, with an entry in the register.
 
-``hacks/<kind>-<digest>.json`` holds the report as it was printed by ``--json``; the register (kinds ``hack`` and
-``probe``, subject the run) says when it was made, of what, and under which digest. The same report is kept once.
+``hacks/<kind>-<digest>.json`` holds the report as it was printed by ``--json``; the register (kinds ``hack``,
+``ground`` and ``probe``, subject the run) says when it was made, of what, and under which digest. The same report is
+kept once.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,14 +18,14 @@ import orjson
 
 from calibration.estimates import Estimate
 
-from ..errors import StoreError
-from ..register import Register
-from ..types import Measure
+from .errors import StoreError
+from .register import Register
+from .types import Measure
 
 if TYPE_CHECKING:
-    from ..register import Entry
+    from .register import Entry
 
-__all__ = ["Kept", "keep", "latest", "measures_of"]
+__all__ = ["Kept", "keep", "latest", "measures_of", "read"]
 
 _FOLDER = "hacks"
 
@@ -61,42 +62,37 @@ def latest(home: Path, kind: str, subject: str | None = None) -> Kept | None:
     Raises ``StoreError`` where its file is gone or is not what the register says.
     """
     entries = Register(home).entries(kind, subject)
-    if not entries:
-        return None
-    entry = entries[-1]
+    return read(home, entries[-1]) if entries else None
+
+
+def read(home: Path, entry: Entry) -> Kept:
+    """The report of an entry, held against the digest that the register gives it.
+
+    Raises ``StoreError`` where its file is gone or is not what the register says.
+    """
     path = home / str(entry.body["file"])
     data = path.read_bytes() if path.is_file() else b""
     if hashlib.sha256(data).hexdigest() != entry.body["digest"]:
         state = "is gone" if not data else "was changed"
-        raise StoreError(
-            f"{path}: {state} since {entry.id} was written; make it again with: judge {kind} {subject or ''}"
-        )
+        raise StoreError(f"{path}: {state} since {entry.id} was written; make it again with: judge {entry.kind}")
     return Kept(entry, path, orjson.loads(data))
 
 
 def measures_of(body: Mapping[str, Any]) -> tuple[Measure, ...]:
-    """The measures of a stored report."""
-    return tuple(_measure(row) for row in _rows(body))
-
-
-def _rows(body: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-    rows = body.get("measures")
-    return rows if isinstance(rows, list) else ()
+    """The measures of a stored report, or of the end of a check run; raises ``StoreError`` for one that is none."""
+    return tuple(_measure(row) for row in body.get("measures", ()))
 
 
 def _measure(row: Mapping[str, Any]) -> Measure:
-    figures = {name: _estimate(row.get(name)) for name in ("candidate", "baseline", "difference")}
-    return Measure(
-        name=row["name"], layer=row["layer"], axis=row["axis"], unit=row["unit"], missing=row["missing"],
-        examples=tuple(row["examples"]), **figures,
-    )  # fmt: skip
+    try:
+        sides = {side: _estimate(row.get(side)) for side in ("candidate", "baseline", "difference")}
+        return Measure(**{**row, **sides, "examples": tuple(row.get("examples", ()))})
+    except (KeyError, TypeError) as error:
+        raise StoreError(f"measure {row.get('name')!r} cannot be read ({error}); make its report again") from error
 
 
-def _estimate(row: Mapping[str, Any] | None) -> Estimate | None:
-    if row is None:
+def _estimate(raw: Mapping[str, Any] | None) -> Estimate | None:
+    if raw is None:
         return None
-    low, high = row["low"], row["high"]  # JSON has no infinity: an open end was written as null
-    return Estimate(
-        row["value"], -math.inf if low is None else low, math.inf if high is None else high, row["level"], row["n"],
-        row["clusters"], row["method"],
-    )  # fmt: skip
+    ends = {"low": -math.inf, "high": math.inf}  # JSON has no infinity: an open end was written as null
+    return Estimate(**{**raw, **{name: end for name, end in ends.items() if raw[name] is None}})
