@@ -134,9 +134,7 @@ def trl(args: argparse.Namespace) -> dict[str, Any]:
             precompute_ref_log_probs=args.side == "trl-precomputed",
         )  # fmt: skip
         torch.manual_seed(0)
-        lora = peft.LoraConfig(
-            task_type="CAUSAL_LM", r=8, lora_alpha=16, target_modules="all-linear", lora_dropout=0.0
-        )
+        lora = peft.LoraConfig(task_type="CAUSAL_LM", r=8, lora_alpha=16, target_modules="all-linear", lora_dropout=0.0)
         trainer = InOrder(
             model=base.model, args=config, train_dataset=Dataset.from_list(rows), processing_class=base.tokenizer,
             peft_config=lora,
@@ -185,7 +183,9 @@ def report(found: dict[str, dict[str, Any]], args: argparse.Namespace) -> int:
     print(f"    trl  {' '.join(f'{x:.4f}' for x in found['trl']['losses'])}")
     theirs = found["trl"]["seconds"]
     with_all = mine["seconds"] + mine["precompute"]
-    print(f"  ours takes {theirs / mine['seconds']:.2f}x less than trl; precompute counted {theirs / with_all:.2f}x less")
+    print(
+        f"  ours takes {theirs / mine['seconds']:.2f}x less than trl; precompute counted {theirs / with_all:.2f}x less"
+    )
     if "trl-precomputed" in found:
         other = found["trl-precomputed"]
         whole = other["seconds"] + other["precompute"]
@@ -205,7 +205,9 @@ def main() -> int:
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--row-tokens", type=int, default=0)
-    parser.add_argument("--shape", choices=["short", "long"], default="short", help="long: a passage before each prompt")
+    parser.add_argument(
+        "--shape", choices=["short", "long"], default="short", help="long: a passage before each prompt"
+    )
     parser.add_argument("--model", default="local")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--peak", type=float, default=989.0, help="peak TFLOP/s of the device in bfloat16")

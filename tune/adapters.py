@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,10 +24,21 @@ from .models import digest_of_folder, require_safetensors
 if TYPE_CHECKING:
     from .models import Base
 
-__all__ = ["attach", "base_of", "digest_of_adapter", "merge", "write_adapter"]
+__all__ = ["attach", "base_of", "digest_of_adapter", "merge", "quiet", "write_adapter"]
 
 _CONFIG = "adapter_config.json"
 _WEIGHTS = "adapter_model.safetensors"
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence two warnings that say nothing to whoever tunes: peft asks transformers by a name that is going away, and
+    it notes that our adapters name their base by digest and not by its path.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
+        warnings.filterwarnings("ignore", message=".*base_model_name_or_path.*", category=UserWarning)
+        yield
 
 
 def attach(base: Base, adapter: Path, *, trainable: bool = False) -> Any:
@@ -38,7 +52,8 @@ def attach(base: Base, adapter: Path, *, trainable: bool = False) -> Any:
     was = base_of(adapter)
     if was != base.ref:
         raise InputError(f"{adapter}: this adapter belongs to {was}, not to {base.ref}; open its own base")
-    model = peft.PeftModel.from_pretrained(base.model, str(adapter), is_trainable=trainable)
+    with quiet():
+        model = peft.PeftModel.from_pretrained(base.model, str(adapter), is_trainable=trainable)
     return model if trainable else model.eval()
 
 
@@ -66,10 +81,11 @@ def write_adapter(model: Any, base: Base, folder: Path, *, whole: bool = False) 
     work = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(work, ignore_errors=True)
     try:
-        model.save_pretrained(work)
         if whole:
+            model.save_pretrained(work)
             base.tokenizer.save_pretrained(work)
         else:
+            model.save_pretrained(work, save_embedding_layers=False)
             config = orjson.loads((work / _CONFIG).read_bytes())
             config["base_model_name_or_path"] = base.ref
             config["target_modules"] = sorted(config["target_modules"])

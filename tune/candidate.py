@@ -240,7 +240,10 @@ class Candidates:
         decisions = [entry for entry in self.register.entries("decision") if found.id in _subjects(entry)]
         rows = [
             ("base", f"{found.base} (opened as `{found.base_spec}`)"),
-            ("trained", f"{what}, {header['trained_parameters']:,} parameters; loss {kind}, beta {header['how']['loss']['beta']}"),
+            (
+                "trained",
+                f"{what}, {header['trained_parameters']:,} parameters; loss {kind}, beta {header['how']['loss']['beta']}",
+            ),
             ("adapter digest", f"`{found.adapter}`"),
             ("recipe digest", f"`{found.recipe}`"),
             ("data digest", f"`{found.data}`"),
@@ -254,7 +257,10 @@ class Candidates:
         figures = result["best"]
         own = figures.get("own") or {}
         watched = [
-            ("step kept", f"{result['best_step']} of {result['steps']}" + (", stopped early" if result["stopped_early"] else "")),
+            (
+                "step kept",
+                f"{result['best_step']} of {result['steps']}" + (", stopped early" if result["stopped_early"] else ""),
+            ),
             ("held-out preference accuracy", _shown(figures["accuracy"])),
             ("held-out loss", _shown(figures["loss"])),
             ("calibration error of sigmoid(margin)", _shown(figures["ece"])),
@@ -262,7 +268,10 @@ class Candidates:
             ("tokens of own answers", _shown(own.get("tokens"))),
             ("refusals among own answers", _shown(own.get("refusals"))),
         ]
-        said = [f"- {entry.id}, {entry.at}: **{entry.body.get('verdict', entry.body.get('says', '?'))}**" for entry in decisions]
+        said = [
+            f"- {entry.id}, {entry.at}: **{entry.body.get('verdict', entry.body.get('says', '?'))}**"
+            for entry in decisions
+        ]
         warned = [f"- {text}" for text in result["warnings"]]
         return "\n".join(
             [

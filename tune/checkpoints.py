@@ -75,7 +75,9 @@ def latest(folder: Path) -> Checkpoint | None:
         weights, moments = read_tensors(path / "weights.safetensors"), read_tensors(path / "moments.safetensors")
         return Checkpoint(int(state["step"]), weights, moments, state)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: this checkpoint is damaged ({error}); remove it to go on from the one before") from None
+        raise InputError(
+            f"{path}: this checkpoint is damaged ({error}); remove it to go on from the one before"
+        ) from None
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Any], metadata: Mapping[str, str] | None = None) -> None:
@@ -87,7 +89,9 @@ def write_tensors(path: Path, tensors: Mapping[str, Any], metadata: Mapping[str,
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, metadata=dict(metadata or {}))
     except SafetensorError as error:
         full = "No space left" in str(error) or "os error 28" in str(error)
-        raise OSError(errno.ENOSPC if full else errno.EIO, "no space left" if full else str(error), str(path)) from error
+        raise OSError(
+            errno.ENOSPC if full else errno.EIO, "no space left" if full else str(error), str(path)
+        ) from error
 
 
 def read_tensors(path: Path) -> dict[str, Any]:

@@ -33,7 +33,11 @@ _PANELS: Sequence[tuple[str, str, Sequence[tuple[str, str, str]]]] = (
     ("accuracy", "Pairs ordered right", (("step", "accuracy", "batch"), ("heldout", "accuracy", "held out"))),
     ("rewards", "Implicit rewards", (("step", "reward_chosen", "chosen"), ("step", "reward_rejected", "rejected"))),
     ("margin", "Margin", (("step", "margin", "batch"), ("heldout", "margin", "held out"))),
-    ("logps", "Log-probability, nats an answer", (("step", "logp_chosen", "chosen"), ("step", "logp_rejected", "rejected"))),
+    (
+        "logps",
+        "Log-probability, nats an answer",
+        (("step", "logp_chosen", "chosen"), ("step", "logp_rejected", "rejected")),
+    ),
     ("moved", "Chosen answers: change of log-probability", (("heldout", "chosen_moved", "held out"),)),
     ("ece", "Calibration error of sigmoid(margin)", (("heldout", "ece", "held out"),)),
     ("kl", "KL from the reference, nats a token", (("heldout", "own.kl", "own answers"),)),

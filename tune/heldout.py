@@ -1,7 +1,7 @@
 """What a training is stopped by and watched with: pairs it never saw, and its own answers to a few prompts.
 
-A held-out pair counts as right where the implicit margin has the sign that its label says; pairs of which the labellers
-are undecided (p = 1/2) are left out of that share. Calibration compares sigmoid(margin) with p over both ways to name a
+A held-out pair counts as right where the implicit margin has the sign that its label says; a margin within
+rounding (1e-5) of zero has none. Pairs of which the labellers are undecided (p = 1/2) are left out of that share. Calibration compares sigmoid(margin) with p over both ways to name a
 pair's answers, because "chosen" always stands on one side. KL is the mean over the tokens of the policy's own greedy
 answers of the exact divergence of the two next-token distributions, policy from reference, in nats.
 """
@@ -41,6 +41,7 @@ REFUSAL = re.compile(
 """What counts as a refusal where it stands in the first 200 characters of an answer."""
 
 _KL_ROWS = 32
+_ROUNDING = 1e-5
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +92,7 @@ def scores_of(scored: Scored, pairs: Sequence[Encoded], reference: Reference, lo
     def sizes(parts: list[Tensor]) -> Tensor:
         return torch.tensor([float(len(one)) for one in parts], device=device)
 
-    return Scores(
-        total(chosen, rejected), total(rejected, chosen), known(0), known(2), sizes(chosen), sizes(rejected)
-    )
+    return Scores(total(chosen, rejected), total(rejected, chosen), known(0), known(2), sizes(chosen), sizes(rejected))
 
 
 def heldout_figures(
@@ -110,14 +109,20 @@ def heldout_figures(
             scores = scores_of(scorer(row_of(group, scorer.network.device)), group, reference, loss)
             p = torch.tensor([pair.p for pair in group], device=scorer.network.device)
             first, second = rewards(scores, loss)
-            columns = (pair_losses(scores, p, loss), margin(scores, loss), first, second, scores.chosen - scores.ref_chosen)
+            columns = (
+                pair_losses(scores, p, loss),
+                margin(scores, loss),
+                first,
+                second,
+                scores.chosen - scores.ref_chosen,
+            )
             for pair, *row in zip(group, *(column.tolist() for column in columns), strict=True):
                 found[pair.number] = tuple(row)  # type: ignore[assignment]
     table = np.array([found[pair.number] for pair in pairs])
     label, weight = np.array([pair.p for pair in pairs]), np.array([pair.weight for pair in pairs])
     losses, z, chosen, rejected, moved = table.T
     decided = label != 0.5
-    right = np.sign(z) == np.sign(label - 0.5)
+    right = (np.sign(z) == np.sign(label - 0.5)) & (np.abs(z) > _ROUNDING)
     implied = 1 / (1 + np.exp(-np.clip(z, -50, 50)))
     return {
         "n": len(pairs),
@@ -128,7 +133,7 @@ def heldout_figures(
         "reward_chosen": float(chosen.mean()),
         "reward_rejected": float(rejected.mean()),
         "chosen_moved": float(moved.mean()),
-        "displaced": float((moved < 0).mean()),
+        "displaced": float((moved < -_ROUNDING).mean()),
     }
 
 
@@ -152,9 +157,7 @@ def own_answers(watched: Watched, scorer: Scorer) -> dict[str, Any]:
     return figures
 
 
-def _divergence(
-    scorer: Scorer, ids: Sequence[int], last: int, without: Any
-) -> tuple[float, int]:
+def _divergence(scorer: Scorer, ids: Sequence[int], last: int, without: Any) -> tuple[float, int]:
     """Mean KL of the policy from the reference over the distributions that made the last tokens, and their number."""
     row = torch.tensor([list(ids)], device=scorer.network.device)
     with torch.no_grad():

@@ -64,6 +64,7 @@ def open_base(spec: str, cache: Path, *, device: str = "cpu", dtype: str = "auto
         import transformers
     except ImportError as error:
         raise BackendUnavailable(f"tuning needs the package {error.name}; run: {INSTALL}") from error
+    transformers.utils.logging.disable_progress_bar()
     place = str(embedded_base(cache)) if spec == "local" else spec.removeprefix("hf:")
     folder = Path(place)
     if folder.is_dir():
@@ -127,7 +128,9 @@ def embedded_base(cache: Path) -> Path:
             work.rename(target)
     except OSError as error:
         if not (target / "model.safetensors").is_file():  # another process may have been first
-            raise BackendUnavailable(f"cannot write the model cache {target.parent}: {error.strerror or error}") from error
+            raise BackendUnavailable(
+                f"cannot write the model cache {target.parent}: {error.strerror or error}"
+            ) from error
     finally:
         if work is not None:
             shutil.rmtree(work, ignore_errors=True)

@@ -152,5 +152,3 @@ def _of_logits(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         logs = logits.log_softmax(-1)
         entropy = -torch.linalg.vecdot(logs.exp(), logs)
     return logprobs, entropy
-
-

@@ -42,7 +42,7 @@ from .scoring import Scorer, prove
 if TYPE_CHECKING:
     from .models import Base
 
-__all__ = ["Data", "Progress", "Recipe", "Trained", "TrainingStopped", "Workers", "train"]
+__all__ = ["Data", "Progress", "Recipe", "Trained", "TrainingStopped", "Workers", "read_log", "train"]
 
 _BUDGET = {"cpu": 512, "cuda": 16_384}
 _TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.5}
@@ -421,7 +421,7 @@ def _as_it_was(parameters: Mapping[str, Any]) -> Callable[[], contextlib.Abstrac
 
 def _with_adapter(recipe: Recipe, base: Base, parent: Path | None) -> tuple[Any, Any]:
     """The model with what is trained of it switched on, and the network inside."""
-    from .adapters import attach
+    from .adapters import attach, quiet
 
     if recipe.rank == 0:
         if parent is not None:
@@ -438,7 +438,8 @@ def _with_adapter(recipe: Recipe, base: Base, parent: Path | None) -> tuple[Any,
     settings = peft.LoraConfig(
         task_type="CAUSAL_LM", r=recipe.rank, lora_alpha=recipe.alpha, target_modules=targets, lora_dropout=0.0
     )  # fmt: skip
-    model = peft.get_peft_model(base.model, settings)
+    with quiet():
+        model = peft.get_peft_model(base.model, settings)
     return model, model.get_base_model()
 
 
