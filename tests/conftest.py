@@ -131,7 +131,7 @@ TINY_CHAT = (
 
 @pytest.fixture(scope="session")
 def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of a Llama of two layers with random weights from a fixed seed, a byte-level tokenizer, a chat template."""
+    """Folder of a two-layer Llama with random weights from a fixed seed, a byte-level tokenizer and a chat template."""
     import torch
     import transformers
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers

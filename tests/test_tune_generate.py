@@ -143,6 +143,6 @@ def test_a_prompt_beyond_the_context_is_named(speaker: Speaker, tmp_path: Path) 
     """A prompt that leaves no room for an answer is an input error, and nothing is written."""
     path = tmp_path / "e.jsonl"
     path.write_bytes(orjson.dumps({"id": "long", "prompt": "word " * 200}) + b"\n")
-    with pytest.raises(InputError, match="prompt 'long' has 1,0.. tokens, the model takes 512"):
+    with pytest.raises(InputError, match=r"prompt 'long' has 1,0.. tokens, the model takes 512"):
         write_answer_file(speaker, open_prompts(path), tmp_path / "o.jsonl", Decoding(4), asking=Asking())
     assert not (tmp_path / "o.jsonl").exists()

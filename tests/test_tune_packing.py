@@ -157,7 +157,7 @@ def test_empty_and_equal_answers_are_no_preference(chosen: str, said: str) -> No
 
 
 def test_a_tokenizer_without_a_chat_template_gets_a_plain_form(tiny_llama: Path, tmp_path: Path) -> None:
-    """Without a chat template prompts are put into a plain form that ends where the answer begins, and train as well."""
+    """Without a chat template prompts are put into a plain form that ends where the answer begins."""
     import shutil
 
     folder = tmp_path / "plain"

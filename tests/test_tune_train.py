@@ -28,7 +28,6 @@ pytest.importorskip("accelerate")
 from tune import checkpoints  # noqa: E402 - needs torch
 from tune import train as loop  # noqa: E402 - needs torch
 from tune.adapters import attach, base_of  # noqa: E402 - needs torch
-from tune.losses import Loss  # noqa: E402 - needs torch
 from tune.models import Base, open_base  # noqa: E402 - needs torch
 from tune.packing import encode  # noqa: E402 - needs torch
 from tune.train import Data, Recipe, Trained, TrainingStopped, Workers, read_log, train  # noqa: E402 - needs torch
@@ -82,7 +81,7 @@ def test_training_learns_the_preference(base: Base, tmp_path: Path) -> None:
 
 
 def test_everything_is_logged(base: Base, tmp_path: Path) -> None:
-    """A step logs loss, both rewards, margin, accuracy, both log-probabilities, entropy; a look the held-out figures."""
+    """A step logs loss, rewards, margin, accuracy, both log-probabilities, entropy; a look the held-out figures."""
     trained(base, tmp_path / "t")
     lines = list(read_log(tmp_path / "t"))
     step = next(line for line in lines if line["kind"] == "step")
@@ -344,7 +343,7 @@ def test_a_folder_that_is_no_model_is_an_input_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="there is no such folder"):
         open_base(str(tmp_path / "nothing"), tmp_path)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="no \\*.safetensors file"):
+    with pytest.raises(InputError, match=r"no \*.safetensors file"):
         open_base(str(tmp_path / "empty"), tmp_path)
     (tmp_path / "empty/model.safetensors").write_bytes(b"x")
     with pytest.raises(BackendUnavailable, match="cannot be loaded"):
@@ -375,16 +374,19 @@ def test_two_processes_train_like_one(tiny_llama: Path, tmp_path: Path) -> None:
         "import test_tune_train as here\n"
         "from tune.models import open_base; from tune.train import Workers\n"
         "workers = Workers.here(cpu=True); assert workers.count == 2\n"
-        f"here.trained(open_base({str(tiny_llama)!r}, Path({str(tmp_path)!r})), Path({str(tmp_path / 'two')!r}), workers=workers)\n"
+        f"base = open_base({str(tiny_llama)!r}, Path({str(tmp_path)!r}))\n"
+        f"here.trained(base, Path({str(tmp_path / 'two')!r}), workers=workers)\n"
     )
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1",
-               "--mixed_precision", "no", "--dynamo_backend", "no", str(script)]  # fmt: skip
+    command = [
+        sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1",
+        "--mixed_precision", "no", "--dynamo_backend", "no", str(script),
+    ]  # fmt: skip
     done = subprocess.run(
         command, env={**os.environ, "PYTHONPATH": str(REPO)}, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr[-3000:]
     trained(open_base(str(tiny_llama), tmp_path), tmp_path / "one", workers=Workers())
-    one, two = ([line for line in read_log(tmp_path / name)] for name in ("one", "two"))
+    one, two = (list(read_log(tmp_path / name)) for name in ("one", "two"))
     assert len(one) == len(two)
     for first, second in zip(one, two, strict=True):
         assert first["kind"] == second["kind"]

@@ -1,7 +1,7 @@
 """Adapters on disk: written without the paths of this machine, put on a base only if it is theirs, merged for serving.
 
-An adapter is a folder in the form of peft (``adapter_config.json``, ``adapter_model.safetensors``) and names its base as
-``NAME@DIGEST``. The same weights on another base are another model, so a base whose digest differs is refused. Where
+An adapter is a folder in the form of peft (``adapter_config.json``, ``adapter_model.safetensors``) and names its base
+as ``NAME@DIGEST``. The same weights on another base are another model, so a base whose digest differs is refused. Where
 all weights were trained, the folder is a whole model.
 """
 

@@ -236,13 +236,14 @@ class Candidates:
         data = _read(training / "data.json") if (training / "data.json").is_file() else {}
         kind = header["how"]["loss"]["kind"]
         what = "all weights" if found.whole else f"LoRA, rank {header['how']['rank']}"
+        beta = header["how"]["loss"]["beta"]
         line = " <- ".join(one.id for one in self.lineage(found.id))
-        decisions = [entry for entry in self.register.entries("decision") if found.id in _subjects(entry)]
+        decisions = self.register.entries("evaluation", found.id)
         rows = [
             ("base", f"{found.base} (opened as `{found.base_spec}`)"),
             (
                 "trained",
-                f"{what}, {header['trained_parameters']:,} parameters; loss {kind}, beta {header['how']['loss']['beta']}",
+                f"{what}, {header['trained_parameters']:,} parameters; loss {kind}, beta {beta}",
             ),
             ("adapter digest", f"`{found.adapter}`"),
             ("recipe digest", f"`{found.recipe}`"),
@@ -269,7 +270,8 @@ class Candidates:
             ("refusals among own answers", _shown(own.get("refusals"))),
         ]
         said = [
-            f"- {entry.id}, {entry.at}: **{entry.body.get('verdict', entry.body.get('says', '?'))}**"
+            f"- {entry.at}: **{entry.body['word']}** ({entry.id}, run {entry.body['run']}, against "
+            f"{entry.body['plan']['against']}, judge {entry.body['plan']['judge']})"
             for entry in decisions
         ]
         warned = [f"- {text}" for text in result["warnings"]]
@@ -283,10 +285,6 @@ class Candidates:
                 "## Decisions", "", *(said or ["None: this candidate has not been evaluated."]), "",
             ]
         )  # fmt: skip
-
-
-def _subjects(entry: Entry) -> Sequence[str]:
-    return (entry.subject, str(entry.body.get("candidate", "")))
 
 
 def _table(rows: Sequence[tuple[str, str]]) -> list[str]:

@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from judge.render.charts import Caption, Line, plane
+from judge.render.charts import Caption, Line, Tone, plane
 from judge.render.words import safe
 
 __all__ = ["curves", "curves_page"]
 
 _STYLE = """
-:root { color-scheme: light dark; --ink: #1d2330; --paper: #fdfdfb; --soft: #6b7280; --first: #1f5fa8; --second: #b3541e;
+:root { color-scheme: light dark; --ink: #1d2330; --paper: #fdfdfb; --soft: #6b7280; --first: #1f5fa8;
+  --second: #b3541e;
   --good: #1b7f4b; --bad: #b3261e; --line: #d5d8de; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e8eaee; --paper: #14171d; --soft: #9aa3b2; --first: #7fb4f0;
   --second: #f0a272; --good: #6fd09c; --bad: #f08a82; --line: #343a46; } }
@@ -24,10 +25,12 @@ figure { margin: 0; } figcaption { font-weight: 600; } svg { width: 100%; height
 svg .ink { fill: var(--ink); } svg .soft { fill: var(--soft); } svg .axis { stroke: var(--soft); }
 svg .grid { stroke: var(--line); } svg .zero { stroke: var(--soft); stroke-dasharray: 3 3; }
 svg .stroke-first { stroke: var(--first); } svg .stroke-second { stroke: var(--second); }
-svg .stroke-good { stroke: var(--good); } svg .stroke-bad { stroke: var(--bad); } svg .stroke-soft { stroke: var(--soft); }
+svg .stroke-good { stroke: var(--good); } svg .stroke-bad { stroke: var(--bad); }
+svg .stroke-soft { stroke: var(--soft); }
 p.warn { border-left: 4px solid var(--bad); padding-left: .75rem; }
 """
 
+_TONES: tuple[Tone, ...] = ("first", "second")
 _PANELS: Sequence[tuple[str, str, Sequence[tuple[str, str, str]]]] = (
     ("loss", "Loss", (("step", "loss", "batch"), ("heldout", "loss", "held out"))),
     ("accuracy", "Pairs ordered right", (("step", "accuracy", "batch"), ("heldout", "accuracy", "held out"))),
@@ -52,7 +55,8 @@ def curves(log: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     """Title and SVG of every panel that has a point. ``log`` holds the lines of ``train.jsonl``."""
     last = max((int(line["step"]) for line in log), default=0) or 1
     drawn = []
-    for name, title, series in _PANELS:
+    for name, title, series in _TONES: tuple[Tone, ...] = ("first", "second")
+_PANELS:
         found = {label: _points(log, kind, field) for kind, field, label in series}
         values = [y for points in found.values() for _, y in points]
         if not values:
@@ -63,7 +67,7 @@ def curves(log: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
         axis = "" if low == 0 else f" (0 stands for {low:.4g})"
         lines = [
             Line([(step / last, y - low) for step, y in points], tone, label, dashed=tone == "second")
-            for (label, points), tone in zip(found.items(), ("first", "second"), strict=False)
+            for (label, points), tone in zip(found.items(), _TONES, strict=False)
         ]
         said = "; ".join(f"{label}: first {p[0][1]:.4g}, last {p[-1][1]:.4g}" for label, p in found.items() if p)
         caption = Caption(f"curve-{name}", title, said, (f"share of {last} steps", f"{name}{axis}"))

@@ -29,8 +29,9 @@ from judge.prompts import Asking, Prompt, PromptSet
 from judge.types import JudgeId, Usage
 
 if TYPE_CHECKING:
-    from judge.backends.hf import HuggingFaceModel
     from torch import Tensor
+
+    from judge.backends.hf import HuggingFaceModel
 
 __all__ = ["Decoding", "Made", "Speaker", "decode", "write_answer_file"]
 

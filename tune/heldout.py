@@ -1,9 +1,10 @@
 """What a training is stopped by and watched with: pairs it never saw, and its own answers to a few prompts.
 
-A held-out pair counts as right where the implicit margin has the sign that its label says; a margin within
-rounding (1e-5) of zero has none. Pairs of which the labellers are undecided (p = 1/2) are left out of that share. Calibration compares sigmoid(margin) with p over both ways to name a
-pair's answers, because "chosen" always stands on one side. KL is the mean over the tokens of the policy's own greedy
-answers of the exact divergence of the two next-token distributions, policy from reference, in nats.
+A held-out pair counts as right where the implicit margin has the sign that its label says; a margin within rounding
+(1e-5) of zero has none. Pairs of which the labellers are undecided (p = 1/2) are left out of that share. Calibration
+compares sigmoid(margin) with p over both ways to name a pair's answers, because "chosen" always stands on one side. KL
+is the mean over the tokens of the policy's own greedy answers of the exact divergence of the two next-token
+distributions, policy from reference, in nats.
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ Reference = dict[int, tuple[float, float, float, float]]
 and beyond it, and the same of the rejected answer."""
 
 REFUSAL = re.compile(
-    r"\b(?:i(?:'m| am) sorry|i (?:cannot|can't|can not|won't|am unable|'m unable|am not able)|unable to (?:help|assist)|"
-    r"as an ai|not (?:able|appropriate) to)\b",
+    r"\b(?:i(?:'m| am) sorry|i (?:cannot|can't|can not|won't|am unable|'m unable|am not able)|"
+    r"unable to (?:help|assist)|as an ai|not (?:able|appropriate) to)\b",
     re.IGNORECASE,
 )
 """What counts as a refusal where it stands in the first 200 characters of an answer."""
@@ -117,7 +118,7 @@ def heldout_figures(
                 scores.chosen - scores.ref_chosen,
             )
             for pair, *row in zip(group, *(column.tolist() for column in columns), strict=True):
-                found[pair.number] = tuple(row)  # type: ignore[assignment]
+                found[pair.number] = tuple(row)
     table = np.array([found[pair.number] for pair in pairs])
     label, weight = np.array([pair.p for pair in pairs]), np.array([pair.weight for pair in pairs])
     losses, z, chosen, rejected, moved = table.T

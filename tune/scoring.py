@@ -38,7 +38,7 @@ class Scored:
     lengths: tuple[int, ...]
 
 
-class _FrozenHead(torch.autograd.Function):
+class _FrozenHead(torch.autograd.Function):  # type: ignore[misc]
     """Log-probability and entropy of targets under a frozen output layer; see the module."""
 
     @staticmethod
