@@ -1,4 +1,4 @@
-"""Our losses and steps against TRL's DPOTrainer on the same token ids: an independent implementation (huggingface/trl)."""
+"""Our losses and steps against TRL's DPOTrainer on the same token ids: an independent implementation."""
 
 from __future__ import annotations
 

@@ -55,8 +55,7 @@ def curves(log: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     """Title and SVG of every panel that has a point. ``log`` holds the lines of ``train.jsonl``."""
     last = max((int(line["step"]) for line in log), default=0) or 1
     drawn = []
-    for name, title, series in _TONES: tuple[Tone, ...] = ("first", "second")
-_PANELS:
+    for name, title, series in _PANELS:
         found = {label: _points(log, kind, field) for kind, field, label in series}
         values = [y for points in found.values() for _, y in points]
         if not values:

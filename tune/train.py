@@ -38,6 +38,7 @@ from .heldout import Reference, Watched, heldout_figures, own_answers, reference
 from .losses import Loss, pair_losses, rewards
 from .packing import Encoded, pack, row_of
 from .scoring import Scorer, prove
+from .workers import Workers
 
 if TYPE_CHECKING:
     from .models import Base
@@ -102,52 +103,6 @@ class Data:
     train: tuple[Encoded, ...]
     heldout: tuple[Encoded, ...]
     digest: str
-
-
-@dataclass(frozen=True, slots=True)
-class Workers:
-    """The processes that train together, as accelerate made them: this one's rank, how many, and its device."""
-
-    rank: int = 0
-    count: int = 1
-    device: str = "cpu"
-
-    @classmethod
-    def here(cls, *, cpu: bool = False) -> Workers:
-        """Those of ``accelerate launch``, or this process alone; on a GPU where there is one, unless ``cpu``."""
-        from accelerate import PartialState
-
-        state = PartialState(cpu=cpu or not torch.cuda.is_available())
-        return cls(state.process_index, state.num_processes, str(state.device))
-
-    @property
-    def leads(self) -> bool:
-        """Whether this process writes and speaks."""
-        return self.rank == 0
-
-    def sum(self, values: torch.Tensor) -> torch.Tensor:
-        """The sum over all processes."""
-        if self.count == 1:
-            return values
-        from accelerate.utils import reduce
-
-        total: torch.Tensor = reduce(values, "sum")
-        return total
-
-    def joined(self, part: dict[int, Any]) -> dict[int, Any]:
-        """The dictionaries of all processes in one."""
-        if self.count == 1:
-            return part
-        from accelerate.utils import gather_object
-
-        return dict(gather_object(list(part.items())))
-
-    def wait(self) -> None:
-        """Wait for all."""
-        if self.count > 1:
-            from accelerate import PartialState
-
-            PartialState().wait_for_everyone()
 
 
 @dataclass(frozen=True, slots=True)

@@ -156,8 +156,10 @@ def _show(folder: Path, asked: list[Order], candidate: str, env: Environment, *,
         return f"{number(value.value, unit)} [{number(value.low, unit)}, {number(value.high, unit)}]"
 
     if as_json:
-        rows = {name: {"value": one.value, "low": one.low, "high": one.high, "n": one.n}
-                for name in ("candidate", "base", "gain", "longer") for one in (getattr(found, name),)}  # fmt: skip
+        shown = {
+            "right_candidate": found.candidate, "right_base": found.base, "gain": found.gain, "longer": found.longer
+        }  # fmt: skip
+        rows = {name: {"value": one.value, "low": one.low, "high": one.high, "n": one.n} for name, one in shown.items()}
         head = {"candidate": candidate, "word": entry.body["word"], "entry": entry.id, "exit": code}
         click.echo(json.dumps({**head, **rows}))
         return
