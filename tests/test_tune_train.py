@@ -378,8 +378,8 @@ def test_two_processes_train_like_one(tiny_llama: Path, tmp_path: Path) -> None:
         f"here.trained(base, Path({str(tmp_path / 'two')!r}), workers=workers)\n"
     )
     command = [
-        sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1",
-        "--mixed_precision", "no", "--dynamo_backend", "no", str(script),
+        sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2",
+        "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0", str(script),
     ]  # fmt: skip
     done = subprocess.run(
         command, env={**os.environ, "PYTHONPATH": str(REPO)}, capture_output=True, text=True, check=False
