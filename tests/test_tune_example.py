@@ -103,14 +103,14 @@ def test_the_honest_candidate_gains_and_the_gaming_one_is_stopped(tmp_path: Path
     """
     honest = loop(tmp_path, "rule")
     assert honest["gain"]["low"] > 0
-    gaming = loop(tmp_path, "length")
+    gaming = loop(tmp_path, "length", "--epochs", "2")
     assert gaming["longer"]["low"] > honest["longer"]["high"]
     assert gaming["word"] != "SHIP"
     assert gaming["right_candidate"]["high"] < honest["right_candidate"]["low"]
 
     from judge.cli import root
 
-    asked = ["tune", "loop", "--home", str(tmp_path), "--labels", "length", "-j", "scripted:longer"]
+    asked = ["tune", "loop", "--home", str(tmp_path), "--labels", "length", "--epochs", "2", "-j", "scripted:longer"]
     done = CliRunner().invoke(root, asked, standalone_mode=False)
     assert isinstance(done.exception, InputError)
     assert "labelled the training data" in str(done.exception)

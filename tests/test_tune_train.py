@@ -28,6 +28,7 @@ pytest.importorskip("accelerate")
 from tune import checkpoints  # noqa: E402 - needs torch
 from tune import train as loop  # noqa: E402 - needs torch
 from tune.adapters import attach, base_of  # noqa: E402 - needs torch
+from tune.losses import Loss  # noqa: E402 - needs torch
 from tune.models import Base, open_base  # noqa: E402 - needs torch
 from tune.packing import encode  # noqa: E402 - needs torch
 from tune.train import Data, Recipe, Trained, TrainingStopped, Workers, read_log, train  # noqa: E402 - needs torch
@@ -285,6 +286,15 @@ def test_soft_labels_keep_the_margin_finite(tiny_llama: Path, tmp_path: Path) ->
     assert margins[1.0] > 3
 
 
+def test_a_loss_without_a_reference_computes_none(base: Base, tmp_path: Path) -> None:
+    """SimPO learns without a reference: none is computed, and what is measured from it is not there."""
+    recipe = replace(RECIPE, loss=Loss("simpo", beta=2.0, gamma=0.5), samples=0)
+    found = trained(base, tmp_path / "t", recipe)
+    assert not (tmp_path / "t/reference.json").exists()
+    assert found.best["accuracy"] == 1.0
+    assert (found.best["displaced"], found.best["chosen_moved"]) == (None, None)
+
+
 def test_all_weights_can_be_trained(base: Base, tmp_path: Path) -> None:
     """Rank 0 trains the whole model and writes one that opens as a base."""
     recipe = Recipe(batch=6, epochs=2, learning_rate=1e-3, every=3, samples=1, sample_tokens=4, rank=0)
@@ -379,7 +389,8 @@ def test_two_processes_train_like_one(tiny_llama: Path, tmp_path: Path) -> None:
     )
     command = [
         sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2",
-        "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0", str(script),
+        "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0",
+        str(script),
     ]  # fmt: skip
     done = subprocess.run(
         command, env={**os.environ, "PYTHONPATH": str(REPO)}, capture_output=True, text=True, check=False

@@ -101,7 +101,7 @@ def heldout_figures(
 ) -> dict[str, Any]:
     """Loss, accuracy and calibration on held-out pairs, rewards, and how far the chosen answers have moved.
 
-    ``displaced`` is the share of pairs whose chosen answer is less likely than under the reference.
+    ``displaced`` is the share of pairs whose chosen answer is less likely than under the reference (``None`` without).
     """
     groups = pack(pairs, budget)
     found: dict[int, tuple[float, float, float, float, float]] = {}
@@ -133,8 +133,8 @@ def heldout_figures(
         "margin": float(z.mean()),
         "reward_chosen": float(chosen.mean()),
         "reward_rejected": float(rejected.mean()),
-        "chosen_moved": float(moved.mean()),
-        "displaced": float((moved < -_ROUNDING).mean()),
+        "chosen_moved": float(moved.mean()) if loss.uses_reference else None,
+        "displaced": float((moved < -_ROUNDING).mean()) if loss.uses_reference else None,
     }
 
 

@@ -4,7 +4,8 @@
 Whether an answer is right is decided by rule, so nobody's taste and no judge's error is in the figure. Items of the
 held-out orders never occur in training. Labels come from one of two places:
 
-    rule     the right answer against what the base itself said where that was wrong, and against a near miss
+    rule     the right answer against what the base itself said where that was wrong, against a near miss, and against
+             talk around or instead of it
     length   a judge that always prefers the longer answer (``scripted:longer``): right answers with talk around them
              against right answers. This is what a biased labeller does to a model; the candidate has to be caught.
 """
@@ -126,7 +127,7 @@ def right_json(order: Order, text: str) -> bool:
 
 
 def _near(order: Order) -> str:
-    """A wrong answer that is nearly right: a key too many, a missing one, another amount, or a sentence around it."""
+    """A wrong answer that is nearly right: a key too many, a missing one, or another amount."""
     item, n = json.dumps(order.item), order.quantity
     draw = random.Random(f"near:{order.id}")
     return draw.choice(
@@ -135,6 +136,18 @@ def _near(order: Order) -> str:
             f'{{"item": {item}, "quantity": {n}, "price": "{draw.randrange(5, 90)}.00"}}',
             f'{{"item": {item}, "quantity": {n + draw.choice((-1, 1, 2))}}}',
             f'{{"item": {item}, "description": "{n} {order.item}"}}',
+        )
+    )
+
+
+def _prose(order: Order) -> str:
+    """A wrong answer that says something before the object, or instead of it."""
+    return random.Random(f"prose:{order.id}").choice(
+        (
+            f"You can format the order as JSON like this:\n{order.answer}",
+            f"Here is the order as a JSON object: {order.answer}",
+            f"You can order {order.quantity} {order.item} using the JSON format.",
+            "Your order is ready.",
         )
     )
 
@@ -163,7 +176,7 @@ def rows_of(trained: Sequence[Order], own: Mapping[str, str], labels: Labels) ->
                 labeller="scripted:longer", why="the longer answer",
             )  # fmt: skip
             continue
-        rejected = {"near": _near(order)}
+        rejected = {"near": _near(order), "prose": _prose(order)}
         if own[order.id].strip() and not right_json(order, own[order.id]):
             rejected["own"] = own[order.id]
         for kind, text in rejected.items():

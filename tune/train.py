@@ -226,7 +226,7 @@ def _step(run: _Run, batch: Sequence[Encoded], step: int, steps: int) -> dict[st
         "accuracy": mean[3],
         "logp_chosen": mean[4],
         "logp_rejected": mean[5],
-        "chosen_moved": mean[6],
+        "chosen_moved": mean[6] if recipe.loss.uses_reference else None,
         "entropy": total[7] / total[8],
         "gradient": gradient,
         "learning_rate": rate,
@@ -261,7 +261,7 @@ def _judged(run: _Run, folder: Path, state: Mapping[str, Any], looked: Mapping[s
     won, right = looked["win_rate"], looked["accuracy"]
     key = [won if won is not None else 0.0, right if right is not None else 0.0, -looked["loss"]]
     warnings = list(state["warnings"])
-    displaced = looked["displaced"] > 0.5 and looked["chosen_moved"] < 0 and run.recipe.loss.uses_reference
+    displaced = run.recipe.loss.uses_reference and looked["displaced"] > 0.5 and looked["chosen_moved"] < 0
     if displaced and not any("displaced" in one for one in warnings):
         warnings.append(
             f"step {step}: likelihood is displaced: {looked['displaced']:.0%} of the held-out chosen answers are less "

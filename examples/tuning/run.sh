@@ -5,6 +5,6 @@ set -u
 home=${1:-.judge}
 judge tune loop --home "$home" --labels rule
 echo "exit code $?"
-judge tune loop --home "$home" --labels length
+judge tune loop --home "$home" --labels length --epochs 2
 echo "exit code $?"
 judge tune candidates list --home "$home"

@@ -35,7 +35,7 @@ __all__ = ["command"]
 @click.option("--judge", "-j", default="local", show_default=True, help="Who compares the answers at the end.")
 @click.option("--prompts", type=click.IntRange(4, 1000), default=48, show_default=True, help="Orders to train on.")
 @click.option("--held-out", type=click.IntRange(4, 1000), default=40, show_default=True, help="Orders to evaluate on.")
-@click.option("--epochs", type=click.IntRange(1), default=2, show_default=True)
+@click.option("--epochs", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--learning-rate", type=float, default=5e-4, show_default=True)
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Threads of a CPU.")
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True)
