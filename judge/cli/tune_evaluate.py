@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import secrets
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib import import_module
 from importlib.util import find_spec
@@ -203,7 +202,7 @@ def _judged(plan: Evaluation, options: Options, env: Environment, state: State) 
             options.evalset, folder / "candidate.jsonl", folder / "baseline.jsonl", plan.rubric, plan.judge,
             seed=plan.seed, home=str(env.home),
         )  # fmt: skip
-        run_plan = replace(plan_of(asked), run_id=f"r-{secrets.token_hex(3)}")
+        run_plan = plan_of(asked)
         begun = run_plan.run_id
         state.done("run", begun)
         backend = opener(env)(plan.judge)

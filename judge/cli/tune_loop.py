@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -130,7 +129,7 @@ def _quietly(ahead: EvaluateOptions, env: Environment) -> int:
     import io
 
     with contextlib.redirect_stdout(io.StringIO()):
-        return evaluate(replace(ahead), env, as_json=True)
+        return evaluate(ahead, env, as_json=True)
 
 
 def _texts(path: Path) -> dict[str, str]:
