@@ -121,3 +121,42 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for marker in ("torch", "gpu"):
             if item.get_closest_marker(marker) and (reason := _missing(marker)):
                 item.add_marker(pytest.mark.skip(reason=reason))
+
+
+TINY_CHAT = (
+    "{% for message in messages %}<|s|>{{ message['role'] }}\n{{ message['content'] | trim }}<|e|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|s|>assistant\n{% endif %}"
+)
+
+
+@pytest.fixture(scope="session")
+def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a two-layer Llama with random weights from a fixed seed, a byte-level tokenizer and a chat template."""
+    import torch
+    import transformers
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    inner = Tokenizer(models.BPE(vocab={letter: number for number, letter in enumerate(letters)}, merges=[]))
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    inner.decoder = decoders.ByteLevel()
+    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=inner, bos_token="<|s|>", eos_token="<|e|>")
+    tokenizer.chat_template = TINY_CHAT
+    torch.manual_seed(7)
+    config = transformers.LlamaConfig(
+        vocab_size=258,
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        initializer_range=0.1,
+        bos_token_id=256,
+        eos_token_id=257,
+        tie_word_embeddings=False,
+    )
+    path = tmp_path_factory.mktemp("models") / "tiny-llama"
+    transformers.LlamaForCausalLM(config).save_pretrained(path)
+    tokenizer.save_pretrained(path)
+    return path

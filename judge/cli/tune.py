@@ -13,6 +13,11 @@ __all__ = ["command"]
 
 _TABLE = {
     "pairs": "Build a preference data set, with its quality report.",
+    "train": "Tune a base on preference pairs (DPO), resumable; ends in a candidate.",
+    "generate": "Let a base or a candidate answer an eval set, in batches.",
+    "candidates": "List, show, serve, roll back and merge candidates.",
+    "evaluate": "Answers of both sides, blind judging, checks and one decision.",
+    "loop": "The whole arc on the sample project, resumable at each step.",
 }
 
 
