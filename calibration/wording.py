@@ -47,7 +47,7 @@ def log_odds(
     found = []
     for phrase in candidate.keys() | baseline.keys():
         y, z = candidate.get(phrase, 0), baseline.get(phrase, 0)
-        if y + z < least:
+        if y + z < least or y + z == n + m:  # the only phrase there is tells nobody apart, and its odds are infinite
             continue
         prior = strength * (y + z) / (n + m)
         gap = math.log((y + prior) / (n + strength - y - prior)) - math.log((z + prior) / (m + strength - z - prior))

@@ -197,3 +197,8 @@ def test_the_jackknife_is_exact_for_a_mean() -> None:
     half = found.high - found.value
     assert half == pytest.approx(2.093024 * float(grouped.std(ddof=1)) / 20**0.5, rel=1e-3)
     assert jackknife(lambda _rows: 0.0, 30) is None
+
+
+def test_the_only_phrase_there_is_tells_nobody_apart() -> None:
+    """Answers that all consist of one phrase have no phrase to name; nothing is divided by zero."""
+    assert log_odds({"yes it is": 20}, {"yes it is": 20}) == ()
