@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from ..environment import environment
 from .run import Options, run
 from .screen import home_option
 
@@ -20,7 +21,8 @@ __all__ = ["command"]
 def command(*, judge: str, as_json: bool, home: str | None) -> int:
     """Judge the sample set (pairs with planted faults, better side known) with the embedded judge, offline.
 
-    It ends with the result, with what the judge is worth on this set, and with where the report can mislead.
+    It ends with the result, with what the judge is worth on this set, with where the report can mislead, and with the
+    gate's word: SHIP, HOLD or BLOCK.
     """
     click.echo(
         "Judging the sample set: a longer, nicer-sounding candidate against a baseline, faults planted on both sides.",
@@ -33,9 +35,31 @@ def command(*, judge: str, as_json: bool, home: str | None) -> int:
     sample = resources.files("judge").joinpath("samples/demo.jsonl")
     with resources.as_file(sample) as path:
         code = run(Options(Path(path), rubric="helpfulness@1", judge=judge, as_json=as_json, home=home))
-    click.echo(
-        'then: judge run your.jsonl --rubric helpfulness@1    (rows with "prompt", "candidate" and "baseline")',
-        err=True,
-    )
-    click.echo("      judge rubric list                               (what good means, versioned)", err=True)
+    if code == 0 and not as_json:
+        _may_it_ship(home)
+    for command, told in (
+        ("judge gate latest", "every rule, and what would change it"),
+        ("judge view", "the dashboard: decision, segments, every pair"),
+        ("judge calibrate", "how far the judge can be believed"),
+        ("judge run your.jsonl", 'your own rows with "prompt", "candidate" and "baseline"'),
+    ):
+        click.echo(f"  {command:22}{told}", err=True)
     return code
+
+
+def _may_it_ship(home: str | None) -> None:
+    """The gate's word on the run that was just judged, in a few lines."""
+    from ..dossier import Asked
+    from ..policy import load_policy
+    from ..render.gate import to_brief
+    from ..store import Store
+    from .gate import conclude
+    from .making import make_missing
+
+    store = Store(Path(home) if home else environment().home)
+    info = store.run()
+    make_missing(store, info)
+    decision, _ = conclude(store, info, load_policy("default"), Asked())
+    click.echo("\nmay it ship? (policy default; the sample's own labels, hard checks on every answer)")
+    click.echo(to_brief(decision))
+    click.echo("")

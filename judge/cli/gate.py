@@ -18,9 +18,12 @@ from .screen import home_option, safe
 
 if TYPE_CHECKING:
     from ..decision import Decision
+    from ..dossier import Asked
+    from ..policy import Policy
     from ..register import Entry
+    from ..store import RunInfo, Store
 
-__all__ = ["command"]
+__all__ = ["command", "conclude"]
 
 
 class _Gate(click.Group):
@@ -102,10 +105,8 @@ def _decide(options: Options) -> int:
     from calibration.confidence import Calibration
     from calibration.gold import GoldSet, combine
 
-    from ..dossier import Asked, gather
-    from ..gate import decide
+    from ..dossier import Asked
     from ..policy import load_policy
-    from ..register import Register
     from ..store import Store
 
     if options.as_md and options.as_json:
@@ -127,15 +128,26 @@ def _decide(options: Options) -> int:
         since=None if options.since is None else store.run(options.since),
         seed=options.seed,
     )
-    now = datetime.now(UTC)
-    decision = decide(policy, gather(store, info, policy, asked, now=now))
-    name = ""
-    if not options.dry_run:
-        body = {**decision.to_dict(), "policy_text": policy.text}
-        at = now.isoformat(timespec="seconds")
-        name = Register(store.home).append("decision", info.run_id, body, at=at, by=options.by).id
+    decision, name = conclude(store, info, policy, asked, by=options.by, record=not options.dry_run)
     _show(decision, name, options)
     return decision.exit_code
+
+
+def conclude(
+    store: Store, info: RunInfo, policy: Policy, asked: Asked, *, by: str = "", record: bool = True
+) -> tuple[Decision, str]:
+    """Decide on a run and record it; the decision, and the name of its entry in the register."""
+    from ..dossier import gather
+    from ..gate import decide
+    from ..register import Register
+
+    now = datetime.now(UTC)
+    decision = decide(policy, gather(store, info, policy, asked, now=now))
+    if not record:
+        return decision, ""
+    body = {**decision.to_dict(), "policy_text": policy.text}
+    at = now.isoformat(timespec="seconds")
+    return decision, Register(store.home).append("decision", info.run_id, body, at=at, by=by).id
 
 
 def _show(decision: Decision, name: str, options: Options) -> None:

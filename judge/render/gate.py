@@ -14,13 +14,13 @@ from ..decision import Decision, Result, Ruling, Word
 from .page import page
 from .words import counted, cut, markdown, safe, wrap
 
-__all__ = ["to_html", "to_json", "to_junit", "to_markdown", "to_text"]
+__all__ = ["to_brief", "to_html", "to_json", "to_junit", "to_markdown", "to_text"]
 
 SCHEMA = "judge.decision/1"
 _MARK = {Result.PASSED: "ok", Result.FAILED: "x", Result.UNCLEAR: "?", Result.MISSING: "-"}
 _LAYERS = ("preference", "behaviour", "evidence")
 _AXES = ("capability", "reliability", "safety")
-_PAIRS = 5
+_PAIRS, _BRIEF = 5, 4
 
 
 def to_text(decision: Decision, width: int = 100, *, name: str = "") -> str:
@@ -53,6 +53,17 @@ def to_text(decision: Decision, width: int = 100, *, name: str = "") -> str:
         for step in decision.plan:
             lines += wrap(safe(step), first="  ", rest="    ", width=width)
     lines += ["", *_record_text(decision, name)]
+    return "\n".join(lines)
+
+
+def to_brief(decision: Decision, width: int = 80) -> str:
+    """The headline and what blocks (else what holds), a few lines: for the end of another report."""
+    lines = wrap(safe(decision.headline), width=width, first="  ", rest="  ")
+    standing = [ruling for ruling in decision.rulings if ruling.effect is decision.word and decision.word != Word.SHIP]
+    for ruling in standing[:_BRIEF]:
+        lines += wrap(f"{safe(ruling.rule)}: {safe(ruling.says)}", width=width, first="  x ", rest="    ")
+    if len(standing) > _BRIEF:
+        lines.append(f"    and {len(standing) - _BRIEF} more")
     return "\n".join(lines)
 
 
