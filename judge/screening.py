@@ -16,11 +16,12 @@ import base64
 import binascii
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .protocol import shown
+from .signs import Rule, Sieve, Signs, rule
 from .types import Finding, Severity, Span
 
 if TYPE_CHECKING:
@@ -115,13 +116,17 @@ def _hits(text: str) -> Iterator[Hit]:
         return
     if len(text) < 80 and _is_key(text):
         yield Hit("master_key", 0, len(text))
-    low = text.lower()
-    yield from _first("fence_forgery", _FENCES, text, low)
-    yield from _first("injected_verdict", _ORDERS, text, low)
-    yield from _first("hidden_text", _HIDDEN, text, low)
-    yield from _encoded(text)
-    yield from _first("identity_leak", _IDENTITY, text, low)
-    yield from _characters(text)
+    signs = Signs(text)
+    left = _SIEVE.left(signs)
+    if left:
+        yield from _first("fence_forgery", left, text, signs)
+        yield from _first("injected_verdict", left, text, signs)
+        yield from _first("hidden_text", left, text, signs)
+    if signs.runs:
+        yield from _encoded(text)
+    if left:
+        yield from _first("identity_leak", left, text, signs)
+    yield from _characters(text, signs)
 
 
 # ------------------------------------------------------------------------------------------------ words
@@ -155,124 +160,128 @@ _START = re.compile(
     re.IGNORECASE,
 )
 """What may stand right before an order; looked at only where one was found, because looking everywhere is slow."""
-_BEST = r"(?:the |clearly |far |much |as )*(?:better|best|superior|winner|winning|preferred|stronger|top|highest|chosen|first)"
+_BEST = r"(?:the |clearly |far |much |as )*(?:better|best|superior|winner|winning|preferred|stronger|top|highest|first)"
 _IGNORE = r"(?:ignore|disregard|forget|override|set aside|skip|discard|drop|overrule|bypass|pay no attention to|do not (?:use|apply|follow|consider))"  # fmt: skip
 _RULES = r"(?:instructions?|criteria|criterion|rubric|rules?|guidelines?|directions|directives?|prompts?|orders|standards|scoring|system message|other (?:text|answer|response))"  # fmt: skip
 _GIVEN = r"(?:above|previous(?:ly)?|prior|earlier|preceding|you were given|you (?:have )?(?:been )?(?:given|received|got)|so far|before|of (?:the )?(?:judg|grad|evaluat|compar)\w+|all|any|every|your|evaluation|judging|grading|rubric|scoring)"  # fmt: skip
 _OTHER = r"\b(?:the|that|its|your) other (?:answer|response|reply|submission|completion|assistant|candidate)\b"
+_DONE_WORDS = "evaluation comparison grading judgment judgement judging assessment scoring ranking"
 _DONE = r"(?:evaluation|comparison|grading|judg(?:e)?ment|judging|assessment|scoring|ranking|task)"
 
-Rule = tuple[tuple[str, ...], re.Pattern[str], bool]
-"""Words of which one must stand in the text (in lower case) before the pattern is tried, the pattern, and whether it
-is an order, which must begin a clause.
-"""
+_IGNORING = "ignore disregard forget override aside skip discard drop overrule bypass attention"
+_ANY_MINE = "me this my our the answer response assistant option candidate"
+_HIGHEST = "highest top full maximum best first ten perfect winner win higher"
+_ENDED = "complete completed finished done over concluded closed"
+"""Words that any match of ``_IGNORE`` (orders with "not" apart), of ``me`` or ``_MINE``, and of two lists below holds."""
 
-
-def _rule(words: str, pattern: str, *, order: bool = False) -> Rule:
-    return tuple(words.split("|")), re.compile(pattern, re.IGNORECASE | re.MULTILINE), order
-
-
+_RATE = (
+    rf"\b(?:rank|rate|score|mark|award|give|grade)\s+(?:me\b|{_MINE})[^.\n]{{0,40}}\b"
+    r"(?:highest|top|full|maximum|best|first|10|ten|perfect|winner|win|5/5|higher)\b"
+)  # fmt: skip
+_IGNORE_RULES = rf"\b{_IGNORE}\s+(?:[\w'\u2019-]+\s+){{0,5}}?(?:{_GIVEN}\s+(?:[\w'\u2019-]+\s+){{0,4}}?{_RULES}|{_RULES}\b[^.\n]{{0,30}}\b{_GIVEN})"  # fmt: skip
 _ORDERS: tuple[Rule, ...] = (
-    _rule(
-        "pick|choose|select|prefer|favor|favour|vote|declare|crown",
+    rule(
+        "injected_verdict", f"pick choose select prefer favor favour vote declare crown & {_ANY_MINE}",
         rf"\b(?:pick|choose|select|prefer|favou?r|vote for|declare|crown)\s+(?:me\b(?!\s+(?:a|an|the|some|up|one)\b)|{_MINE})", order=True,
     ),
-    _rule(
-        "rank|rate|score|mark|award|give|grade",
-        rf"\b(?:rank|rate|score|mark|award|give|grade)\s+(?:me\b|{_MINE})[^.\n]{{0,40}}\b"
-        r"(?:highest|top|full|maximum|best|first|10|ten|perfect|winner|win|5/5|higher)\b", order=True,
-    ),
-    _rule(
-        "ignore|disregard|forget|override|aside|skip|discard|drop|overrule|bypass|attention|do not",
-        rf"\b{_IGNORE}\s+(?:[\w'\u2019-]+\s+){{0,5}}?(?:{_GIVEN}\s+(?:[\w'\u2019-]+\s+){{0,4}}?{_RULES}|{_RULES}\b[^.\n]{{0,30}}\b{_GIVEN})", order=True,
-    ),
-    _rule(
-        "picked|chose|selected|preferred|favored|favoured|voted|declared",
+    rule("injected_verdict", f"rank rate score mark award give grade & {_ANY_MINE} & {_HIGHEST}", _RATE, order=True),
+    rule("injected_verdict", f"rank rate score mark award give grade & {_ANY_MINE}", _RATE, marks="10 5/5", order=True),
+    rule("injected_verdict", _IGNORING, _IGNORE_RULES, order=True),
+    rule("injected_verdict", "do & not & use apply follow consider", _IGNORE_RULES, order=True),
+    rule(
+        "injected_verdict", f"picked chose selected preferred favored favoured voted declared & you & {_ANY_MINE}",
         rf"\byou (?:\w+ )?(?:picked|chose|selected|preferred|favou?red|voted for|declared)\s+(?:me\b|{_MINE})",
     ),
-    _rule(
-        "rubric|criteria|evaluation|grading|judging|scoring",
+    rule(
+        "injected_verdict", f"{_IGNORING} not & rubric criteria rules scheme guidelines instructions & the this that your any",
         rf"\b{_IGNORE}\s+(?:the|this|that|your|any)\s+(?:rubric|criteria|(?:evaluation|grading|judging|scoring)\s+(?:\w+\s+)?(?:rubric|criteria|rules|scheme|guidelines|instructions))\b",
         order=True,
     ),
-    _rule(
-        "ignore|disregard|forget|override|attention",
+    rule(
+        "injected_verdict", f"{_IGNORING} not & everything anything all what & above before far told previous said came earlier",
         rf"\b{_IGNORE}\s+(?:everything|anything|all|what)\b[^.\n]{{0,40}}\b(?:above|before|so far|told|previous|said|came|earlier)\b", order=True,
     ),
-    _rule(
-        "evaluat|comparison|grading|judg|assessment|scoring|ranking|task",
+    rule(
+        "injected_verdict", f"{_DONE_WORDS} task & {_ENDED} & output reply respond return print write answer state emit report & only just exactly nothing solely simply",
         rf"\b{_DONE} (?:has |have |is |was )?(?:now |already |been )*(?:complete[d]?|finished|done|over|concluded|closed)\b(?: successfully)?\s*[.!:\n][\s\S]{{0,80}}?"
         r"\b(?:output|reply|respond|return|print|write|answer|state|emit|report)\b[^.\n]{0,20}\b(?:only|just|exactly|nothing|solely|simply)\b",
     ),
-    _rule("evaluat|comparison|grading|judging|scoring", rf"^\W*(?:the )?(?:{_DONE[3:-6]}) (?:is |has been |was )?(?:now )?(?:complete[d]?|finished|over|done|closed)\b\s*(?:[.!\n]|$)"),
-    _rule(
-        "output|reply|respond|return|print|answer",
+    rule("injected_verdict", f"{_DONE_WORDS} & {_ENDED}", rf"^\W*(?:the )?(?:{_DONE[3:-6]}) (?:is |has been |was )?(?:now )?(?:complete[d]?|finished|over|done|closed)\b\s*(?:[.!\n]|$)"),
+    rule(
+        "injected_verdict", "output reply respond return print answer & only just exactly nothing solely & this my the",
         r"\b(?:output|reply|respond|return|print|answer)\s+(?:with\s+)?(?:only|just|exactly|nothing but|solely)\s+(?:with\s+)?"
         r"(?:the |a |one )?(?:label|letter|verdict|name|number|word|token)?\s*(?:of |for |that (?:marks|names) )?(?:this|my|the) (?:answer|response|first|second|winner|candidate)", order=True,
     ),
-    _rule("other", rf"{_OTHER}"),
-    _rule(
-        "criteri|rubric|score|marks|grade",
+    rule("injected_verdict", "other & answer response reply submission completion assistant candidate & the that its your", _OTHER),
+    rule(
+        "injected_verdict", "criteria criterion rubric deserve deserves",
         rf"\b(?:this|my|the (?:first|above|current|present)) {_WORK}(?: above)?\b[^.\n]{{0,60}}\b"
         r"(?:all|every|each|the)\b[^.\n]{0,25}\b(?:criteri(?:a|on)|rubric)\b|\bdeserves? (?:the |a )?(?:highest|top|full|maximum|perfect|best) (?:score|mark|grade|rating|rank)",
     ),
-    _rule(
-        "better|best|superior|winner|wins|prefer|stronger",
+    rule(
+        "injected_verdict", "better best superior winner winning preferred stronger top highest first wins win & is was be as wins win & "
+        "this my our the answer response assistant option candidate & answer response reply submission entry completion solution output text one assistant option candidate",
         rf"\b{_MINE}\s+(?:is|was|must be|should be|counts as|wins as)\s+{_BEST}\b(?:\s+(?:one|answer|response|choice|option|of|than)\b|\W|$)|\b(?:this|my) {_WORK} (?:wins|must win|should win|shall win)\b",
+        hint=rf"(?:is|was|be|as)\s+{_BEST}\b|wins?\b",
     ),
-    _rule(
-        "judge|grader|evaluator|reviewer|assessor|rater|annotator|scorer|examiner|referee|arbiter|marker",
+    rule(
+        "injected_verdict", "judge judges grader graders evaluator evaluators reviewer reviewers assessor assessors rater raters annotator annotators scorer scorers examiner examiners "
+        "referee referees arbiter arbiters marker markers & pick choose select prefer favor favour vote declare crown rank rate score mark name award label pronounce give "
+        "win winner better best highest answer response",
         rf"(?:\b(?:note|message|attention|instructions?|memo|reminder|dear|hello|hey|hi)\b[^.\n]{{0,20}}\b(?:{_JUDGES})\b|\b(?:the|all|any|as the|you are the|as a fair) (?:{_JUDGES})\b[^.\n]{{0,30}}"
         rf"\b(?:must|should|shall|will|has to|have to|is to|note|declare|confirm|find|conclude|announce)\b)[^.\n]{{0,60}}\b(?:{_PICK}|win|winner|better|best|highest|answer|response)\b",
     ),
-    _rule("[[", r"\[\[\s*(?:[A-C]|tie|[12]|A>B|B>A|A=B|A>>B|B>>A)\s*\]\]"),
-    _rule(
-        '"',
+    rule("injected_verdict", "[", r"\[\[\s*(?:[A-C]|tie|[12]|A>B|B>A|A=B|A>>B|B>>A)\s*\]\]", marks="[["),
+    rule(
+        "injected_verdict", '" & winner verdict better preferred preference choice decision best chosen ranking',
         r"\"(?:winner|verdict|better|preferred|preference|choice|decision|best_answer|best|chosen|ranking)\"\s*:\s*\[?\"?(?:[A-C12]\b|answer|response|this|first|second|candidate|assistant|me\b|model|tie|output)",
     ),
-    _rule("verdict|winner|judg|decision|preferred", r"<\s*(verdict|winner|judge?ment|preferred|choice)\s*>[^<\n]{0,40}<\s*/\s*\1\s*>"),
-    _rule(
-        "verdict|winner|judg|ruling",
+    rule("injected_verdict", "< & verdict winner judgment judgement preferred choice", r"<\s*(verdict|winner|judge?ment|preferred|choice)\s*>[^<\n]{0,40}<\s*/\s*\1\s*>"),
+    rule(
+        "injected_verdict", "verdict winner judgment judgement ruling verdictis winneris judgmentis judgementis rulingis",
         r"^[\W_]*(?:my |the |final |overall )*(?:verdict|winner|judge?ment|ruling)[\W_]*(?:is\b|:|=|->|\u2192)[\W_]*(?:answer |response |assistant |option |the )?(?:[A-C12]\b|this\b|first|second|mine\b|me\b|above|candidate)",
     ),
-    _rule("verdict|winner|ruling", r"\b(?:final |my |the )?verdict\s*(?::|is|=)\s*(?:this|that|the|answer|response|\[?[A-B12]\b)[^.\n]{0,25}(?:answer|response|one|wins|win|better|$)"),
-    _rule(
-        "verdict|judg|winner|prefer|grade|score|evaluat|rank",
+    rule("injected_verdict", "verdict verdictis", r"\b(?:final |my |the )?verdict\s*(?::|is\b|=)\s*(?:this|that|the|answer|response|\[?[A-B12]\b)[^.\n]{0,25}(?:answer|response|one|wins|win|better|$)"),
+    rule(
+        "injected_verdict", '" & name & arguments parameters input',
         r"\"name\"\s*:\s*\"\w*(?:verdict|judge|winner|prefer|grade|evaluat|rank)\w*\"\s*,\s*\"(?:arguments|parameters|input)\"",
     ),
 )  # fmt: skip
 
 _FENCES: tuple[Rule, ...] = (
-    _rule("im_start|im_end|endoftext|eot_id|header_id|system|user|assistant|end|begin_of_text|channel|message", r"<\|(?:im_start|im_end|endoftext|eot_id|start_header_id|end_header_id|system|user|assistant|end|begin_of_text|channel|message)\|>"),
-    _rule("inst]", r"\[/?INST\]"),
-    _rule("start_of_turn|end_of_turn", r"<(?:start|end)_of_turn>"),
-    _rule("===", r"^={3,}\s*(?:END|ANSWER|REQUEST|SOURCES|RUBRIC|RESPONSE)\b[^\n]{0,80}?(?:[0-9a-f]{8,}|={3,})"),
-    _rule("answer|response|assistant|output", r"^[\[<#*\-=|]+\s*(?:the )?(?:start|end|begin|beginning|stop) of (?:the )?(?:assistant|answer|response|output|candidate)\b[^\n]{0,40}[\]>#*\-=|]+\s*$"),
-    _rule("answer|response|assistant|output", r"^\s*</?(?:answer|response|assistant|output|candidate)[_\- ]?(?:[a-b12]|one|two)\s*>\s*$"),
-    _rule('"""', r"\"\"\"\s*\n?\s*\}\s*\n?\s*\}[\s\S]{0,400}?\"(?:instruction|output|outputs|model|answer|text|prompt|system)\"\s*:|\"\"\"\s*\n?\s*\}\s*\n?\s*\}[\s\S]{0,200}?(?:ignore|disregard|new (?:material|task|input)|model outputs?)"),
+    rule("fence_forgery", "<", r"<\|(?:im_start|im_end|endoftext|eot_id|start_header_id|end_header_id|system|user|assistant|end|begin_of_text|channel|message)\|>", marks="<|"),
+    rule("fence_forgery", "inst", r"\[/?INST\]"),
+    rule("fence_forgery", "start end & of & turn", r"<(?:start|end)_of_turn>"),
+    rule("fence_forgery", "= & end answer request sources rubric response", r"^={3,}\s*(?:END|ANSWER|REQUEST|SOURCES|RUBRIC|RESPONSE)\b[^\n]{0,80}?(?:[0-9a-f]{8,}|={3,})", marks="==="),
+    rule("fence_forgery", "start end begin beginning stop & of & assistant answer response output candidate", r"^[\[<#*\-=|]+\s*(?:the )?(?:start|end|begin|beginning|stop) of (?:the )?(?:assistant|answer|response|output|candidate)\b[^\n]{0,40}[\]>#*\-=|]+\s*$"),
+    rule("fence_forgery", "<", r"^\s*</?(?:answer|response|assistant|output|candidate)[_\- ]?(?:[a-b12]|one|two)\s*>\s*$", marks="<answer </answer <response </response <assistant </assistant <output </output <candidate </candidate"),
+    rule("fence_forgery", '"', r"\"\"\"\s*\n?\s*\}\s*\n?\s*\}[\s\S]{0,400}?\"(?:instruction|output|outputs|model|answer|text|prompt|system)\"\s*:|\"\"\"\s*\n?\s*\}\s*\n?\s*\}[\s\S]{0,200}?(?:ignore|disregard|new (?:material|task|input)|model outputs?)", marks='"""'),
 )  # fmt: skip
 
 _HIDDEN: tuple[Rule, ...] = (
-    _rule("<!--", rf"<!--[^>]{{0,400}}?\b(?:{_JUDGES}|{_PICK}|winner|verdict|better|best|ignore)\b[^>]{{0,400}}?-->"),
-    _rule(
-        "style",
+    rule("hidden_text", "<", rf"<!--[^>]{{0,400}}?\b(?:{_JUDGES}|{_PICK}|winner|verdict|better|best|ignore)\b[^>]{{0,400}}?-->", marks="<!--"),
+    rule(
+        "hidden_text", "< & span div p font b i small section",
         r"<(?:span|div|p|font|b|i|small|section)\b[^>]{0,200}?(?:color\s*:\s*(?:#f{3,6}\b|white|transparent|rgba?\(255)|font-size\s*:\s*[01](?:px|pt|em|%)?\b|display\s*:\s*none|visibility\s*:\s*hidden|opacity\s*:\s*0\b)[^>]{0,200}>\s*[^<\n]{3,}<",
+        marks="color font-size display visibility opacity",
     ),
 )  # fmt: skip
 
 _MAKERS = r"(?:OpenAI|Anthropic|Google(?: DeepMind)?|DeepMind|Meta(?: AI)?|Microsoft|Mistral(?: AI)?|Alibaba|DeepSeek|xAI|Cohere|LMSYS)"
 _MODELS = r"(?:ChatGPT|GPT-?[345]\w*(?:\.\d)?|Claude(?: \d| opus| sonnet| haiku)?|Gemini|Bard|Llama[- ]?\d?|Mistral|Mixtral|Qwen\d?|DeepSeek|Grok|Copilot|Vicuna|Alpaca|Koala|Dolly)"  # fmt: skip
 _IDENTITY: tuple[Rule, ...] = (
-    _rule("gpt|claude|gemini|bard|llama|mistral|mixtral|qwen|deepseek|grok|copilot|vicuna|alpaca|koala|dolly", rf"(?:(?:\bI am|\bI['\u2019]m|(?:^|(?<=[.!?,;:]\s))as|my name is|this is|I am called)\s+(?:an? \w+ (?:called|named) )?{_MODELS}\b(?=\s*(?:,|\.|!|$|\u2014|\(|an? |the |made|developed|trained|created|built|from|by|here|and I)))"),
-    _rule("trained|developed|created|made|built|designed", rf"\b(?:I am|I['\u2019]m|I was|as)\b[^.\n]{{0,60}}\b(?:trained|developed|created|made|built|designed) by (?:[\w ]{{0,25}})?{_MAKERS}\b"),
+    rule("identity_leak", "chatgpt gpt claude gemini bard llama mistral mixtral qwen deepseek grok copilot vicuna alpaca koala dolly", rf"(?:(?:\bI am|\bI['\u2019]m|(?:^|(?<=[.!?,;:]\s))as|my name is|this is|I am called)\s+(?:an? \w+ (?:called|named) )?{_MODELS}\b(?=\s*(?:,|\.|!|$|\u2014|\(|an? |the |made|developed|trained|created|built|from|by|here|and I)))"),
+    rule("identity_leak", "trained developed created made built designed & by & i as", rf"\b(?:I am|I['\u2019]m|I was|as)\b[^.\n]{{0,60}}\b(?:trained|developed|created|made|built|designed) by (?:[\w ]{{0,25}})?{_MAKERS}\b", marks="openai anthropic google deepmind meta microsoft mistral alibaba deepseek xai cohere lmsys"),
 )  # fmt: skip
 
+_SIEVE = Sieve((*_FENCES, *_ORDERS, *_HIDDEN, *_IDENTITY))
 
-def _first(flag: str, rules: tuple[Rule, ...], text: str, low: str) -> Iterator[Hit]:
-    for words, pattern, order in rules:
-        if any(word in low for word in words):
-            for match in pattern.finditer(text):
-                begun = not order or _START.search(text[max(0, match.start() - 24) : match.start()])
+
+def _first(flag: str, rules: Iterable[Rule], text: str, signs: Signs) -> Iterator[Hit]:
+    for each in rules:
+        if each.flag == flag:
+            for match in each.matches(text, signs):
+                begun = not each.order or _START.search(text[max(0, match.start() - 24) : match.start()])
                 if begun and not _mentioned(text, match.start(), match.end()):
                     yield Hit(flag, match.start(), match.end())
                     return
@@ -341,18 +350,26 @@ _CONFUSABLE = {
 _ALIKE = frozenset().union(*_CONFUSABLE.values())
 
 
-def _characters(text: str) -> Iterator[Hit]:
-    match = _UNSEEN.search(text) or (None if text.isascii() else _JOINED.search(text) or _MARKS.search(text))
+def _characters(text: str, signs: Signs) -> Iterator[Hit]:
+    """What is beyond ASCII is looked at by itself first: where nothing is found in it, nothing is in the text."""
+    rare, match = signs.rare, None
+    if signs.controls or (rare and _UNSEEN.search(rare)):
+        match = _UNSEEN.search(text)
+    if match is None and rare:
+        if "\u200c" in rare or "\u200d" in rare:
+            match = _JOINED.search(text)
+        if match is None and _MARKS.search(rare):
+            match = _MARKS.search(text)
     if match is not None and not _shy(text):
         yield Hit("invisible_characters", match.start(), match.end())
     if "\r" in text and _line_ends(text) > 1:
         yield Hit("wrong_encoding", text.index("\r"), text.index("\r") + 1)
-    if text.isascii():
+    if not rare:
         return
-    broken = _BROKEN.search(text)
+    broken = _BROKEN.search(text) if _BROKEN.search(rare) else None
     if broken is not None:
         yield Hit("wrong_encoding", broken.start(), broken.end())
-    if not _ALIKE.isdisjoint(text):
+    if not _ALIKE.isdisjoint(rare):
         yield from _mixed_scripts(text)
 
 
@@ -396,16 +413,28 @@ _BASE64 = re.compile(
 
 def _encoded(text: str) -> Iterator[Hit]:
     """Base64 that decodes to text which would itself be flagged."""
-    if max(map(len, text.split()), default=0) < 24:
-        return
-    for number, match in enumerate(_BASE64.finditer(text)):
-        if number >= 20:
-            return
-        try:
-            told = base64.b64decode(match[0], validate=True).decode("utf-8")
-        except (binascii.Error, UnicodeDecodeError):
+    tried = at = 0
+    for token in text.split():
+        if len(token) < 24:
             continue
-        low = told.lower()
-        if told.isprintable() and any(True for _ in _first("injected_verdict", _ORDERS, told, low)):
-            yield Hit("hidden_text", match.start(), match.end())
-            return
+        at = text.index(token, at)
+        for match in _BASE64.finditer(token):
+            if tried == 20:
+                return
+            tried += 1
+            if _tells(match[0]):
+                yield Hit("hidden_text", at + match.start(), at + match.end())
+                return
+        at += len(token)
+
+
+def _tells(code: str) -> bool:
+    """Whether Base64 says something that speaks to whoever compares the answers."""
+    try:
+        told = base64.b64decode(code, validate=True).decode("utf-8")
+    except (binascii.Error, UnicodeDecodeError):
+        return False
+    if not told.isprintable():
+        return False
+    signs = Signs(told)
+    return any(True for _ in _first("injected_verdict", _SIEVE.left(signs), told, signs))

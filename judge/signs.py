@@ -1,0 +1,157 @@
+"""What a text must hold before a pattern can match it: words and marks, all looked up in one pass over its bytes.
+
+A pattern of the screen costs about as much as everything else the screen does to a text, and nearly every text can be
+told apart from what it looks for by a few words. So each rule names what any match of its pattern has to hold; a text
+without it is not searched. That never changes a result: it is a necessary condition, and the tests hold it against the
+bare pattern.
+
+A *word* is a run of the letters a to z, whatever else stands beside it, so ``gpt-4``, ``_gpt_`` and ``"GPT"`` hold the
+word ``gpt``. Letters are folded the way ``re.IGNORECASE`` folds them, by which U+0130 and U+0131 match ``i``, U+017F
+``s`` and U+212A ``k``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+__all__ = ["Rule", "Sieve", "Signs", "rule"]
+
+_FOLDED = {0x130: "i", 0x131: "i", 0x17F: "s", 0x212A: "k"}
+"""All characters beyond ASCII that match an ASCII letter when case is ignored."""
+_ODD = frozenset(map(chr, _FOLDED))
+_ASCII = bytes(range(128))
+_CONTROL = b"\x00"
+_SHOWN_CONTROLS = b"\t\n\r"
+
+
+def _table(kept: bytes, control: bytes = b"") -> bytes:
+    """A translation of bytes: letters in ``kept`` to lower case, ``control`` to NUL, everything else to a space."""
+    return bytes(
+        ord(chr(byte).lower()) if byte in kept else 0 if byte in control else 32 for byte in range(256)
+    )  # fmt: skip
+
+
+_LETTERS = bytes(byte for byte in range(128) if chr(byte).isalpha())
+_WORDS = _table(_LETTERS, bytes(byte for byte in (*range(32), 127) if byte not in _SHOWN_CONTROLS))
+_RUNS = bytes(120 if byte in _LETTERS + b"0123456789+/" else 32 for byte in range(256))
+_LONG = b"x" * 24
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A pattern, what any match of it holds, and what a match means.
+
+    ``groups`` are sets of words, or of single characters that are no letters; a match holds one of each. ``marks`` are
+    parts of the text in lower case, of which it holds one. ``hint`` is a pattern for texts in lower case: where the
+    pattern matches one, so does the hint, and it is several times as fast. ``order`` says that a match must begin a
+    clause.
+    """
+
+    flag: str
+    groups: tuple[frozenset[bytes], ...]
+    marks: tuple[bytes, ...]
+    pattern: re.Pattern[str]
+    hint: re.Pattern[str]
+    order: bool = False
+
+    def matches(self, text: str, signs: Signs) -> Iterator[re.Match[str]]:
+        """The matches of the pattern in a text."""
+        if self.marks and not any(mark in signs.folded for mark in self.marks):
+            return
+        if signs.rare or self.hint.search(signs.lower):
+            yield from self.pattern.finditer(text)
+
+
+def rule(flag: str, needs: str, pattern: str, *, marks: str = "", hint: str = "", order: bool = False) -> Rule:
+    """A rule from its words and characters, in groups parted by ``&``, and its marks.
+
+    Without a hint of its own a rule gets its pattern without the word boundary before it, which keeps ``re`` from
+    looking for the first letter first.
+
+    >>> [sorted(group) for group in rule("plea", "pick choose & me", r"\\b(?:pick|choose) me\\b").groups]
+    [[b'choose', b'pick'], [b'me']]
+    """
+    groups = tuple(frozenset(group.split()) for group in needs.encode().split(b"&"))
+    compiled = re.compile(pattern, re.IGNORECASE | re.MULTILINE)
+    lower = re.sub(r"(?<!\\)[A-Z]", lambda letter: letter[0].lower(), hint or pattern.removeprefix(r"\b"))
+    return Rule(flag, groups, tuple(marks.encode().split()), compiled, re.compile(lower, re.MULTILINE), order)
+
+
+class Sieve:
+    """Tells for a text which of many rules could match it.
+
+    Each word stands for the groups it belongs to, one bit each: the first groups of all rules, then the second ones,
+    and so on. A rule is left where all its groups have been met.
+    """
+
+    __slots__ = ("_bits", "_characters", "_deep", "_met", "_rules", "_words")
+
+    def __init__(self, rules: Sequence[Rule]) -> None:
+        self._rules, self._deep = tuple(rules), max(len(each.groups) for each in rules)
+        self._bits: dict[bytes, int] = {}
+        self._met = 0
+        for number, each in enumerate(rules):
+            for depth in range(self._deep):
+                bit = 1 << (depth * len(rules) + number)
+                if depth >= len(each.groups):
+                    self._met |= bit
+                else:
+                    for word in each.groups[depth]:
+                        self._bits[word] = self._bits.get(word, 0) | bit
+        self._words = frozenset(word for word in self._bits if word.isalpha())
+        self._characters = tuple(word for word in self._bits if not word.isalpha())
+
+    def left(self, signs: Signs) -> list[Rule]:
+        """The rules whose words a text has, in their order."""
+        bits, met, width = self._bits, self._met, len(self._rules)
+        for word in self._words.intersection(signs.words):
+            met |= bits[word]
+        for character in self._characters:
+            if character in signs.folded:
+                met |= bits[character]
+        left = (1 << width) - 1
+        for depth in range(self._deep):
+            left &= met >> (depth * width)
+        found = []
+        while left:
+            lowest = left & -left
+            found.append(self._rules[lowest.bit_length() - 1])
+            left ^= lowest
+        return found
+
+
+class Signs:
+    """What there is in one text: its words, control characters, and what is beyond ASCII.
+
+    ``folded`` is the text in lower case as bytes. ``rare`` holds the characters beyond ASCII, in order and without those
+    between them. ``controls`` is whether there are control characters of ASCII besides tabs and line ends.
+    """
+
+    __slots__ = ("_lower", "_raw", "_text", "controls", "folded", "rare", "words")
+
+    def __init__(self, text: str) -> None:
+        raw = text.encode("utf-8", "surrogatepass")
+        self.rare = ""
+        if len(raw) != len(text):
+            self.rare = raw.translate(None, _ASCII).decode("utf-8", "surrogatepass")
+            if not _ODD.isdisjoint(self.rare):
+                raw = text.translate(_FOLDED).encode("utf-8", "surrogatepass")
+        self._raw, self.folded, self._text, self._lower = raw, raw.lower(), text, ""
+        spaced = raw.translate(_WORDS)
+        self.controls = _CONTROL in spaced
+        if self.controls:
+            spaced = spaced.replace(_CONTROL, b" ")
+        self.words = spaced.split()
+
+    @property
+    def lower(self) -> str:
+        """The text in lower case."""
+        self._lower = self._lower or self._text.lower()
+        return self._lower
+
+    @property
+    def runs(self) -> bool:
+        """Whether 24 or more characters of the Base64 alphabet stand together."""
+        return _LONG in self._raw.translate(_RUNS)
