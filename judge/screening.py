@@ -34,13 +34,13 @@ VERSION = "1"
 FLAGS: dict[str, str] = {
     "empty": "nothing that can be read",
     "master_key": "no content, only an opener that some judges reward",
-    "injected_verdict": "speaks to whoever compares the answers, or forges a verdict",
     "fence_forgery": "imitates the lines or tokens that part the answers in a judge's prompt",
+    "injected_verdict": "speaks to whoever compares the answers, or forges a verdict",
     "hidden_text": "text that is not shown to a reader",
-    "invisible_characters": "characters that are not shown, or reorder what is shown",
-    "homoglyphs": "letters of one script that look like letters of another, within a word",
-    "wrong_encoding": "a broken encoding, or line ends of several systems",
     "identity_leak": "says which model wrote it, or who made it",
+    "invisible_characters": "characters that are not shown, or reorder what is shown",
+    "wrong_encoding": "a broken encoding, or line ends of several systems",
+    "homoglyphs": "letters of one script that look like letters of another, within a word",
 }
 _MOST = 400_000
 """Characters that are looked at from either end; what lies between them in a longer answer is not."""
@@ -70,10 +70,8 @@ def look(text: str) -> tuple[Hit, ...]:
     """
     if len(text) > 2 * _MOST:
         text = text[:_MOST] + text[-_MOST:]
-    found: dict[str, Hit] = {}
-    for hit in _hits(text):
-        found.setdefault(hit.flag, hit)
-    return tuple(found.values())
+    found = _hits(text)
+    return tuple(found[flag] for flag in FLAGS if flag in found) if found else ()
 
 
 def flags(pair: Pair) -> tuple[str, ...]:
@@ -110,23 +108,19 @@ def _sides(pair: Pair) -> tuple[tuple[str, str], tuple[str, str]]:
     return (("candidate", shown(pair.candidate)), ("baseline", shown(pair.baseline)))
 
 
-def _hits(text: str) -> Iterator[Hit]:
+def _hits(text: str) -> dict[str, Hit]:
     if not text.strip(_BLANK):
-        yield Hit("empty", 0, len(text))
-        return
-    if len(text) < 80 and _is_key(text):
-        yield Hit("master_key", 0, len(text))
+        return {"empty": Hit("empty", 0, len(text))}
     signs = Signs(text)
-    left = _SIEVE.left(signs)
-    if left:
-        yield from _first("fence_forgery", left, text, signs)
-        yield from _first("injected_verdict", left, text, signs)
-        yield from _first("hidden_text", left, text, signs)
-    if signs.runs:
-        yield from _encoded(text)
-    if left:
-        yield from _first("identity_leak", left, text, signs)
-    yield from _characters(text, signs)
+    found = _first(_SIEVE.left(signs), text, signs)
+    if signs.runs and "hidden_text" not in found:
+        found.update((hit.flag, hit) for hit in _encoded(text))
+    if signs.controls or signs.rare or "\r" in text:
+        for hit in _characters(text, signs):
+            found.setdefault(hit.flag, hit)
+    if len(text) < 80 and _is_key(text):
+        found["master_key"] = Hit("master_key", 0, len(text))
+    return found
 
 
 # ------------------------------------------------------------------------------------------------ words
@@ -222,7 +216,7 @@ _ORDERS: tuple[Rule, ...] = (
         "injected_verdict", "better best superior winner winning preferred stronger top highest first wins win & is was be as wins win & "
         "this my our the answer response assistant option candidate & answer response reply submission entry completion solution output text one assistant option candidate",
         rf"\b{_MINE}\s+(?:is|was|must be|should be|counts as|wins as)\s+{_BEST}\b(?:\s+(?:one|answer|response|choice|option|of|than)\b|\W|$)|\b(?:this|my) {_WORK} (?:wins|must win|should win|shall win)\b",
-        hint=rf"(?:is|was|be|as)\s+{_BEST}\b|wins?\b",
+        hint=rf"\s(?:(?:is|was|be|as)\s+{_BEST}\b|wins?\b)",
     ),
     rule(
         "injected_verdict", "judge judges grader graders evaluator evaluators reviewer reviewers assessor assessors rater raters annotator annotators scorer scorers examiner examiners "
@@ -277,14 +271,17 @@ _IDENTITY: tuple[Rule, ...] = (
 _SIEVE = Sieve((*_FENCES, *_ORDERS, *_HIDDEN, *_IDENTITY))
 
 
-def _first(flag: str, rules: Iterable[Rule], text: str, signs: Signs) -> Iterator[Hit]:
-    for each in rules:
-        if each.flag == flag:
-            for match in each.matches(text, signs):
+def _first(left: Iterable[Rule], text: str, signs: Signs) -> dict[str, Hit]:
+    """The first match of each flag by the rules that are left, mentions and orders within a clause apart."""
+    found: dict[str, Hit] = {}
+    for each in left:
+        if each.flag not in found and each.may_match(signs):
+            for match in each.pattern.finditer(text):
                 begun = not each.order or _START.search(text[max(0, match.start() - 24) : match.start()])
                 if begun and not _mentioned(text, match.start(), match.end()):
-                    yield Hit(flag, match.start(), match.end())
-                    return
+                    found[each.flag] = Hit(each.flag, match.start(), match.end())
+                    break
+    return found
 
 
 # ------------------------------------------------------------------------------------------------ mention
@@ -437,4 +434,4 @@ def _tells(code: str) -> bool:
     if not told.isprintable():
         return False
     signs = Signs(told)
-    return any(True for _ in _first("injected_verdict", _SIEVE.left(signs), told, signs))
+    return "injected_verdict" in _first(_SIEVE.left(signs), told, signs)

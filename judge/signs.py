@@ -13,7 +13,7 @@ word ``gpt``. Letters are folded the way ``re.IGNORECASE`` folds them, by which 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 __all__ = ["Rule", "Sieve", "Signs", "rule"]
@@ -56,12 +56,11 @@ class Rule:
     hint: re.Pattern[str]
     order: bool = False
 
-    def matches(self, text: str, signs: Signs) -> Iterator[re.Match[str]]:
-        """The matches of the pattern in a text."""
+    def may_match(self, signs: Signs) -> bool:
+        """Whether the pattern could match a text that has the rule's words."""
         if self.marks and not any(mark in signs.folded for mark in self.marks):
-            return
-        if signs.rare or self.hint.search(signs.lower):
-            yield from self.pattern.finditer(text)
+            return False
+        return self.hint.search(signs.lower) is not None
 
 
 def rule(flag: str, needs: str, pattern: str, *, marks: str = "", hint: str = "", order: bool = False) -> Rule:
@@ -133,12 +132,13 @@ class Signs:
 
     def __init__(self, text: str) -> None:
         raw = text.encode("utf-8", "surrogatepass")
-        self.rare = ""
+        self.rare, self._text = "", text
         if len(raw) != len(text):
             self.rare = raw.translate(None, _ASCII).decode("utf-8", "surrogatepass")
             if not _ODD.isdisjoint(self.rare):
-                raw = text.translate(_FOLDED).encode("utf-8", "surrogatepass")
-        self._raw, self.folded, self._text, self._lower = raw, raw.lower(), text, ""
+                self._text = text.translate(_FOLDED)
+                raw = self._text.encode("utf-8", "surrogatepass")
+        self._raw, self._lower, self.folded = raw, "", raw.lower()
         spaced = raw.translate(_WORDS)
         self.controls = _CONTROL in spaced
         if self.controls:
