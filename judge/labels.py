@@ -19,6 +19,7 @@ from calibration.gold import GoldSet
 from calibration.gold_rows import parse
 from rubrics.words import pinned
 
+from .canaries import PREFIX
 from .errors import InputError, StoreError
 from .formats import open_evalset
 from .journal import decode_pair, records
@@ -245,7 +246,7 @@ class Source:
 
 
 def run_source(store: Store, run_id: str = "latest") -> Source:
-    """The pairs of a run; raises ``StoreError`` where it is not finished: its frame is not known before."""
+    """The pairs of a run, canaries apart; raises ``StoreError`` where it is not finished: no frame is known before."""
     info = store.run(run_id)
     path = store.journal_path(info.run_id)
     if not info.sealed or not path.exists():
@@ -254,7 +255,8 @@ def run_source(store: Store, run_id: str = "latest") -> Source:
         raise StoreError(f"run {info.run_id} {why}; {way}")
 
     def read() -> Iterator[Pair]:
-        return (decode_pair(entry["pair"]) for entry in records(path) if entry["t"] == "pair")
+        pairs = (entry["pair"] for entry in records(path) if entry["t"] == "pair")
+        return (decode_pair(pair) for pair in pairs if not pair["id"].startswith(PREFIX))
 
     def said() -> dict[str, tuple[float | None, bool | None]]:
         seen: dict[str, list[tuple[float | None, bool | None]]] = {}

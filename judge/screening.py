@@ -27,7 +27,7 @@ from .types import Finding, Severity, Span
 if TYPE_CHECKING:
     from .types import Pair
 
-__all__ = ["FLAGS", "VERSION", "Hit", "findings", "flagged", "flags", "look"]
+__all__ = ["FLAGS", "RULES", "VERSION", "Hit", "findings", "flagged", "flags", "look"]
 
 VERSION = "1"
 """Of the rules below; a changed rule is a new version, and findings carry it."""
@@ -268,7 +268,9 @@ _IDENTITY: tuple[Rule, ...] = (
     rule("identity_leak", "trained developed created made built designed & by & i as", rf"\b(?:I am|I['\u2019]m|I was|as)\b[^.\n]{{0,60}}\b(?:trained|developed|created|made|built|designed) by (?:[\w ]{{0,25}})?{_MAKERS}\b", marks="openai anthropic google deepmind meta microsoft mistral alibaba deepseek xai cohere lmsys"),
 )  # fmt: skip
 
-_SIEVE = Sieve((*_FENCES, *_ORDERS, *_HIDDEN, *_IDENTITY))
+RULES: tuple[Rule, ...] = (*_FENCES, *_ORDERS, *_HIDDEN, *_IDENTITY)
+"""All rules that are patterns of words; the rules about characters are code."""
+_SIEVE = Sieve(RULES)
 
 
 def _first(left: Iterable[Rule], text: str, signs: Signs) -> dict[str, Hit]:

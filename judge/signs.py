@@ -2,8 +2,8 @@
 
 A pattern of the screen costs about as much as everything else the screen does to a text, and nearly every text can be
 told apart from what it looks for by a few words. So each rule names what any match of its pattern has to hold; a text
-without it is not searched. That never changes a result: it is a necessary condition, and the tests hold it against the
-bare pattern.
+without it is not searched. That changes no result: what is named is a necessary condition, and the tests hold it
+against the bare patterns.
 
 A *word* is a run of the letters a to z, whatever else stands beside it, so ``gpt-4``, ``_gpt_`` and ``"GPT"`` hold the
 word ``gpt``. Letters are folded the way ``re.IGNORECASE`` folds them, by which U+0130 and U+0131 match ``i``, U+017F
@@ -28,9 +28,7 @@ _SHOWN_CONTROLS = b"\t\n\r"
 
 def _table(kept: bytes, control: bytes = b"") -> bytes:
     """A translation of bytes: letters in ``kept`` to lower case, ``control`` to NUL, everything else to a space."""
-    return bytes(
-        ord(chr(byte).lower()) if byte in kept else 0 if byte in control else 32 for byte in range(256)
-    )  # fmt: skip
+    return bytes(ord(chr(byte).lower()) if byte in kept else 0 if byte in control else 32 for byte in range(256))
 
 
 _LETTERS = bytes(byte for byte in range(128) if chr(byte).isalpha())
@@ -64,12 +62,12 @@ class Rule:
 
 
 def rule(flag: str, needs: str, pattern: str, *, marks: str = "", hint: str = "", order: bool = False) -> Rule:
-    """A rule from its words and characters, in groups parted by ``&``, and its marks.
+    r"""A rule from its words and characters, in groups parted by ``&``, and its marks.
 
     Without a hint of its own a rule gets its pattern without the word boundary before it, which keeps ``re`` from
     looking for the first letter first.
 
-    >>> [sorted(group) for group in rule("plea", "pick choose & me", r"\\b(?:pick|choose) me\\b").groups]
+    >>> [sorted(group) for group in rule("plea", "pick choose & me", r"\b(?:pick|choose) me\b").groups]
     [[b'choose', b'pick'], [b'me']]
     """
     groups = tuple(frozenset(group.split()) for group in needs.encode().split(b"&"))
@@ -124,8 +122,8 @@ class Sieve:
 class Signs:
     """What there is in one text: its words, control characters, and what is beyond ASCII.
 
-    ``folded`` is the text in lower case as bytes. ``rare`` holds the characters beyond ASCII, in order and without those
-    between them. ``controls`` is whether there are control characters of ASCII besides tabs and line ends.
+    ``folded`` is the text in lower case as bytes. ``rare`` holds the characters beyond ASCII, in order and without the
+    others between them. ``controls`` is whether there are control characters of ASCII besides tabs and line ends.
     """
 
     __slots__ = ("_lower", "_raw", "_text", "controls", "folded", "rare", "words")

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 from pathlib import Path
 
 import pytest
 
+from judge import cli, render
 from judge import journal as journals
-from judge import render
 from judge.backends.scripted import ScriptedBackend
 from judge.canaries import PREFIX, Canaries, canaries_of, canary_verdict, usual_count
+from judge.checks.passes import of_run
 from judge.errors import InputError, StoreError
 from judge.formats import EvalSet, open_evalset, write_evalset
+from judge.labels import run_source
 from judge.runs import RunPlan, resume_run, start_run
 from judge.store import Store
 from judge.summary import RunReport, summarise
@@ -247,3 +250,24 @@ def test_a_gate_reads_the_canaries_of_a_run(tmp_path: Path) -> None:
     assert len(bad.failed) == 4
     assert all(name.startswith(PREFIX) for name in bad.failed)
     assert isinstance(found["none"], Missing)
+
+
+def test_checks_labels_and_slices_see_no_canary(tmp_path: Path) -> None:
+    """A pass of checks, a frame to label, grounding's ids and the traits hold the eval set's 60 pairs and no other."""
+    store, _report = judged(tmp_path, ScriptedBackend(careful))
+    assert store.canaries("r-can").height == 6
+    own = {f"p{n}" for n in range(60)}
+    material = of_run(store.journal_path("r-can"))
+    assert material.rows == 60
+    assert {pair.id for pair in material.pairs()} == own
+    assert {pair.id for pair in run_source(store, "r-can").read()} == own
+    assert set(store.traits("r-can")) == set(store.models("r-can")) == own
+
+
+def test_judge_check_counts_no_canary(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """``judge check RUN`` reports on 60 pairs of a run that judged 66."""
+    store, _report = judged(tmp_path, ScriptedBackend(careful))
+    assert cli._run(["check", "r-can", "--json", "--home", str(store.home)]) in (0, 1)
+    told = json.loads(capsys.readouterr().out)
+    assert told["pairs"] == 60
+    assert PREFIX not in store.home.joinpath("checks", f"{told['check_id']}.jsonl").read_text()

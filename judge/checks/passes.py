@@ -6,12 +6,13 @@ interruption or an error leaves nothing behind.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import journal
+from ..canaries import PREFIX
 from ..errors import InputError, StoreError
 from ..journal import Journal
 from ..register import Register
@@ -70,21 +71,26 @@ def of_evalset(evalset: EvalSet) -> Material:
 
 
 def of_run(path: Path) -> Material:
-    """A run to check, from its journal: the texts that were judged, whatever became of their file.
+    """A run to check, from its journal: the texts that were judged, whatever became of their file, without canaries.
 
     Raises ``StoreError`` where the run has no pair yet.
     """
     header = next(journal.records(path))
-    count = sum(record["t"] == "pair" for record in journal.records(path))
+    count = sum(1 for _pair in _answers(path))
     if not count:
         raise StoreError(f"run {header['run_id']} has no pair yet; finish it with: judge resume {header['run_id']}")
 
     def pairs() -> Iterator[Pair]:
-        for record in journal.records(path):
-            if record["t"] == "pair":
-                yield journal.decode_pair(record["pair"])
+        return map(journal.decode_pair, _answers(path))
 
     return Material(pairs, count, header["evalset"]["digest"], f"run {header['run_id']}", header["run_id"])
+
+
+def _answers(path: Path) -> Iterator[Mapping[str, Any]]:
+    """The records of a run's own pairs: canary pairs hold answers that nobody gave."""
+    for record in journal.records(path):
+        if record["t"] == "pair" and not record["pair"]["id"].startswith(PREFIX):
+            yield record["pair"]
 
 
 @dataclass(slots=True)

@@ -329,6 +329,7 @@ class Store:
     def traits(self, run_id: str) -> dict[str, dict[str, Any]]:
         """By pair id what slices are made of, without reading a text: ``tags``, ``context`` (characters in all),
         ``tools`` (whether an answer called one), and each side's ``latency_ms``, ``tokens`` and ``cost``.
+        Canary pairs are left out.
         """
         sides = ", ".join(
             f"CAST(json_extract_string(body, '$.{side}.{name}') AS DOUBLE)"
@@ -340,8 +341,9 @@ class Store:
                 "SELECT pair_id, json_extract_string(body, '$.item.tags[*]'), "  # noqa: S608 - names of ours
                 "list_sum([len(part) for part in json_extract_string(body, '$.item.context[*]')]), "
                 "coalesce(json_array_length(body, '$.candidate.tool_calls'), 0) + "
-                f"coalesce(json_array_length(body, '$.baseline.tool_calls'), 0), {sides} FROM pair WHERE run_id = ?",
-                [run_id],
+                f"coalesce(json_array_length(body, '$.baseline.tool_calls'), 0), {sides} FROM pair "
+                "WHERE run_id = ? AND NOT starts_with(pair_id, ?)",
+                [run_id, PREFIX],
             ).fetchall()
         return {
             pair: {
