@@ -88,7 +88,7 @@ def test_no_match_in_real_answers_is_hidden(bench: ModuleType, gold: Callable[[s
 
 
 def test_letters_are_folded_as_patterns_fold_them() -> None:
-    """Of all characters beyond ASCII, four match an ASCII letter when case is ignored, and lower case keeps the rest."""
+    """The characters beyond ASCII that match a letter when case is ignored are folded; lower case keeps the rest."""
     beyond = "".join(map(chr, range(128, sys.maxunicode + 1)))
     for letter in "abcdefghijklmnopqrstuvwxyz":
         for odd in set(re.findall(letter, beyond, re.IGNORECASE)):
