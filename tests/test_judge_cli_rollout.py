@@ -149,8 +149,7 @@ def test_two_who_advance_at_once_move_it_by_the_table(home: Path) -> None:
         str(home),
     ]
     at_once = [
-        subprocess.Popen([sys.executable, "-c", code, *args], stderr=subprocess.PIPE, text=True)
-        for _ in range(3)
+        subprocess.Popen([sys.executable, "-c", code, *args], stderr=subprocess.PIPE, text=True) for _ in range(3)
     ]
     ends = [(process.communicate()[1], process.returncode) for process in at_once]
     assert {code for _, code in ends} <= {0, 2}
