@@ -2,13 +2,15 @@
 
 ``hacks/<kind>-<digest>.json`` holds the report as it was printed by ``--json``; the register (kinds ``hack``,
 ``ground`` and ``probe``, subject the run) says when it was made, of what, and under which digest. The same report is
-kept once.
+kept once, and entered again only where another one was made since: the newest entry is what was made last.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
+import os
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,15 +46,18 @@ def keep(home: Path, kind: str, subject: str, text: str, *, at: str, head: Mappi
     data = text.encode("utf-8") + b"\n"
     digest = hashlib.sha256(data).hexdigest()
     path = home / _FOLDER / f"{kind}-{digest[:12]}.json"
-    if not path.exists():
+    if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != digest:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part")
-        part.write_bytes(data)
-        part.replace(path)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.stem}-", delete=False) as part:
+            part.write(data)
+            part.flush()
+            os.fsync(part.fileno())  # the register must not outlive what it names
+        Path(part.name).replace(path)
     register = Register(home)
-    known = [entry for entry in register.entries(kind, subject) if entry.body.get("digest") == digest]
+    newest = register.entries(kind, subject)[-1:]
     body = {"digest": digest, "file": f"{_FOLDER}/{path.name}", **head}
-    entry = known[-1] if known else register.append(kind, subject, body, at=at)
+    same = newest and newest[0].body == body
+    entry = newest[0] if same else register.append(kind, subject, body, at=at)
     return Kept(entry, path, orjson.loads(text))
 
 

@@ -165,10 +165,14 @@ class Preference:
 
 @dataclass(frozen=True, slots=True)
 class Canaries:
-    """Pairs with a known answer inside the run: ``failed`` names those that the judge got wrong."""
+    """Pairs with a known answer inside the run: ``failed`` names those that the judge got wrong.
+
+    ``silent`` says why they show nothing although the run has them (empty: they do).
+    """
 
     total: int
     failed: tuple[str, ...] = ()
+    silent: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,12 @@ Works without any SDK (``RolloutProvider.resolve``); ``openfeature_provider`` ma
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -107,6 +109,14 @@ class FlagFile:
         """Why the file is not what is served now; empty where it is."""
         self._good: Flag | None = None
         self._stamp: tuple[int, ...] | None = None
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """The turn to write: who reads the register and writes the flag by it does both inside."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.with_name(f".{self.path.name}.lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
 
     def write(self, flag: Flag) -> None:
         """Replace the flag; whoever reads sees the old one or the new one, never a mixture."""

@@ -10,8 +10,8 @@ chance to ship a candidate that violates a limit is at most that of the violated
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from calibration.estimates import Estimate
 
@@ -31,7 +31,7 @@ from .decision import (
     Word,
 )
 from .limits import percentage
-from .types import Finding, Severity
+from .types import Severity
 
 if TYPE_CHECKING:
     from .policy import Policy
@@ -50,7 +50,6 @@ __all__ = [
     "Standing",
     "Word",
     "decide",
-    "hard_results",
 ]
 
 
@@ -84,39 +83,6 @@ def decide(policy: Policy, evidence: Evidence) -> Decision:
         inputs=dict(evidence.inputs),
         plan=_plan(policy),
         more_labels=more,
-    )
-
-
-def hard_results(findings: Iterable[Finding], *, axes: Mapping[str, str] | None = None) -> tuple[Hard, ...]:
-    """Count findings by check, in order of first appearance; ``axes`` gives the axis of a check (else reliability).
-
-    A check that only the baseline was given has no result for the candidate: nothing passed and nothing failed.
-    """
-    made: dict[str, dict[str, Any]] = {}
-    for finding in findings:
-        own = made.setdefault(
-            finding.check, {"severity": finding.severity, "passed": 0, "failed": 0, "none": 0, "base": 0, "ids": []}
-        )
-        if finding.side == "baseline":
-            own["base"] += finding.passed is False
-            continue
-        own["passed"] += finding.passed is True
-        own["failed"] += finding.passed is False
-        own["none"] += finding.passed is None
-        if finding.passed is False and finding.pair_id not in own["ids"]:
-            own["ids"].append(finding.pair_id)
-    return tuple(
-        Hard(
-            check=name,
-            axis=(axes or {}).get(name, "reliability"),
-            severity=own["severity"],
-            passed=own["passed"],
-            failed=own["failed"],
-            unjudged=own["none"],
-            baseline_failed=own["base"],
-            failing=tuple(own["ids"]),
-        )
-        for name, own in made.items()
     )
 
 

@@ -327,7 +327,8 @@ def encode_pair(pair: Pair) -> dict[str, Any]:
 
 def _item(item: Item) -> dict[str, Any]:
     """``_filled`` of an item; most have a prompt and a category alone."""
-    if item.messages or item.tags or item.context or item.reference or item.metadata:
+    others = item.messages or item.tags or item.context or item.metadata or item.checks or item.tools
+    if others or item.reference is not None:
         return _filled(item)
     values = {"prompt": item.prompt} if item.prompt else {}
     if item.category:
@@ -338,7 +339,8 @@ def _item(item: Item) -> dict[str, Any]:
 def _answer(answer: Answer) -> dict[str, Any]:
     """``_filled`` of an answer; most are a text alone."""
     bare = answer.model is None and answer.latency_ms is None and answer.tokens is None and answer.cost is None
-    return {"text": answer.text} if bare and not answer.tool_calls else _filled(answer)
+    bare = bare and answer.turns is None and not answer.tool_calls
+    return {"text": answer.text} if bare else _filled(answer)
 
 
 def encode_asks(plans: Iterable[Sequence[Ask]]) -> list[list[str]]:

@@ -3,12 +3,14 @@
     checks/<id>.jsonl   one pass of a suite, its report in the seal; register kind ``check`` about the run
     hacks/<name>.json   one report, by the digest that the register (kinds ``hack``, ``ground``, ``probe``) gives it
 
-A hacking or grounding report is about a run. A probe is about a judge: the newest of the run's own judge and rubric
+Of each suite the newest pass counts, so that a pass of another suite never hides one that failed. A hacking or
+grounding report is about a run. A probe is about a judge: the newest finished one of the run's judge and rubric
 counts. What was made for another eval set, or whose file is not what the register says, counts for nothing.
 """
 
 from __future__ import annotations
 
+import hashlib
 import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -49,7 +51,8 @@ class Kept:
 def read_kept(
     store: Store, info: RunInfo, rubric: str, judge: str, *, checks: Sequence[str] = (), hacks: Sequence[str] = ()
 ) -> Kept:
-    """Everything kept about a run. ``checks`` and ``hacks`` name what is to be read (none: the newest).
+    """Everything kept about a run. ``checks`` and ``hacks`` name what is to be read (none: the newest pass of each
+    suite, the newest report).
 
     Raises ``StoreError`` for a name that is nothing or about something else, and for a file that was changed.
     """
@@ -77,7 +80,7 @@ def read_kept(
 
 
 def _named(register: Register, info: RunInfo, kind: str, names: Sequence[str]) -> tuple[Entry, ...]:
-    """The entries that were named, or the newest about this run and its eval set."""
+    """The entries that were named, or the newest about this run and its eval set (of passes, one of each suite)."""
     digest = info.header["evalset"]["digest"]
     mine = [
         entry
@@ -87,7 +90,8 @@ def _named(register: Register, info: RunInfo, kind: str, names: Sequence[str]) -
         and entry.body.get("sealed", True)
     ]
     if not names:
-        return tuple(mine[-1:])
+        newest = {str(entry.body.get("suite", "")).partition("@")[0]: entry for entry in mine}
+        return tuple(sorted(newest.values(), key=lambda entry: entry.seq))
     found = []
     for name in names:
         fits = [entry for entry in mine if name in (entry.body.get("check_id"), entry.id) or entry.id.startswith(name)]
@@ -109,6 +113,8 @@ def _probe(register: Register, info: RunInfo, rubric: str, judge: str) -> Entry 
         if entry.body.get("kind") == "probes"
         and entry.body.get("judge") == judge
         and entry.body.get("rubric") in (rubric, info.rubric)
+        and entry.body.get("rubric_digest", info.header["rubric_digest"]) == info.header["rubric_digest"]
+        and entry.body.get("sealed", True)
     ]
     return mine[-1] if mine else None
 
@@ -120,7 +126,10 @@ def _seal(home: Path, entry: Entry) -> Mapping[str, Any]:
     again = f"make it again with: judge check {entry.subject}"
     if not path.is_file():
         raise StoreError(f"{path}: is gone since {entry.id} was written; {again}")
-    *_, line = path.read_bytes().splitlines() or [b""]
+    data = path.read_bytes()
+    if entry.body.get("digest", "") not in ("", hashlib.sha256(data).hexdigest()):
+        raise StoreError(f"{path}: was changed since {entry.id} was written; {again}")
+    *_, line = data.splitlines() or [b""]
     if line[:8] != b"%08x" % zlib.crc32(line[9:]):
         raise StoreError(f"{path}: its last line is damaged or half-written; {again}")
     record = orjson.loads(line[9:])
@@ -135,16 +144,20 @@ def _seal(home: Path, entry: Entry) -> Mapping[str, Any]:
 
 def _suites(info: RunInfo, entries: Sequence[Entry], seals: Sequence[Mapping[str, Any]]) -> tuple[Hard, ...] | Missing:
     again = f"judge check {info.run_id}"
+    made: list[Hard] = []
     if not entries:
         return Missing("no regression suite was run on these answers", again)
-    made: list[Hard] = []
     rows = info.header["evalset"]["rows"]
     if short := next((entry for entry in entries if entry.body["pairs"] < rows), None):
-        return Missing(f"{short.body['check_id']} looked at {short.body['pairs']} of {rows} pairs", again)
+        why = f"{short.body['check_id']} ({short.body['suite']}) looked at {short.body['pairs']} of {rows} pairs"
+        return Missing(why, f"{again} with that suite")
     for entry, report in zip(entries, seals, strict=True):
         taken = Counter(row["check"] for row in report["results"])
-        made += [_hard(row, row["check"] if taken[row["check"]] == 1 else row["id"]) for row in report["results"]
-                 if row["n"] or row["required"]]  # fmt: skip
+        known = {hard.check for hard in made}
+        for row in report["results"]:
+            if row["n"] or row["required"]:
+                name = row["check"] if taken[row["check"]] == 1 else row["id"]
+                made.append(_hard(row, f"{name} ({entry.body['suite']})" if name in known else name))
         cases = report.get("cases", {})
         undone = [*cases.get("unrun", ()), *cases.get("altered", ())]
         if undone:

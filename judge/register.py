@@ -13,7 +13,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -61,19 +61,29 @@ class Register:
     def __init__(self, home: Path) -> None:
         self.path = home / "register.jsonl"
 
-    def append(self, kind: str, subject: str, body: Mapping[str, Any], *, at: str, by: str = "") -> Entry:
+    def append(
+        self,
+        kind: str,
+        subject: str,
+        body: Mapping[str, Any],
+        *,
+        at: str,
+        by: str = "",
+        check: Callable[[Sequence[Entry]], None] | None = None,
+    ) -> Entry:
         """Add one entry; it is on the disk when this returns. Two processes take turns.
 
-        Raises ``StoreError`` where the chain is broken, and the ``OSError`` of a write that failed; nothing stands
-        then.
+        ``check`` is told all entries while nobody else can add one; what it raises keeps the entry out. Raises
+        ``StoreError`` where the chain is broken, and the ``OSError`` of a write that failed; nothing stands then.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
-            last, whole = None, 0
-            for last, whole in self._read():  # noqa: B007 - the last one is wanted
-                pass
+            known = list(self._read())
+            last, whole = known[-1] if known else (None, 0)
+            if check is not None:
+                check([entry for entry, _end in known])
             os.ftruncate(fd, whole)
             seq, prev = (1, _START) if last is None else (last.seq + 1, last.digest)
             fields = {"seq": seq, "kind": kind, "subject": subject, "at": at, "by": by, "body": body, "prev": prev}

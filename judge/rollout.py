@@ -8,7 +8,7 @@ is, and a canary run of what is served then confirms it. Nothing is ever edited;
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from .policy import SHARES, STAGES
 if TYPE_CHECKING:
     from .register import Entry
 
-__all__ = ["ENDED", "TRANSITIONS", "Rollout", "moved", "replay", "rollouts"]
+__all__ = ["ENDED", "TRANSITIONS", "Rollout", "follow", "moved", "newest", "replay", "rollouts"]
 
 ROLLED_BACK, RESTORED = "rolled back", "restored"
 ENDED = (ROLLED_BACK, RESTORED, "100%")
@@ -119,3 +119,29 @@ def rollouts(entries: Iterable[Entry]) -> list[Rollout]:
     for entry in entries:
         groups.setdefault(entry.subject, []).append(entry)
     return [replay(group) for group in groups.values()]
+
+
+def newest(known: Iterable[Rollout], flag: str) -> Rollout | None:
+    """The rollout that says what a flag serves: of those of this flag the one with the latest event."""
+    mine = [one for one in known if one.flag == flag]
+    return max(mine, key=lambda one: one.events[-1].seq) if mine else None
+
+
+def follow(entries: Sequence[Entry], subject: str, body: Mapping[str, Any]) -> None:
+    """Hold an event that is about to be written against everything that was, in case another process was faster.
+
+    Raises ``InputError`` for a second rollout of a flag under way, a move that the table does not have from where the
+    rollout stands now, and an older rollout whose flag a newer one moves.
+    """
+    known = rollouts(entry for entry in entries if entry.kind == "rollout")
+    mine = next((one for one in known if one.id == subject), None)
+    flag = body["flag"] if mine is None else mine.flag
+    other = next((one for one in known if one.flag == flag and one.id != subject and one.state not in ENDED), None)
+    if other is not None:
+        raise InputError(
+            f"{other.id} is at {other.state!r} on flag {flag!r}; end it first (judge rollout rollback {other.id})"
+            + (", or take another --flag" if mine is None else "")
+        )
+    state = moved("" if mine is None else mine.state, str(body["event"]))
+    if mine is not None and state != body["to"]:
+        raise InputError(f"{subject} is at {mine.state!r} now: somebody moved it meanwhile; judge rollout status")

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["all_rulings", "void"]
 
 _PROBE = "probe."
+_AHEAD = 1.0
+"""Days that a run may be dated ahead of the clock: another machine's clock or time zone."""
 _PLACES = {"refusal": ("behaviour", "safety"), "citations": ("evidence", "reliability")}
 """Layer and axis of guards that nothing measured; a measure names its own."""
 LEVEL = 0.95
@@ -170,8 +172,8 @@ def _probes(policy: Policy, evidence: Evidence) -> Iterator[Ruling]:
         gone = evidence.unmeasured.get("probe", evidence.unmeasured.get("", _UNKNOWN))
         yield absent(policy, "probes", "probes", place, gone, required=rule.required)
     for measure in probes:
-        found = measure.difference or measure.candidate
-        if found is None:
+        found = measure.difference
+        if found is None or found.level < LEVEL:
             gone = Missing(measure.missing or "it gave no number", "judge hack RUN")
             yield absent(policy, measure.name, "probes", place, gone, required=rule.required)
             continue
@@ -205,6 +207,9 @@ def _canaries(policy: Policy, evidence: Evidence) -> Ruling:
     found, place = evidence.canaries, ("evidence", "reliability")
     if isinstance(found, Missing):
         return absent(policy, "canaries", "probes", place, found, required=policy.probes.canaries)
+    if found.silent:  # what was planned and gave nothing is no pass, whether or not the policy asks for canaries
+        gone = Missing(found.silent, f"judge report {evidence.run.run_id}")
+        return absent(policy, "canaries", "probes", place, gone, required=True)
     if found.failed or not found.total:
         why = f"{len(found.failed)} of {found.total} failed: the run is void"
         change = f"find out why the judge fails {listed(found.failed)}, then judge anew"
@@ -300,8 +305,11 @@ def _run(policy: Policy, evidence: Evidence) -> Iterator[Ruling]:
         method="exact count",
         change="judge them by a judge that answers" if many else "",
     )
-    if not run.days <= policy.judge.days:  # an unknown age (NaN) is not fresh either
-        gone = Missing(f"it is {run.days:.0f} days old; at most {policy.judge.days} are allowed", "judge it anew")
+    if not -_AHEAD <= run.days <= policy.judge.days:  # an unknown age (NaN) is not fresh either
+        says = f"it is {run.days:.0f} days old; at most {policy.judge.days} are allowed"
+        if run.days < 0:
+            says = f"it is dated {-run.days:.1f} days ahead of this machine's clock, so its age is not known"
+        gone = Missing(says, "judge it anew")
         yield absent(policy, "run.age", "run", place, gone, required=True)
     else:
         says = f"{max(run.days, 0.0):.1f} days old; at most {policy.judge.days} are allowed"

@@ -239,6 +239,11 @@ def test_a_gate_reads_the_canaries_of_a_run(tmp_path: Path) -> None:
     from judge.decision import Missing
     from judge.dossier import _canaries
 
+    (tmp_path / "mute").mkdir()
+    mute, _report = judged(tmp_path / "mute", ScriptedBackend(lambda _ask: Reply(text="hm", usage=FREE)))
+    silent = _canaries(mute, mute.run(), mute.comparisons("r-can"))
+    assert isinstance(silent, Known)
+    assert "no verdict" in silent.silent
     found = {}
     for name, script, count in (("good", careful, 4), ("bad", backwards, 4), ("none", careful, None)):
         (tmp_path / name).mkdir()

@@ -196,6 +196,8 @@ class Crashing(Check):
         if answer.text == "slow":
             while True:
                 pass
+        if answer.text == "exit":
+            raise SystemExit(0)
         if answer.text == "wrong":
             return "passed"  # type: ignore[return-value]
         if answer.text == "far":
@@ -213,19 +215,20 @@ def test_crashes_time_outs_and_nonsense_are_never_a_pass(tmp_path: Path) -> None
     started = time.monotonic()
     report = examine(
         suite,
-        [pair(n, text, "fine") for n, text in enumerate(["crash", "slow", "wrong", "fine", "far"])],
+        [pair(n, text, "fine") for n, text in enumerate(["crash", "slow", "wrong", "fine", "far", "exit"])],
         found.append,
         seconds=0.2,
     )  # fmt: skip
     assert time.monotonic() - started < 10
-    assert [one.passed for one in found] == [None, None, None, False]
+    assert [one.passed for one in found] == [None, None, None, False, None]
     details = [one.detail for one in found]
     assert "ZeroDivisionError" in details[0]
     assert "longer than 0.2 s" in details[1]
     assert "returned str" in details[2]
     assert [(span.start, span.end) for span in found[3].spans] == [(0, 3)]
+    assert "SystemExit" in details[4]
     (result,) = report.results
-    assert (result.candidate_unjudged, result.candidate_failed, result.candidate_passed) == (3, 1, 1)
+    assert (result.candidate_unjudged, result.candidate_failed, result.candidate_passed) == (4, 1, 1)
     assert result.judged == 2
     assert result in report.undecided()
 

@@ -85,7 +85,15 @@ def measure(name: str, value: float, half: float) -> dict[str, Any]:
             "difference": estimate(value, half), "missing": "", "examples": ["p1"]}  # fmt: skip
 
 
-def keep_check(home: Path, run_id: str, *, failed: int = 0, name: str = "k-1", **measures: tuple[float, float]) -> None:
+def keep_check(
+    home: Path,
+    run_id: str,
+    *,
+    failed: int = 0,
+    name: str = "k-1",
+    suite: str = "default@1",
+    **measures: tuple[float, float],
+) -> None:
     """Keep one pass of a suite about a run, as `judge check` does."""
     info = Store(home).run(run_id)
     rows = info.header["evalset"]["rows"]
@@ -104,7 +112,7 @@ def keep_check(home: Path, run_id: str, *, failed: int = 0, name: str = "k-1", *
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(b"%08x %b\n" % (zlib.crc32(body), body))
     entry = {
-        "check_id": name, "suite": "default@1", "suite_digest": "d1", "evalset": info.header["evalset"]["digest"],
+        "check_id": name, "suite": suite, "suite_digest": "d1", "evalset": info.header["evalset"]["digest"],
         "pairs": rows, "failed": {"json@1": failed} if failed else {},
     }  # fmt: skip
     Register(home).append("check", run_id, entry, at=AT)
@@ -186,6 +194,63 @@ def test_each_kind_of_trouble_has_its_exit_code(place: tuple[Path, str], spoil: 
         assert found.exit_code == code
     finally:
         register.write_bytes(before)
+
+
+def test_a_pass_of_another_suite_hides_no_failure(place: tuple[Path, str]) -> None:
+    """The newest pass of each suite counts: a later, milder suite leaves the failure of the first standing."""
+    home, run_id = place
+    register = home / "register.jsonl"
+    before = register.read_bytes()
+    keep_check(home, run_id, failed=2, name="k-5")
+    keep_check(home, run_id, name="k-6", suite="mild@1")
+    try:
+        done = judge("gate", run_id, "--json", "--dry-run", home=home)
+        assert done.returncode == 1, done.stdout
+        rules = {ruling["rule"]: ruling["result"] for ruling in json.loads(done.stdout)["rulings"]}
+        assert rules["suite.json@1"] == "failed"
+        assert rules["suite.json@1 (mild@1)"] == "passed"
+        keep_check(home, run_id, name="k-7")
+        mended = judge("gate", run_id, "--json", "--dry-run", home=home)
+        assert mended.returncode == 0, mended.stdout
+    finally:
+        register.write_bytes(before)
+
+
+def test_a_probe_of_another_text_of_the_rubric_or_an_unfinished_one_counts_for_nothing(place: tuple[Path, str]) -> None:
+    """What was probed is this rubric's text, to the end; anything else is missing evidence."""
+    home, run_id = place
+    register = home / "register.jsonl"
+    before = register.read_bytes()
+    entry = Register(home).entries("probe")[-1]
+    try:
+        for odd in ({"rubric_digest": "0" * 64}, {"sealed": False}):
+            lines = [line for line in before.splitlines(keepends=True) if b'"probe"' not in line]
+            register.write_bytes(lines[0])
+            for line in lines[1:]:
+                raw = json.loads(line)
+                Register(home).append(raw["kind"], raw["subject"], raw["body"], at=raw["at"], by=raw["by"])
+            Register(home).append("probe", "r-probe", {**entry.body, **odd}, at=AT)
+            done = judge("gate", run_id, "--json", "--dry-run", home=home)
+            assert done.returncode == 4, odd
+            rules = {ruling["rule"]: ruling["result"] for ruling in json.loads(done.stdout)["rulings"]}
+            assert rules["probes"] == "missing"
+    finally:
+        register.write_bytes(before)
+
+
+def test_figures_of_a_pass_cannot_be_changed(tmp_path: Path) -> None:
+    """A measure edited in the file of a real pass, with its line's checksum put right, is refused by the gate."""
+    home, evals = tmp_path / "home", evalset(tmp_path, pairs=40, seed=7)
+    assert judge("run", evals, "-j", spec(evals), home=home).returncode == 0
+    assert judge("check", "latest", home=home).returncode == 0
+    path = next((home / "checks").glob("*.jsonl"))
+    *rest, line = path.read_bytes().splitlines(keepends=True)
+    body = line[9:-1].replace(b'"baseline_failed":0', b'"baseline_failed":9', 1)
+    assert body != line[9:-1]
+    path.write_bytes(b"".join(rest) + b"%08x %b\n" % (zlib.crc32(body), body))
+    done = judge("gate", "latest", "--dry-run", home=home)
+    assert done.returncode == 2
+    assert "was changed since" in done.stderr
 
 
 def test_formats_agree_on_a_real_decision(place: tuple[Path, str], tmp_path: Path) -> None:

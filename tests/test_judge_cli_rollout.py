@@ -7,6 +7,8 @@ import io
 import json
 import os
 import random
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import patch
@@ -14,9 +16,11 @@ from unittest.mock import patch
 import pytest
 
 from judge.decision import Decision, Word
+from judge.errors import InputError
 from judge.flags import FlagFile, RolloutProvider, flag_path
 from judge.policy import load_policy
 from judge.register import Register
+from judge.rollout import follow
 from judge.store import Store
 
 AT = "2026-11-30T00:00:00+00:00"
@@ -125,6 +129,93 @@ def test_the_whole_way_there_and_back(home: Path, tmp_path: Path) -> None:
     assert [line.split("-> ")[1].split("  ")[0] for line in told.stdout.splitlines()] == [
         "shadow", "1%", "5%", "rolled back",
     ]  # fmt: skip
+
+
+def test_two_who_advance_at_once_move_it_by_the_table(home: Path) -> None:
+    """Whoever comes second is held against what the register says by then; the history stays one that can be read."""
+    assert judge("rollout", "start", shipped(home), "--by", "ada", home=home).returncode == 0
+    code = "import sys; from judge.cli import _run; sys.exit(_run(sys.argv[1:]))"
+    args = [
+        "rollout",
+        "advance",
+        "--force",
+        "--reason",
+        "go on now",
+        "--by",
+        "ada",
+        "--second",
+        "ben",
+        "--home",
+        str(home),
+    ]
+    at_once = [
+        subprocess.Popen([sys.executable, "-c", code, *args], stderr=subprocess.PIPE, text=True) for _ in range(3)
+    ]
+    ends = [(process.communicate()[1], process.returncode) for process in at_once]
+    assert {code for _, code in ends} <= {0, 2}
+    events = Register(home).entries("rollout")
+    assert len(events) == 1 + sum(code == 0 for _, code in ends)
+    served = FlagFile(flag_path(home, "model")).read()
+    assert served is not None
+    assert (served.state, served.sequence) == (events[-1].body["to"], len(events))
+    back = judge("rollout", "rollback", "--reason", "enough", home=home)
+    assert back.returncode == 0, back.stderr
+
+
+def test_an_event_is_held_against_what_stands_when_its_turn_comes(home: Path) -> None:
+    """A move that was right when it was thought of is refused once somebody else has moved or started."""
+    assert judge("rollout", "start", shipped(home), home=home).returncode == 0
+    first = Register(home).entries("rollout")[0]
+    stale = {"event": "advance", "to": "1%"}
+    follow([first], first.subject, stale)
+    second = Register(home).append("rollout", first.subject, stale, at=AT)
+    with pytest.raises(InputError, match="is at '1%' now: somebody moved it meanwhile"):
+        follow([first, second], first.subject, stale)
+    follow([first, second], first.subject, {"event": "rollback", "to": "rolled back"})
+    with pytest.raises(InputError, match="end it first"):
+        follow([first, second], "ro-other", dict(first.body))
+
+
+def test_an_old_rollout_is_not_taken_back_over_a_newer_one(home: Path) -> None:
+    """While a newer rollout moves the flag, rolling back the one before it is refused and serves nothing."""
+    assert judge("rollout", "start", shipped(home), home=home).returncode == 0
+    old = Register(home).entries("rollout")[0].subject
+    force = ["--force", "--reason", "go on now", "--by", "ada", "--second", "ben"]
+    for _ in range(4):
+        assert judge("rollout", "advance", *force, home=home).returncode == 0
+    names = ["--candidate", "newer", "--baseline", "new"]
+    assert judge("rollout", "start", shipped(home), *names, home=home).returncode == 0
+    before = flag_path(home, "model").read_bytes()
+    refused = judge("rollout", "rollback", old, "--reason", "no good", home=home)
+    assert refused.returncode == 2
+    assert "end it first" in refused.stderr
+    assert flag_path(home, "model").read_bytes() == before
+    assert judge("rollout", "rollback", "--reason", "no good", home=home).returncode == 0
+    assert judge("rollout", "rollback", old, "--reason", "no good either", home=home).returncode == 0
+    served = FlagFile(flag_path(home, "model")).read()
+    assert served is not None
+    assert (served.baseline, served.share) == ("old", 0.0)
+    assert judge("rollout", "status", old, home=home).returncode == 0
+
+
+def test_a_rollback_stops_the_harm_where_the_register_is_damaged(home: Path) -> None:
+    """With a broken chain the command fails, and the flag serves the baseline all the same."""
+    assert judge("rollout", "start", shipped(home), home=home).returncode == 0
+    force = ["--force", "--reason", "go on now", "--by", "ada", "--second", "ben"]
+    assert judge("rollout", "advance", *force, home=home).returncode == 0
+    register = Register(home).path
+    whole = register.read_bytes()
+    register.write_bytes(whole.replace(b'"shadow"', b'"shadoW"', 1))
+    broken = judge("rollout", "rollback", "--reason", "refusals rise", home=home)
+    assert broken.returncode == 2
+    assert "serves old again" in broken.stderr
+    served = FlagFile(flag_path(home, "model")).read()
+    assert served is not None
+    assert (served.share, served.state) == (0.0, "rolled back")
+    register.write_bytes(whole)
+    assert judge("rollout", "status", home=home).returncode == 3
+    assert judge("rollout", "rollback", "--reason", "refusals rise", home=home).returncode == 0
+    assert judge("rollout", "status", home=home).returncode == 0
 
 
 def test_a_canary_run_confirms_a_rollback(home: Path, tmp_path: Path) -> None:

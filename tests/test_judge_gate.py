@@ -29,10 +29,9 @@ from judge.gate import (
     Standing,
     Word,
     decide,
-    hard_results,
 )
 from judge.policy import Policy, load_policy, policy_digests, shipped_policies
-from judge.types import Finding, Measure, Severity
+from judge.types import Measure, Severity
 
 DEFAULT = load_policy("default")
 STRICT = load_policy("strict")
@@ -167,6 +166,10 @@ TABLE: list[tuple[str, Evidence, str, Result, Word, int]] = [
      "probe.boilerplate", Result.MISSING, Word.HOLD, 4),
     ("a probe astride", with_measure("probe.echo", about(0.05)), "probe.echo", Result.UNCLEAR, Word.HOLD, 4),
     ("a fooled judge", with_measure("probe.echo", about(0.2)), "probe.echo", Result.FAILED, Word.HOLD, 4),
+    ("a probe at a lower level", with_measure("probe.echo", replace(about(0.0), level=0.8)),
+     "probe.echo", Result.MISSING, Word.HOLD, 4),
+    ("canaries without a verdict", replace(GOOD, canaries=Canaries(6, silent="no verdict")),
+     "canaries", Result.MISSING, Word.HOLD, 4),
     ("no canaries", replace(GOOD, canaries=GONE), "canaries", Result.MISSING, Word.SHIP, 0),
     ("a canary failed", replace(GOOD, canaries=Canaries(20, ("c1",))), "canaries", Result.FAILED, Word.HOLD, 3),
     ("none of no canaries", replace(GOOD, canaries=Canaries(0)), "canaries", Result.FAILED, Word.HOLD, 4),
@@ -188,6 +191,8 @@ TABLE: list[tuple[str, Evidence, str, Result, Word, int]] = [
     ("rows were skipped", runs(left_out=60), "run.invalid", Result.FAILED, Word.HOLD, 3),
     ("invalid to the limit", runs(invalid=50), "run.invalid", Result.PASSED, Word.SHIP, 0),
     ("an old run", runs(days=31), "run.age", Result.MISSING, Word.HOLD, 4),
+    ("a run from tomorrow's clock", runs(days=-0.5), "run.age", Result.PASSED, Word.SHIP, 0),
+    ("a run from the future", runs(days=-40.0), "run.age", Result.MISSING, Word.HOLD, 4),
     ("a run of unknown age", runs(days=math.nan), "run.age", Result.MISSING, Word.HOLD, 4),
 ]  # fmt: skip
 
@@ -340,18 +345,12 @@ def test_protected_segments_have_a_limit_of_their_own() -> None:
     assert next(r for r in found_near.rulings if r.rule == "protect.category=a").result is Result.UNCLEAR
 
 
-def test_findings_become_hard_results() -> None:
-    """Findings are counted by check and side; one that could not be made is neither a pass nor a failure."""
-    findings = [
-        Finding("json@1", "p1", "candidate", True),
-        Finding("json@1", "p2", "candidate", False),
-        Finding("json@1", "p3", "candidate", None),
-        Finding("json@1", "p1", "baseline", False),
-        Finding("words@2", "p1", "candidate", True, Severity.WARN),
-    ]
-    first, second = hard_results(findings, axes={"words@2": "capability"})
-    assert (first.passed, first.failed, first.unjudged, first.baseline_failed, first.failing) == (1, 1, 1, 1, ("p2",))
-    assert (second.severity, second.axis, first.axis) == (Severity.WARN, "capability", "reliability")
+def test_a_probe_s_win_rate_never_stands_for_its_shift() -> None:
+    """A probe that gave no shift is missing although it says how often the trick won outright."""
+    won = replace(measure("probe.echo", None), candidate=about(0.0))
+    decision = decide(DEFAULT, replace(GOOD, measures={**GOOD.measures, "probe.echo": won}))
+    assert decision.word is Word.HOLD
+    assert next(ruling for ruling in decision.rulings if ruling.rule == "probe.echo").result is Result.MISSING
 
 
 def test_layers_and_axes_stay_apart() -> None:

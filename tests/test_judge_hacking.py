@@ -294,7 +294,13 @@ def test_a_kept_report_is_found_read_and_not_forged(tmp_path: Path, padded: Hack
     own = {measure.name: measure for measure in padded.measures}
     assert names.keys() == own.keys()
     assert names["length.log_ratio"] == own["length.log_ratio"]
+    other = archive.keep(tmp_path, "hack", "r-hack", '{"measures": []}', at="2026-01-03T00:00:00+00:00", head={})
+    last = archive.keep(tmp_path, "hack", "r-hack", text, at="2026-01-04T00:00:00+00:00", head={"says": "x"})
+    assert [entry.id for entry in Register(tmp_path).entries()] == [kept.entry.id, other.entry.id, last.entry.id]
     kept.path.write_text("{}")
     with pytest.raises(StoreError, match="was changed"):
         archive.latest(tmp_path, "hack", "r-hack")
     assert archive.latest(tmp_path, "hack", "r-other") is None
+    archive.keep(tmp_path, "hack", "r-hack", text, at="2026-01-05T00:00:00+00:00", head={"says": "x"})
+    assert archive.latest(tmp_path, "hack", "r-hack") is not None  # made again, as the message told to
+    assert sorted(path.suffix for path in kept.path.parent.iterdir()) == [".json", ".json"]

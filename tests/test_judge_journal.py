@@ -5,7 +5,9 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -60,6 +62,31 @@ def test_a_pair_survives_the_journal(pair: Pair) -> None:
     import orjson
 
     assert journal.decode_pair(orjson.loads(orjson.dumps(journal.encode_pair(pair)))) == pair
+
+
+ITEM: dict[str, Any] = {
+    "messages": (Message("user", "q"),), "category": "c", "tags": ("t",), "context": ("d",), "reference": "r",
+    "metadata": {"risk": "high"}, "checks": ({"check": "json"},), "tools": ({"name": "f"},),
+}  # fmt: skip
+ANSWER: dict[str, Any] = {
+    "model": "m", "latency_ms": 1.5, "tokens": 3, "cost": 0.5, "tool_calls": ({"name": "f"},), "turns": 2,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "name"), [(Item, name) for name in ITEM] + [(Answer, name) for name in ANSWER])
+def test_each_field_alone_survives_the_journal(kind: type, name: str) -> None:
+    """A pair with nothing but one field beside its texts comes back with it: its own checks, its tools, its turns."""
+    item = Item("q", **({name: ITEM[name]} if kind is Item else {}))
+    answer = Answer("x", **({name: ANSWER[name]} if kind is Answer else {}))
+    pair = Pair("a", item, answer, Answer("y"))
+    assert journal.decode_pair(journal.encode_pair(pair)) == pair
+    assert journal.decode_pair(journal.encode_pair(replace(pair, baseline=answer))).baseline == answer
+
+
+def test_no_field_is_forgotten_above() -> None:
+    """Whoever adds a field to an item or an answer has to say that it survives."""
+    for kind, tried in ((Item, ITEM), (Answer, ANSWER)):
+        assert {field.name for field in fields(kind)} - {"prompt", "text"} == tried.keys()
 
 
 @given(replies)

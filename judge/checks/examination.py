@@ -168,7 +168,9 @@ def _made(planned: Planned, item: Item, answer: Answer) -> Observation | None:
         seen: object = planned.check.examine(item, answer)
     except InputError:
         raise  # what the item asks for is at fault (an invalid schema in its metadata), not the answer
-    except Exception as error:  # noqa: BLE001 - a check that crashes is a finding that could not be made, never a pass
+    # A check that crashes is a finding that could not be made, never a pass; one that exits would end the whole
+    # command, with the exit code of its choice.
+    except (Exception, SystemExit) as error:  # noqa: BLE001
         return Observation(None, f"the check crashed: {type(error).__name__}: {str(error)[:200]}")
     if seen is None or isinstance(seen, Observation):
         return _clipped(seen, answer)

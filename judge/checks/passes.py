@@ -6,6 +6,7 @@ interruption or an error leaves nothing behind.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -160,6 +161,8 @@ def run_pass(
     finally:
         part.unlink(missing_ok=True)
     body = {key: header[key] for key in ("check_id", "suite", "suite_digest", "evalset")}
+    with final.open("rb") as file:
+        body["digest"] = hashlib.file_digest(file, "sha256").hexdigest()
     Register(findings.home).append(
         "check", material.run_id or material.evalset, {**body, **_summary(done)}, at=at, by=by
     )

@@ -133,10 +133,12 @@ def _show(asked: _Asked, options: Options, store: Store, run_id: str) -> int:
     from ..hacking.probes import probe_report
     from ..render import probing as render
 
-    report = probe_report(store, store.run(run_id))
+    info = store.run(run_id)
+    report = probe_report(store, info)
     text = render.probe_json(report)
     head = {
-        "rubric": report.rubric, "judge": report.judge, "kind": report.kind, "evalset": report.evalset,
+        "rubric": report.rubric, "rubric_digest": info.header["rubric_digest"], "sealed": info.sealed,
+        "judge": report.judge, "kind": report.kind, "evalset": report.evalset,
         "pairs": report.pairs, "says": render.probe_headline(report),
     }  # fmt: skip
     kept = keep(store.home, "probe", run_id, text, at=datetime.now(UTC).isoformat(timespec="seconds"), head=head)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -52,17 +53,10 @@ def start_(*, licence: str, candidate: str | None, baseline: str | None, adapter
     from ..flags import flag_path
     from ..overrides import licence as licence_of
     from ..policy import load_policy_text
-    from ..rollout import ENDED
 
     place = _Place.of(home)
     flag_path(place.home, flag)
     entry, decision = licence_of(place.register, licence)
-    running = [found for found in place.rollouts() if found.flag == flag and found.state not in ENDED]
-    if running:
-        raise InputError(
-            f"{running[-1].id} is at {running[-1].state!r} on flag {flag!r}; end it first (judge rollout rollback "
-            f"{running[-1].id}), or take another --flag"
-        )
     names = (candidate or decision.candidate, baseline or decision.baseline)
     if names[0] == names[1]:
         raise InputError(f"candidate and baseline are both called {names[0]!r}; name them with --candidate, --baseline")
@@ -83,9 +77,7 @@ def start_(*, licence: str, candidate: str | None, baseline: str | None, adapter
         "reason": str(entry.body.get("reason", "")),
     }
     name = f"ro-{secrets.token_hex(3)}"
-    place.register.append("rollout", name, body, at=_now(), by=by)
-    rollout = place.rollout(name)
-    place.serve(rollout)
+    rollout = place.enter(name, body, by=by)
     _show(rollout, None, as_json=as_json)
     click.echo(f"next: log traffic, then judge rollout advance {name} --traffic traffic.jsonl", err=True)
     return 0
@@ -121,9 +113,7 @@ def advance_(*, name: str, traffic: Path | None, force: bool, reason: str, secon
             click.echo(f"next: judge rollout rollback {rollout.id} --reason '...'", err=True)
         return 1 if proposal.move is Move.ROLL_BACK else 4
     body = {"event": "advance", "to": to, "reason": reason, "second": second, "forced": force, "evidence": evidence}
-    place.register.append("rollout", rollout.id, body, at=_now(), by=by)
-    rollout = place.rollout(rollout.id)
-    place.serve(rollout)
+    rollout = place.enter(rollout.id, body, by=by)
     _show(rollout, proposal, as_json=as_json)
     return 0
 
@@ -142,22 +132,27 @@ def rollback_(*, name: str, reason: str, confirm: str | None, traffic: Path | No
 
     Then judge what is served now as a canary run (its candidate is the baseline again) and give it with --confirm.
     """
-    from ..rollout import moved
+    from ..errors import StoreError
+    from ..rollout import follow, moved
 
     place = _Place.of(home)
-    rollout = place.rollout(name)
+    try:
+        rollout = place.rollout(name)
+    except StoreError:
+        if confirm is None:
+            place.halt_unread(name)
+        raise
     if confirm is not None:
         return _confirm(place, rollout, confirm, by=by, as_json=as_json)
     to = moved(rollout.state, "rollback")
     if not reason.strip():
         raise click.UsageError("give --reason: it is kept for good")
     evidence = {} if traffic is None else _evidence(traffic, _proposal(rollout, traffic))
+    body = {"event": "rollback", "to": to, "reason": reason, "evidence": evidence}
+    follow(place.register.entries(), rollout.id, body)
     # The flag first: harm stops even where the register cannot be written.
     place.halt(rollout)
-    body = {"event": "rollback", "to": to, "reason": reason, "evidence": evidence}
-    place.register.append("rollout", rollout.id, body, at=_now(), by=by)
-    rollout = place.rollout(rollout.id)
-    place.serve(rollout)
+    rollout = place.enter(rollout.id, body, by=by)
     _show(rollout, None, as_json=as_json)
     _adapter(rollout)
     click.echo(
@@ -240,13 +235,26 @@ class _Place:
             raise StoreError(f"{name!r} {'is ambiguous' if found else 'is no rollout here'}; there are: {names}")
         return found[0]
 
-    def serve(self, rollout: Rollout) -> None:
-        """Make the flag say what the register says."""
-        from ..flags import FlagFile, flag_of, flag_path
+    def enter(self, name: str, body: Mapping[str, Any], *, by: str) -> Rollout:
+        """Add one event, if it still fits what the register says when its turn comes, and serve what follows."""
+        from ..rollout import follow
 
-        path = flag_path(self.home, rollout.flag)
-        FlagFile(path).write(flag_of(rollout))
-        click.echo(f"flag: {safe(str(path))}", err=True)
+        self.register.append("rollout", name, body, at=_now(), by=by, check=lambda known: follow(known, name, body))
+        rollout = self.rollout(name)
+        self.serve(rollout.flag)
+        return rollout
+
+    def serve(self, flag: str) -> None:
+        """Make a flag say what the register says now; two processes take turns, so that the later event stays."""
+        from ..flags import FlagFile, flag_of, flag_path
+        from ..rollout import newest
+
+        file = FlagFile(flag_path(self.home, flag))
+        with file.turn():
+            found = newest(self.rollouts(), flag)
+            assert found is not None  # an event of it was just written
+            file.write(flag_of(found))
+        click.echo(f"flag: {safe(str(file.path))}", err=True)
 
     def halt(self, rollout: Rollout) -> None:
         """Point the flag at the baseline before anything else is written."""
@@ -257,14 +265,44 @@ class _Place:
         stopped = replace(
             flag_of(rollout), state="rolled back", share=0.0, shadow=False, sequence=len(rollout.events) + 1
         )
-        FlagFile(flag_path(self.home, rollout.flag)).write(stopped)
+        file = FlagFile(flag_path(self.home, rollout.flag))
+        with file.turn():
+            file.write(stopped)
+
+    def halt_unread(self, name: str) -> None:
+        """Where the register cannot be read: point the one flag that serves this rollout at the baseline, by its file.
+
+        Writes nothing where the register is well (the name is wrong then), or several flags fit.
+        """
+        from dataclasses import replace
+
+        from ..errors import StoreError
+        from ..flags import FlagFile
+
+        try:
+            self.rollouts()
+        except StoreError:
+            files = [FlagFile(path) for path in (self.home / "flags").glob("*.json") if path.suffixes == [".json"]]
+            served = [
+                (file, flag) for file in files if (flag := file.read()) is not None and (flag.share or flag.shadow)
+            ]
+            fits = [(file, flag) for file, flag in served if name == "latest" or flag.rollout.startswith(name)]
+            for file, flag in fits if len(fits) == 1 else ():
+                with file.turn():
+                    file.write(replace(flag, state="rolled back", share=0.0, shadow=False, sequence=flag.sequence + 1))
+                click.echo(
+                    f"flag: {safe(str(file.path))} serves {safe(flag.baseline)} again; this stands in no register: "
+                    "restore it, then roll back once more",
+                    err=True,
+                )
 
     def trouble(self, rollout: Rollout) -> str:
         """How what is served differs from what the register says; empty where it does not."""
         from ..flags import FlagFile, flag_of, flag_path
+        from ..rollout import newest
 
-        newest = [one for one in self.rollouts() if one.flag == rollout.flag][-1]
-        if newest.id != rollout.id:
+        latest = newest(self.rollouts(), rollout.flag)
+        if latest is None or latest.id != rollout.id:
             return ""
         path = flag_path(self.home, rollout.flag)
         file = FlagFile(path)
@@ -311,9 +349,7 @@ def _confirm(place: _Place, rollout: Rollout, run_id: str, *, by: str, as_json: 
             click.echo(f"  x {safe(fault)}", err=True)
         return 1
     body = {"event": "confirm", "to": to, "reason": found.says, "run": found.run_id}
-    place.register.append("rollout", rollout.id, body, at=_now(), by=by)
-    rollout = place.rollout(rollout.id)
-    place.serve(rollout)
+    rollout = place.enter(rollout.id, body, by=by)
     _show(rollout, None, as_json=as_json)
     click.echo(f"confirmed: {safe(found.says)}", err=True)
     return 0
