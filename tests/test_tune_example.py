@@ -29,7 +29,7 @@ def test_orders_are_drawn_alike_and_items_are_kept_apart() -> None:
 
 
 def test_the_orders_that_are_reported_on_are_none_that_the_recipe_was_chosen_on() -> None:
-    """Held-out orders of the reported seed and of seed 0 have no prompt in common; for every seed between, some have."""
+    """Held-out orders of the reported seed and of seed 0 share no prompt; for every seed between, some do."""
     looked_at = {one.prompt for one in orders(40, held_out=True)}
     shared = [len(looked_at & {one.prompt for one in orders(40, held_out=True, seed=n)}) for n in range(1, FRESH + 1)]
     assert shared[-1] == 0

@@ -257,6 +257,8 @@ def _made(verb: str, run: str, options: Options, env: Environment) -> str:
     if verb == "check":
         wanted = load_suite(options.suite).digest
         entries = [entry for entry in entries if entry.body.get("suite_digest") == wanted]
+    if verb == "ground":  # a report that could judge no answer is no evidence, now as when it was made
+        entries = [entry for entry in entries if entry.body.get("judged")]
     return entries[-1].id if entries else ""
 
 
