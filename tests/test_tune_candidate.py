@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -260,8 +261,60 @@ def test_an_evaluation_is_one_entry_and_resumes(project: tuple[Path, str]) -> No
     entries = Register(folder / "home").entries("evaluation", name)
     assert [entry.id for entry in entries].count(one["entry"]) == 1
     assert (folder / "home/runs" / f"{one['run']}.jsonl").is_file()
-    if one["missing"]:
-        assert one["word"] == "HOLD"
+    assert any("held against no gold or eval set" in text for text in one["missing"])
+    assert one["word"] in {"HOLD", "BLOCK"}
+
+
+def test_an_evaluation_makes_each_report_once(project: tuple[Path, str]) -> None:
+    """One check, one hacking report, one grounding report and one decision a run; what was cut off is not redone."""
+    folder, name = project
+    evals = folder / "grounded.jsonl"
+    rows = [{"id": f"g{n}", "prompt": f"Which letter, {n}?", "context": [f"The letter {n} is A."]} for n in range(4)]
+    evals.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    asked = ("tune", "evaluate", name, "-e", evals, "--home", folder / "home", "--max-tokens", 4,
+             "--judge", "scripted:shorter", "--json")  # fmt: skip
+    first = judge(*asked)
+    assert first.exception is None, first.output
+    said = json.loads(first.stdout)
+    register = Register(folder / "home")
+
+    def made() -> dict[str, int]:
+        return dict(Counter(entry.kind for entry in register.entries(subject=said["run"])))
+
+    before = made()
+    assert {before.get(kind, 0) for kind in ("check", "hack", "ground", "decision")} == {1}, before
+    state = folder / "home" / "evaluations" / said["evaluation"] / "state.json"
+    steps = json.loads(state.read_bytes())
+    for lost in ("check", "hack", "ground", "decided"):
+        steps.pop(lost)
+    state.write_text(json.dumps(steps))
+    again = json.loads(judge(*asked).stdout)
+    assert made() == before
+    assert (again["entry"], again["word"], again["missing"]) == (said["entry"], said["word"], said["missing"])
+
+
+def test_training_reads_the_record_of_its_data(tiny_llama: Path, tmp_path: Path) -> None:
+    """A gold item refuses the training; validation pairs are held out in place of a share, and stand in the record."""
+    folder = tmp_path
+    rows = preferences()
+    write_preferences(folder / "pairs.jsonl", rows[:8])
+    evals = folder / "evals.jsonl"
+    evals.write_text(json.dumps({"id": "e1", "prompt": rows[0].prompt}) + "\n")
+    asked = ("tune", "train", folder / "pairs.jsonl", "--base", tiny_llama, "--home", folder / "home", "--cpu",
+             "--samples", 0, "--json")  # fmt: skip
+    refused = judge(*asked, "--against", evals)
+    assert isinstance(refused.exception, InputError)
+    assert "nothing was trained" in str(refused.exception)
+    assert not (folder / "home" / "tunings").exists()
+    extra = [Preference(f"v{n}", f"Which colour has {n}?", "red", "blue") for n in range(3)]
+    write_preferences(folder / "extra.jsonl", extra)
+    done = judge(*asked, "--validation", folder / "extra.jsonl")
+    assert done.exception is None, done.output
+    assert "WARNING" in done.stderr and "held against no gold or eval set" in done.stderr
+    said = json.loads(done.stdout)
+    assert said["heldout"]["n"] == 3
+    record = json.loads((Path(said["folder"]) / "training" / "data.json").read_bytes())
+    assert (record["checked"], record["validation"]["rows"], record["rows"]) == (False, 3, 8)
 
 
 def test_prompts_that_were_trained_on_are_refused(project: tuple[Path, str], tmp_path: Path) -> None:

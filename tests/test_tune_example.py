@@ -15,6 +15,8 @@ from tune.preferences import Source
 from tune.sample import figures, orders, right_json, rows_of, well_formed
 
 REPO = Path(__file__).resolve().parent.parent
+FRESH = 5
+"""The first seed whose held-out orders share none with those of seed 0, on which the pairs' recipe was found."""
 
 
 def test_orders_are_drawn_alike_and_items_are_kept_apart() -> None:
@@ -24,6 +26,14 @@ def test_orders_are_drawn_alike_and_items_are_kept_apart() -> None:
     assert trained != orders(60, held_out=False, seed=1)
     assert {one.item for one in trained}.isdisjoint({one.item for one in asked})
     assert all(right_json(one, one.answer) for one in trained + asked)
+
+
+def test_the_orders_that_are_reported_on_are_none_that_the_recipe_was_chosen_on() -> None:
+    """Held-out orders of the reported seed and of seed 0 share no prompt; for every seed between, some do."""
+    looked_at = {one.prompt for one in orders(40, held_out=True)}
+    shared = [len(looked_at & {one.prompt for one in orders(40, held_out=True, seed=n)}) for n in range(1, FRESH + 1)]
+    assert shared[-1] == 0
+    assert all(shared[:-1])
 
 
 @pytest.mark.parametrize(
@@ -101,9 +111,10 @@ def test_the_honest_candidate_gains_and_the_gaming_one_is_stopped(tmp_path: Path
     """By rule on held-out orders: labels by rule gain with an interval above zero; labels by length lengthen answers,
     the gate blocks them, and the labelling judge may not decide on them.
     """
-    honest = loop(tmp_path, "rule")
+    seed = ("--seed", str(FRESH))
+    honest = loop(tmp_path, "rule", *seed)
     assert honest["gain"]["low"] > 0
-    gaming = loop(tmp_path, "length", "--epochs", "2")
+    gaming = loop(tmp_path, "length", "--epochs", "2", *seed)
     assert gaming["longer"]["low"] > honest["longer"]["high"]
     assert (gaming["word"], gaming["exit"]) == ("BLOCK", 1)
     assert gaming["right_candidate"]["high"] < honest["right_candidate"]["low"]
@@ -111,6 +122,6 @@ def test_the_honest_candidate_gains_and_the_gaming_one_is_stopped(tmp_path: Path
     from judge.cli import root
 
     asked = ["tune", "loop", "--home", str(tmp_path), "--labels", "length", "--epochs", "2", "-j", "scripted:longer"]
-    done = CliRunner().invoke(root, asked, standalone_mode=False)
+    done = CliRunner().invoke(root, [*asked, *seed], standalone_mode=False)
     assert isinstance(done.exception, InputError)
     assert "labelled the training data" in str(done.exception)

@@ -15,14 +15,17 @@ from hypothesis import strategies as st
 from calibration.confidence import Calibration
 from calibration.estimates import Estimate
 from calibration.gold import GoldSet
+from judge.checks.cases import read_cases
+from judge.checks.registry import Registry
 from judge.cli import _run, root
 from judge.errors import InputError
 from judge.formats import open_evalset
 from judge.register import Register
 from judge.store import Store
-from judge.types import JudgeId
+from judge.types import Answer, Item, JudgeId
 from rubrics.words import pinned
 from tune import worth
+from tune.failures import Case, collect, never_again, save
 from tune.intake import Intake, parse_rule, sample, signal_of
 from tune.redaction import Redactor, load_hook
 from tune.state import loop_state
@@ -202,7 +205,7 @@ def test_lost_pairs_become_frozen_prompts_and_a_queue_each_with_its_origin(tmp_p
         assert row["origin"]["source"] == f"run {run_id}"
         assert row["origin"]["why"] and row["origin"]["date"]
         assert row["baseline"]["text"] == "bad"
-    assert frozen[0]["checks"] == [{"check": "not-contains", "texts": ["bad"]}]
+    assert set(read_cases(home / "frozen" / "round-1.jsonl")) == {row["id"] for row in frozen}
     again = call(
         home, "loop", "failures", run_id, "-o", str(tmp_path / "c2.jsonl"), "--name", "round-2", "--frozen-share", "1"
     )
@@ -210,6 +213,72 @@ def test_lost_pairs_become_frozen_prompts_and_a_queue_each_with_its_origin(tmp_p
     assert f"{len(frozen)} left out: frozen already" in again.stderr
     third = call(home, "loop", "failures", run_id, "-o", str(tmp_path / "c3.jsonl"))
     assert "there is no failure to collect (12 frozen already)" in str(third.exception)
+
+
+def test_frozen_failures_are_a_suite_that_catches_them_when_they_come_again(tmp_path: Path, home: Path) -> None:
+    """`judge check --suite` reruns them: the failed answer fails, another passes, a missing or edited case is seen."""
+    run_id = run_of(home, tmp_path, n=3)
+    done = call(
+        home, "loop", "failures", run_id, "-o", str(tmp_path / "c.jsonl"), "--name", "r1", "--frozen-share", "1"
+    )
+    assert done.exit_code == 0, done.output
+    frozen, suite = home / "frozen" / "r1.jsonl", home / "frozen" / "r1.yaml"
+    assert f"judge check {frozen} --suite {suite}" in done.stderr
+    names = [row["id"] for row in rows_of(frozen)]
+
+    def checked(*texts: str) -> Result:
+        answers = lines(tmp_path / "a.jsonl", *({"id": n, "answer": t} for n, t in zip(names, texts, strict=False)))
+        kept = lines(tmp_path / "e.jsonl", *(row for row in rows_of(frozen) if row["id"] in names[: len(texts)]))
+        words = ["check", str(kept), "--suite", str(suite), "-c", str(answers), "--json", "--home", str(home)]
+        return CliRunner().invoke(root, words, standalone_mode=False)
+
+    good, again, short = checked("not bad", "fine", "ok"), checked(" bad ", "fine", "ok"), checked("fine", "fine")
+    assert [one.return_value for one in (good, again, short)] == [0, 1, 4]
+    assert orjson.loads(good.stdout)["cases"] == {"total": 3, "unrun": [], "altered": []}
+    assert orjson.loads(again.stdout)["blocked_by"]
+    assert orjson.loads(short.stdout)["cases"]["unrun"] == [names[2]]
+    written = CliRunner().invoke(root, ["cases", "write", str(suite), "-o", str(tmp_path / "prompts.jsonl")])
+    assert "wrote 3 prompts" in written.stderr
+    lines(frozen, *({**row, "prompt": f"{row['prompt']}!"} for row in rows_of(frozen)))
+    assert "edited after it was frozen" in str(checked("a", "b", "c").exception)
+
+
+@pytest.mark.parametrize(
+    ("failed", "comes_again", "another"),
+    [
+        ("No.", " no.", "No. It opens at nine."),
+        ("", "  ", "Nine."),
+        ("x" * 3000, "so: " + "x" * 2500, "x" * 1999),
+        ("(a+)+$ [", "(a+)+$ [", "aaaa"),
+        ("The shop is open " * 5, "Well. " + "The shop is open " * 5, "The shop is closed."),
+    ],
+)
+def test_a_failed_answer_may_not_come_again(failed: str, comes_again: str, another: str) -> None:
+    """A short one not as the whole answer, a long one nowhere in it, an empty one not at all."""
+    given = never_again(failed)
+    check = Registry().build(given["check"], given.get("with", {}))
+    said = [check.examine(Item("when?"), Answer(text)) for text in (failed, comes_again, another)]
+    assert [one.passed for one in said if one is not None] == [False, False, True]
+
+
+def test_a_conversation_is_frozen_with_its_tools_and_reference(tmp_path: Path) -> None:
+    """Turns, sources and tools are under the digest; the reference stays beside it; equal ids are told apart."""
+    turns = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": [{"type": "text", "text": "When?"}]},
+    ]
+    item = {"messages": turns, "context": ["Open at nine."], "tags": ["x"], "reference": "Nine."}
+    origin = {"source": "traces", "date": "2026-11-01", "why": "user: reask"}
+    other = {"prompt": "Who is it?"}
+    found = collect([Case("t", item, "Eight.", "", origin), Case("t", other, "", "", origin)], tmp_path, share=1)
+    target = save(found, tmp_path / "out.jsonl", tmp_path, "set")
+    assert target is not None
+    cases = read_cases(target)
+    assert list(cases) == ["t", "t-2"]
+    assert [turn.content for turn in cases["t"].item.messages] == ["Be brief.", "When?"]
+    assert rows_of(target)[0]["reference"] == "Nine."
+    with pytest.raises(InputError, match="it names a file"):
+        save(found, tmp_path / "out.jsonl", tmp_path, "../set")
 
 
 def test_what_was_frozen_refuses_training_data(tmp_path: Path, home: Path) -> None:

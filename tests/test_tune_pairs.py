@@ -141,6 +141,40 @@ def test_a_failed_check_decides_only_against_a_side_that_passed_it() -> None:
     }  # fmt: skip
 
 
+def test_a_pass_of_judge_check_is_a_source(tmp_path: Path, home: Path) -> None:
+    """`--checks k-...`: the answer that failed a blocking check is rejected; pass and run are the origin."""
+    judged(tmp_path, home)
+    suite = tmp_path / "suite.yaml"
+    suite.write_text(
+        "name: own\nversion: 1\nsummary: Says yes.\nchecks:\n  - check: contains\n    id: agrees\n"
+        "    severity: block\n    with: {texts: ['yes']}\n"
+    )
+    run_id = Store(home).run().run_id
+    done = CliRunner().invoke(root, ["check", run_id, "--suite", str(suite), "--home", str(home), "--json"])
+    check_id = orjson.loads(done.stdout)["check_id"]
+    out = tmp_path / "out.jsonl"
+    made = pairs(home, "--checks", check_id, "--unchecked", "-o", str(out))
+    assert made.exit_code == 0, made.output
+    rows = read_preferences(out)
+    assert {(row.chosen_text[:3], row.rejected_text[:2], row.source) for row in rows} == {("yes", "no", Source.GATE)}
+    assert len(rows) == 10
+    assert rows[0].origin["findings"] == check_id
+    assert Register(home).entries("dataset")[0].body["runs"] == [run_id]
+    assert f"pass {check_id} of run {run_id}: 10 pairs" in made.stderr
+    half = {"check": "json@1", "pair_id": "a", "severity": "block"}
+    both = [{**half, "side": "candidate", "passed": False}, {**half, "side": "baseline", "passed": None}]
+    assert [one.why for one in split(from_findings(both, PAIRS, source="k-1", of_pass="r-1"))[1]] == [
+        "one side only was checked"
+    ]
+    of_file = CliRunner().invoke(
+        root, ["check", str(tmp_path / "train-prompts.jsonl"), "--suite", str(suite), "--home", str(home), "--json"]
+    )
+    other = orjson.loads(of_file.stdout)["check_id"]
+    refused = pairs(home, "--checks", other, "--unchecked", "-o", str(out))
+    assert "this pass checked a file" in str(refused.exception)
+    assert "k-nothing" in str(pairs(home, "--checks", "k-nothing", "--unchecked", "-o", str(out)).exception)
+
+
 def row(name: str, chosen: str, rejected: str, source: Source = Source.HUMAN, **more: Any) -> Preference:
     return Preference(name, f"prompt {name[0]}", chosen, rejected, source=source, **more)
 

@@ -21,6 +21,7 @@ from judge.render.words import plain
 from .contamination import Clash, References, compared_text
 from .preferences import BIAS, Preference, Source, write_preferences
 from .quality import Quality, quality
+from .splitting import judges_of
 from .triangulation import Triangulated, triangulate
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ class Dataset:
             },
             "against": dict(self.against),
             "checked": not self.unchecked,
+            "labellers": _judges(self.rows),
             "quality": plain(self.quality),
             "extra_validation": self.quality.refresh is not None and self.quality.refresh.major,
         }
@@ -120,7 +122,10 @@ def _compared(rows: Sequence[Preference], report: Callable[[int, int], None] | N
         yield row.id, compared_text(row.prompt)
 
 
-def refuse_clashes(clashes: Sequence[Clash], total: int) -> None:
+_ADVICE = "nothing was written; take them out with --drop-contaminated (they are counted and listed)"
+
+
+def refuse_clashes(clashes: Sequence[Clash], total: int, *, advice: str = _ADVICE) -> None:
     """Raise ``InputError`` naming the rows that repeat what is measured on, if there are any."""
     if not clashes:
         return
@@ -132,9 +137,7 @@ def refuse_clashes(clashes: Sequence[Clash], total: int) -> None:
     ]
     if len(clashes) > _SHOWN:
         lines.append(f"  and {len(clashes) - _SHOWN} more")
-    raise InputError(
-        "\n".join([*lines, "nothing was written; take them out with --drop-contaminated (they are counted and listed)"])
-    )
+    raise InputError("\n".join([*lines, advice]))
 
 
 def without(dataset: Dataset, **options: Any) -> Dataset:
@@ -178,7 +181,7 @@ def save(dataset: Dataset, path: Path, home: Path, *, at: str, by: str = "") -> 
         "rows": card["rows"],
         "sources": dict(dataset.quality.sources),
         "runs": sorted({str(row.origin["run"]) for row in dataset.rows if "run" in row.origin}),
-        "labellers": _judges(dataset.rows),
+        "labellers": card["labellers"],
         "against": card["against"],
         "checked": card["checked"],
         "extra_validation": card["extra_validation"],
@@ -188,5 +191,5 @@ def save(dataset: Dataset, path: Path, home: Path, *, at: str, by: str = "") -> 
 
 
 def _judges(rows: Sequence[Preference]) -> list[str]:
-    """Judges that labelled a row: none of them may be the only one to evaluate what is trained on it."""
-    return sorted({row.labeller for row in rows if row.source is Source.JUDGE and row.labeller})
+    """Judges that labelled a row, alone or among others: none of them may evaluate what is trained on it."""
+    return sorted({name for row in rows for name in judges_of(row)})

@@ -20,7 +20,7 @@ from .candidate import Candidate, Candidates
 from .preferences import said_text
 from .splitting import prompt_digest
 
-__all__ = ["Evaluation", "State", "labelled_by", "seen_prompts", "within_training"]
+__all__ = ["Evaluation", "State", "labelled_by", "seen_prompts", "unheld", "within_training"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,14 +90,22 @@ def seen_prompts(shelf: Candidates, line: Sequence[Candidate]) -> set[str]:
 
     Raises ``InputError`` for a candidate that keeps no record of them: then nothing shows that a prompt is new.
     """
-    found: set[str] = set()
-    for candidate in line:
-        path = shelf.folder(candidate.id) / "training" / "data.json"
-        try:
-            record: Mapping[str, Any] = orjson.loads(path.read_bytes())
-            found |= set(record["prompts"])
-        except (OSError, ValueError, KeyError, TypeError):
-            raise InputError(f"{path}: no record of the prompts {candidate.id} was trained on") from None
+    return {prompt for candidate in line for prompt in _record(shelf, candidate)["prompts"]}
+
+
+def unheld(shelf: Candidates, line: Sequence[Candidate]) -> list[str]:
+    """Those of a lineage whose training data was held against no gold or eval set, or of which no record says so."""
+    return [candidate.id for candidate in line if _record(shelf, candidate).get("checked") is not True]
+
+
+def _record(shelf: Candidates, candidate: Candidate) -> Mapping[str, Any]:
+    path = shelf.folder(candidate.id) / "training" / "data.json"
+    try:
+        record = orjson.loads(path.read_bytes())
+        set(record["prompts"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise InputError(f"{path}: no record of the prompts {candidate.id} was trained on") from None
+    found: Mapping[str, Any] = record
     return found
 
 

@@ -7,27 +7,44 @@ measured on, and that no training set may repeat) or goes to the label queue, fr
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from judge.checks.cases import freeze, read_cases, write_cases
 from judge.errors import InputError
 from judge.exchange.rows import write_file
+from judge.types import Item, Message
 
 from .contamination import References, compared_text
 from .intake import signal_of
+from .preferences import said_text
 
 if TYPE_CHECKING:
     from judge.register import Entry
     from judge.store import RunInfo, Store
 
-__all__ = ["Case", "Cases", "collect", "from_decision", "from_run", "from_traces", "save"]
+__all__ = [
+    "Case",
+    "Cases",
+    "collect",
+    "from_decision",
+    "from_run",
+    "from_traces",
+    "never_again",
+    "save",
+    "suite_path",
+]
 
+_NAME = re.compile(r"[\w.@-]+")
 _ITEM = ("prompt", "messages", "context", "category", "tags", "tools")
 _LONGEST_CHECK = 2_000
-"""Characters up to which a failed answer itself is what must not come again."""
+"""Characters of a failed answer that a check remembers."""
+_SHORT = 60
+"""Characters below which a failed answer may be part of a good one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +75,28 @@ class Case:
         return int.from_bytes(digest[:8], "big") < share * 2**64
 
     def to_row(self, use: str) -> dict[str, Any]:
-        """The case as a row of an eval set: the failed answer as the baseline, what must hold as its checks."""
-        checks = [dict(check) for check in self.checks]
-        if 0 < len(self.failed.strip()) <= _LONGEST_CHECK and use == "frozen":
-            checks.append({"check": "not-contains", "texts": [self.failed.strip()]})
-        row = {"id": self.id, **self.item, "baseline": {"text": self.failed}, "use": use, "origin": dict(self.origin)}
-        return row | ({"checks": checks} if checks else {}) | ({"better": self.better} if self.better else {})
+        """The case as a row of an eval set, the failed answer as its baseline. A frozen one is a known-failure case
+        (``judge.checks.cases``): it has the checks that must hold, and the digest of what may not be edited.
+        """
+        more = {"baseline": {"text": self.failed}, "use": use} | ({"better": self.better} if self.better else {})
+        if use == "frozen":
+            row = freeze(self.id, self._as_item(), self.origin)
+            kept = {name: self.item[name] for name in ("reference", "metadata") if name in self.item}
+            return row | kept | more
+        checks = {"checks": [dict(check) for check in self.checks]} if self.checks else {}
+        return {"id": self.id, **self.item, **checks, "origin": dict(self.origin)} | more
+
+    def _as_item(self) -> Item:
+        turns = self.item.get("messages") or ()
+        return Item(
+            prompt="" if turns else str(self.item.get("prompt", "")),
+            messages=tuple(Message(str(turn.get("role", "")), said_text((turn,))) for turn in turns),
+            category=str(self.item.get("category", "")),
+            tags=tuple(self.item.get("tags", ())),
+            context=tuple(self.item.get("context", ())),
+            tools=tuple(self.item.get("tools", ())),
+            checks=(*self.checks, never_again(self.failed)),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +109,21 @@ class Cases:
 
     def __len__(self) -> int:
         return len(self.frozen) + len(self.queue)
+
+
+def never_again(failed: str) -> dict[str, Any]:
+    """The check that an answer which failed must not come again, as an item carries it.
+
+    A long answer may not stand anywhere in the new one (of a very long one its first part). A short one ("No.") may
+    well be part of a good answer: there the new answer may not be it, word for word. After an empty one, any text.
+    """
+    text = failed.strip()
+    if not text:
+        return {"check": "not-empty", "id": "known-failure"}
+    if len(text) < _SHORT:
+        pattern = rf"\A\s*{re.escape(text)}\s*\Z"
+        return {"check": "regex", "id": "known-failure", "with": {"pattern": pattern, "absent": True, "flags": "i"}}
+    return {"check": "not-contains", "id": "known-failure", "with": {"texts": [text[:_LONGEST_CHECK].rstrip()]}}
 
 
 def from_run(store: Store, info: RunInfo, *, date: str, decision: str = "", sure: float = 0.6) -> Iterator[Case]:
@@ -137,9 +185,7 @@ def from_traces(rows: Iterable[Mapping[str, Any]], *, source: str, date: str) ->
         said = [f"user: {action.get('kind')}" for action in actions]
         said += [f"{score.get('name', 'score')} {score.get('value')}" for score in row.get("feedback") or ()
                  if isinstance(score, Mapping)]  # fmt: skip
-        item = {
-            name: row[name] for name in ("prompt", "messages", "context", "category", "tags", "tools") if row.get(name)
-        }
+        item = {name: row[name] for name in _ITEM if row.get(name)}
         when = str(row.get("at") or date)
         origin = {"source": source, "date": when, "kind": "production", "trace": str(row.get("id")),
                   "why": "; ".join(said)}  # fmt: skip
@@ -161,6 +207,7 @@ def collect(found: Iterable[Case], home: Path, *, share: float) -> Cases:
     queue: list[Case] = []
     left: Counter[str] = Counter()
     seen: set[str] = set()
+    names: dict[str, int] = {}
     cases = list(found)
     known = {clash.row for clash in held.clashes((str(place), case.text) for place, case in enumerate(cases))}
     for place, case in enumerate(cases):
@@ -173,26 +220,48 @@ def collect(found: Iterable[Case], home: Path, *, share: float) -> Cases:
             left["the same prompt as another failure"] += 1
         else:
             seen.add(words)
-            (frozen if case.frozen(share) else queue).append(case)
+            number = names[case.id] = names.get(case.id, 0) + 1
+            named = case if number == 1 else replace(case, id=f"{case.id}-{number}")
+            (frozen if case.frozen(share) else queue).append(named)
     return Cases(tuple(frozen), tuple(queue), dict(left))
 
 
 def save(cases: Cases, out: Path, home: Path, name: str) -> Path | None:
     """Write all cases to ``out`` and the frozen ones to ``frozen/NAME.jsonl`` of the home folder, which is returned.
 
-    Raises ``InputError`` where that name is taken: what is frozen is never overwritten.
+    Beside it stands ``NAME.yaml``, a suite of these cases. Raises ``InputError`` where that name is taken: what is
+    frozen is never overwritten.
     """
     from .references import FROZEN
 
     target = home / FROZEN / f"{name}.jsonl"
+    if not _NAME.fullmatch(name):
+        raise InputError(f"--name {name!r}: letters, digits, '.', '-', '_' and '@' only; it names a file")
     if cases.frozen and target.exists():
         raise InputError(f"{target}: there is a frozen set of this name; give another with --name")
-    rows = [case.to_row("frozen") for case in cases.frozen] + [case.to_row("queue") for case in cases.queue]
-    write_file(out, rows)
-    if not cases.frozen:
+    frozen = [case.to_row("frozen") for case in cases.frozen]
+    write_file(out, [*frozen, *(case.to_row("queue") for case in cases.queue)])
+    if not frozen:
         return None
-    write_file(target, (case.to_row("frozen") for case in cases.frozen))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    suite_path(target).write_text(_suite(name, len(frozen)), encoding="utf-8")
+    write_cases(target, frozen)
+    read_cases(target)  # what was written is what `judge check` will accept, or it is an error now
     return target
+
+
+def suite_path(frozen: Path) -> Path:
+    """The suite that reruns a frozen set: the file beside it."""
+    return frozen.with_suffix(".yaml")
+
+
+def _suite(name: str, count: int) -> str:
+    words = "-".join(re.findall(r"[a-z0-9]+", name.lower()))[:48].strip("-")
+    return (
+        f"name: {f'failures-{words}' if words else 'failures'}\nversion: 1\n"
+        f"summary: What failed once and must not come again ({count} {'prompt' if count == 1 else 'prompts'}).\n"
+        f"cases: {name}.jsonl\n"
+    )
 
 
 def _item(pair: Any) -> dict[str, Any]:

@@ -236,12 +236,17 @@ def from_run(
         )  # fmt: skip
 
 
-def from_findings(findings: Iterable[Mapping[str, Any]], pairs: Mapping[str, Pair], *, source: str) -> Iterator[Found]:
+def from_findings(
+    findings: Iterable[Mapping[str, Any]], pairs: Mapping[str, Pair], *, source: str, of_pass: str = ""
+) -> Iterator[Found]:
     """Failed checks as pairs: of two answers to one prompt the one that failed a blocking check is the worse.
 
-    Rows are findings (``check``, ``pair_id``, ``side``, ``passed``, ``severity``, ``detail``). Where both sides fail,
-    or the other was not checked by the same check, nothing is known of the two.
+    Rows are findings (``check``, ``pair_id``, ``side``, ``passed``, ``severity``, ``detail``), of a file or of a pass
+    of ``judge check``: then ``of_pass`` is the run that it checked, and a side on which it is silent has passed: a pass
+    keeps what failed or could not be said of either side. Where both sides fail, or the other was not checked by the
+    same check, nothing is known of the two.
     """
+    origin = {"findings": source} | ({"run": of_pass} if of_pass else {})
     held: dict[tuple[str, str], dict[str, Mapping[str, Any]]] = {}
     for number, row in enumerate(findings, 1):
         if not {"check", "pair_id", "side", "passed"} <= row.keys():
@@ -250,22 +255,21 @@ def from_findings(findings: Iterable[Mapping[str, Any]], pairs: Mapping[str, Pai
             held.setdefault((str(row["pair_id"]), str(row["check"])), {})[str(row["side"])] = row
     verdicts: dict[str, dict[str, list[str]]] = {}
     for (pair_id, check), sides in sorted(held.items()):
-        passed = {side: row["passed"] for side, row in sides.items()}
+        silent: dict[str, Any] = {"candidate": True, "baseline": True} if of_pass else {}
+        passed = silent | {side: row["passed"] for side, row in sides.items()}
         if set(passed) == {"candidate", "baseline"} and set(passed.values()) == {True, False}:
             worse = "baseline" if passed["candidate"] else "candidate"
             verdicts.setdefault(pair_id, {}).setdefault(worse, []).append(f"{check}: {sides[worse].get('detail', '')}")
         elif False in passed.values():
-            yield Left(
-                pair_id,
-                "both sides fail" if len(passed) == 2 and True not in passed.values() else "one side only was checked",
-            )
+            both = list(passed.values()) == [False, False]
+            yield Left(pair_id, "both sides fail" if both else "one side only was checked")
     for pair_id, failed in verdicts.items():
         pair = pairs.get(pair_id)
         if pair is None or len(failed) == 2:
             yield Left(pair_id, "no texts for this finding" if pair is None else "each side fails another check")
             continue
         worse, why = next(iter(failed.items()))
-        yield _of_pair(pair, worse == "baseline", 1.0, Source.GATE, origin={"findings": source, "pair": pair_id},
+        yield _of_pair(pair, worse == "baseline", 1.0, Source.GATE, origin=origin | {"pair": pair_id},
                        why="; ".join(why), metadata={"failed": [entry.split(":")[0] for entry in why]})  # fmt: skip
 
 

@@ -13,9 +13,9 @@ from typing import Any
 
 from judge.errors import InputError
 
-from .preferences import Preference, digest_of
+from .preferences import Preference, Source, digest_of
 
-__all__ = ["data_record", "prompt_digest", "split"]
+__all__ = ["data_record", "judges_of", "prompt_digest", "split"]
 
 
 def prompt_digest(text: str) -> str:
@@ -43,10 +43,21 @@ def split(
     )
 
 
+def judges_of(row: Preference) -> tuple[str, ...]:
+    """The judges whose preference is in a row: its labeller, or those of the rows that were put together in it."""
+    together = row.metadata.get("judges")
+    if isinstance(together, list | tuple):
+        return tuple(str(name) for name in together)
+    return (row.labeller,) if row.source is Source.JUDGE and row.labeller else ()
+
+
 def data_record(preferences: Iterable[Preference]) -> Mapping[str, Any]:
     """What a candidate keeps of its data: digest, rows, sources, labellers, rubrics, and a digest of every prompt."""
     rows = list(preferences)
-    labellers = {f"{row.source.value}:{row.labeller}" if row.labeller else row.source.value for row in rows}
+    labellers = {f"judge:{name}" for row in rows for name in judges_of(row)}
+    for row in rows:
+        if row.source is not Source.JUDGE or not judges_of(row):
+            labellers.add(f"{row.source.value}:{row.labeller}" if row.labeller else row.source.value)
     return {
         "digest": digest_of(rows),
         "rows": len(rows),

@@ -86,9 +86,11 @@ def _merged(group: Sequence[Preference], least: float) -> Preference | None:
     sources = sorted({row.source.value for row in group})
     split = len({row.chosen_text for row in group}) > 1
     who = ", ".join(sorted({row.labeller for row in voices if row.labeller}))
+    judges = sorted({row.labeller for row in voices if row.source is Source.JUDGE and row.labeller})
     metadata: Mapping[str, object] = {
         **reference.metadata,
         "sources": sources,
+        **({"judges": judges} if judges else {}),
         **({"sources_disagree": True} if split else {}),
     }
     return replace(reference, p=p, close=reference.close or split, labeller=who, metadata=metadata)

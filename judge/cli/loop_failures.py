@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -46,10 +47,11 @@ def command(
 ) -> int:
     """Collect what failed: pairs that a candidate lost, what a DECISION stood on, traces that users found bad.
 
-    Half of them (by a coin from the prompt) are frozen in the home folder: later candidates are measured on them, no
-    training set may repeat them. The others are for the label queue. Each carries its origin.
+    Half of them (by a coin from the prompt) are frozen in the home folder, as known-failure cases with a suite beside
+    them: later candidates are checked on them, no training set may repeat them. The others are for the label queue.
+    Each carries its origin.
     """
-    from tune.failures import collect, save
+    from tune.failures import collect, save, suite_path
 
     from ..errors import InputError
     from ..register import Register
@@ -64,7 +66,8 @@ def command(
     if not len(cases):
         left = ", ".join(f"{count} {why}" for why, count in cases.left.items())
         raise InputError(f"{source}: there is no failure to collect{f' ({left})' if left else ''}")
-    target = save(cases, output, store.home, name or f"{now:%Y-%m-%d}-{Path(subject).stem}")
+    stem = re.sub(r"[^\w.@-]+", "-", Path(subject).stem)
+    target = save(cases, output, store.home, name or f"{now:%Y-%m-%d}-{stem}")
     body = {
         "cases": str(output), "frozen": len(cases.frozen), "queue": len(cases.queue), "left": dict(cases.left),
         "frozen_file": str(target) if target else "",
@@ -80,6 +83,12 @@ def command(
     for why, count in cases.left.items():
         click.echo(f"  {count} left out: {why}", err=True)
     click.echo(f"recorded as {entry.id}", err=True)
+    if target is not None:
+        click.echo(
+            f"next: judge generate {safe(str(target))} --model CANDIDATE -o answers.jsonl, then judge check "
+            f"{safe(str(target))} --suite {safe(str(suite_path(target)))} -c answers.jsonl",
+            err=True,
+        )
     return 0
 
 

@@ -233,10 +233,33 @@ def _evidence(plan: Evaluation, options: Options, env: Environment, state: State
         if verb == "ground" and not _has_sources(options.evalset):
             state.done(verb, {"left out": "no item of the eval set has sources"})
             continue
+        made = _made(verb, run, options, env)
+        if made:
+            state.done(verb, {"entry": made})
+            continue
         path = state.path.parent / f"{verb}.txt"
         with _away(path):
             code = _called(verb, [run, "--home", str(env.home), *more.get(verb, [])])
         state.done(verb, {"exit": code, "said": path.name, **({"missing": "it failed"} if code in (2, 3) else {})})
+
+
+def _made(verb: str, run: str, options: Options, env: Environment) -> str:
+    """The entry of a report on this run that is there already (an evaluation that was cut off wrote it), or nothing.
+
+    `judge gate` goes by the same entries: what stands there, it does not make again.
+    """
+    from ..checks.suite import load_suite
+    from ..register import Register
+
+    if verb == "gate":
+        return ""
+    entries = Register(env.home).entries(verb, run)
+    if verb == "check":
+        wanted = load_suite(options.suite).digest
+        entries = [entry for entry in entries if entry.body.get("suite_digest") == wanted]
+    if verb == "ground":  # a report that could judge no answer is no evidence, now as when it was made
+        entries = [entry for entry in entries if entry.body.get("judged")]
+    return entries[-1].id if entries else ""
 
 
 def _called(verb: str, arguments: list[str]) -> int:
@@ -284,6 +307,7 @@ def _decide(plan: Evaluation, marks: list[str], options: Options, env: Environme
     missing = [
         f"{_EVIDENCE[verb]}: {state.steps[verb]['missing']}" for verb in _EVIDENCE if "missing" in state.steps[verb]
     ]
+    missing += _unheld(plan, env)
     word = "HOLD" if "missing" in gate else _WORDS.get(gate["exit"], "HOLD")
     if word == "SHIP" and (marks or missing):
         word = "HOLD"
@@ -314,6 +338,18 @@ def _decide(plan: Evaluation, marks: list[str], options: Options, env: Environme
 
     shelf = Candidates(env.home)
     shelf.write_card(shelf.get(plan.candidate))
+
+
+def _unheld(plan: Evaluation, env: Environment) -> list[str]:
+    """What the records of the training data lack, for the candidate and all it goes on from."""
+    from tune.candidate import Candidates
+    from tune.evaluation import unheld
+
+    shelf = Candidates(env.home)
+    return [
+        f"contamination: the training data of {name} was held against no gold or eval set (judge tune pairs --against)"
+        for name in unheld(shelf, shelf.lineage(plan.candidate))
+    ]
 
 
 def safe_lines(lines: list[str]) -> str:

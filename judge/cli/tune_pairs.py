@@ -19,6 +19,7 @@ from .screen import Ticker, home_option, safe
 if TYPE_CHECKING:
     from calibration.confidence import Calibration
     from tune.dataset import Dataset, Gathered
+    from tune.sources import Found
 
     from ..store import RunInfo, Store
     from ..types import Pair
@@ -38,6 +39,7 @@ class _Wanted:
     actions: tuple[Path, ...]
     judged: tuple[str, ...]
     findings: tuple[tuple[str, Path], ...]
+    passes: tuple[str, ...]
     calibration: Path | None
     uncalibrated: bool
     least: float
@@ -72,9 +74,11 @@ class _Held:
     "--actions", multiple=True, type=_FILE, help="Traces with what users did (edit, accept, reask, escalate)."
 )
 @click.option("--judge", "judged", multiple=True, metavar="RUN", help="A run's verdicts, as calibrated probabilities.")
+@click.option("--checks", "passes", multiple=True, metavar="ID", help="A pass of judge check over a run (k-...).")
 @click.option(
-    "--findings", multiple=True, nargs=2, type=(str, _FILE), metavar="RUN FILE", help="Failed checks on a run's pairs."
-)
+    "--findings", multiple=True, nargs=2, type=(str, _FILE), metavar="RUN FILE",
+    help="Failed checks on a run's pairs, from a file.",
+)  # fmt: skip
 @click.option("--calibration", "-c", type=_FILE, help="For --judge; default: the one of the home folder that fits.")
 @click.option("--allow-uncalibrated", is_flag=True, help="For --judge: take the judge's own probabilities; marked so.")
 @click.option(
@@ -119,6 +123,7 @@ def command(
     ratings: tuple[Path, ...],
     actions: tuple[Path, ...],
     judged: tuple[str, ...],
+    passes: tuple[str, ...],
     findings: tuple[tuple[str, Path], ...],
     calibration: Path | None,
     allow_uncalibrated: bool,
@@ -149,7 +154,7 @@ def command(
     for problem in store.catch_up():
         click.echo(f"note: {safe(problem)}", err=True)
     wanted = _Wanted(
-        files, human, ratings, actions, judged, findings, calibration, allow_uncalibrated, least, trust,
+        files, human, ratings, actions, judged, findings, passes, calibration, allow_uncalibrated, least, trust,
         _weights(weights), skip_bad, files_are,
     )  # fmt: skip
     held = _Held(against, unchecked, drop_contaminated, mix, last, major)
@@ -173,7 +178,7 @@ def _build(wanted: _Wanted, held: _Held, output: Path, store: Store) -> tuple[Da
 
     gathered = list(_gather(wanted, store))
     if not gathered:
-        raise click.UsageError("name a source: FILES, --human, --ratings, --actions, --judge or --findings")
+        raise click.UsageError("name a source: FILES, --human, --ratings, --actions, --judge, --checks or --findings")
     references = References()
     for what in (*held.against, *map(str, frozen_files(store.home))):
         add_reference(references, what, store)
@@ -224,10 +229,37 @@ def _gather(wanted: _Wanted, store: Store) -> Iterator[Gathered]:
         yield of(f"run {info.run_id}", found, "judge")
         if fitted is None:
             click.echo(f"WARNING: run {info.run_id} is NOT calibrated: its probabilities are the judge's own", err=True)
+    for check_id in wanted.passes:
+        yield of(*_checked_by(check_id, store), "gate")
     for run_id, path in wanted.findings:
         info = store.run(run_id)
-        texts = {pair.id: pair for pair in store.pairs(info.run_id, list(store.models(info.run_id)))}
-        yield of(str(path), from_findings(_rows(path, "--findings"), texts, source=str(path)), "gate")
+        found = from_findings(_rows(path, "--findings"), _texts(store, info.run_id), source=str(path))
+        yield of(str(path), found, "gate")
+
+
+def _checked_by(check_id: str, store: Store) -> tuple[str, Iterator[Found]]:
+    """What a pass is called, and its findings as preferences; the texts are those of the run that it checked."""
+    from tune.sources import from_findings
+
+    from ..errors import InputError
+    from ..store import Findings
+
+    kept = Findings(store.home)
+    for problem in kept.catch_up():
+        click.echo(f"note: {safe(problem)}", err=True)
+    done = kept.run(check_id)
+    if done.run_id is None:
+        raise InputError(
+            f"--checks {done.check_id}: this pass checked a file, whose texts are not kept; judge the answers "
+            "(judge run), check the run (judge check RUN), and give that pass"
+        )
+    name = f"pass {done.check_id} of run {done.run_id}"
+    rows = kept.frame(done.check_id).iter_rows(named=True)
+    return name, from_findings(rows, _texts(store, done.run_id), source=done.check_id, of_pass=done.run_id)
+
+
+def _texts(store: Store, run_id: str) -> dict[str, Pair]:
+    return {pair.id: pair for pair in store.pairs(run_id, list(store.models(run_id)))}
 
 
 def _preferences(path: Path, wanted: _Wanted) -> Iterator[Any]:

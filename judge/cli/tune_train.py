@@ -16,8 +16,12 @@ from .run import surroundings
 from .screen import Ticker, home_option, minutes, safe
 
 if TYPE_CHECKING:
-    from tune.candidate import Candidate
+    from collections.abc import Mapping
+
+    from tune.admission import Admission
+    from tune.candidate import Candidate, Candidates
     from tune.models import Base
+    from tune.preferences import Preference
     from tune.train import Data, Recipe, Trained, Workers
 
     from ..environment import Environment
@@ -35,6 +39,13 @@ _KINDS = ("sigmoid", "hinge", "robust", "ipo", "sigmoid_norm", "simpo")
     "--held-out", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.15, show_default=True,
     help="Share of the prompts that is never trained on.",
 )  # fmt: skip
+@click.option(
+    "--validation", type=click.Path(dir_okay=False, path_type=Path), metavar="PAIRS",
+    help="Held-out pairs from elsewhere, instead of a share; a major refresh of the data needs them.",
+)  # fmt: skip
+@click.option(
+    "--against", multiple=True, metavar="FILE|RUN", help="A further gold or eval set that PAIRS must not repeat."
+)
 @click.option("--loss", "kind", type=click.Choice(_KINDS), default="sigmoid", show_default=True)
 @click.option("--beta", type=float, default=0.1, show_default=True, help="How firmly the reference is held to.")
 @click.option("--flip", type=float, default=0.0, show_default=True, help="Share of labels that are wrong.")
@@ -70,7 +81,9 @@ _KINDS = ("sigmoid", "hinge", "robust", "ipo", "sigmoid_norm", "simpo")
 def command(*, as_json: bool, home: str | None, **options: Any) -> int:
     """Tune a base model on PAIRS (JSONL: prompt, chosen, rejected, p) with direct preference optimisation.
 
-    The same command after Ctrl-C or a crash goes on from the last checkpoint, to the same bits. On several devices:
+    PAIRS are what judge tune pairs built: their card and entry are read, and rows that repeat a gold, eval or frozen
+    prompt refuse the training. The same command after Ctrl-C or a crash goes on from the last checkpoint, to the same
+    bits. On several devices:
     accelerate launch -m tune train PAIRS ... . It ends with a candidate, which `judge tune evaluate` decides on.
     """
     found = trained_candidate(Options(**options), surroundings(home))
@@ -105,6 +118,8 @@ class Options:
     base: str = "local"
     parent: str = ""
     held_out: float = 0.15
+    validation: Path | None = None
+    against: tuple[str, ...] = ()
     kind: str = "sigmoid"
     beta: float = 0.1
     flip: float = 0.0
@@ -152,21 +167,23 @@ def trained_candidate(options: Options, env: Environment) -> tuple[Candidate, Tr
     from tune.curves import curves_page
     from tune.models import open_base
     from tune.preferences import read_preferences
-    from tune.splitting import data_record
     from tune.train import Workers, read_log, train
 
     if options.threads:
         torch.set_num_threads(options.threads)
     recipe = options.recipe()
     rows = read_preferences(options.pairs, skip_bad=options.skip_bad)
-    record = data_record(rows)
-    workers = Workers.here(cpu=options.cpu)
     shelf = Candidates(env.home)
+    admitted = _admitted(rows, options, shelf)
+    record = admitted.record
+    workers = Workers.here(cpu=options.cpu)
+    for text in admitted.warnings if workers.leads else ():
+        click.echo(f"WARNING: {safe(text)}", err=True)
     dtype = "float32" if recipe.rank == 0 else "auto"
     base = open_base(options.base, env.cache, device=workers.device, dtype=dtype)
     parent = shelf.folder(shelf.verified(options.parent).id) / "adapter" if options.parent else None
-    data = _data(rows, base, options, str(record["digest"]))
-    folder = env.home / "tunings" / _name(recipe, data, base, options)
+    data = _data(rows, admitted.validation, base, options)
+    folder = env.home / "tunings" / _name(recipe, data, base, options, record["validation"])
     _announce(folder, data, base, recipe, workers)
     if workers.leads:
         folder.mkdir(parents=True, exist_ok=True)
@@ -201,8 +218,24 @@ def import_tune() -> None:
         ) from error
 
 
-def _data(rows: Any, base: Base, options: Options, digest: str) -> Data:
+def _admitted(rows: tuple[Preference, ...], options: Options, shelf: Candidates) -> Admission:
+    """What is on record of the pairs, and that they may be trained on."""
+    from tune.admission import admit
+    from tune.evaluation import seen_prompts
+
+    from ..store import Store
+
+    store = Store(shelf.home)
+    for problem in store.catch_up() if options.against else ():
+        click.echo(f"note: {safe(problem)}", err=True)
+    seen = seen_prompts(shelf, shelf.lineage(options.parent)) if options.parent and options.validation else set()
+    return admit(options.pairs, rows, store, against=options.against, validation=options.validation, seen=seen)
+
+
+def _data(rows: tuple[Preference, ...], validation: tuple[Preference, ...], base: Base, options: Options) -> Data:
+    """Pairs to train on and pairs held out: a share of the prompts, or all of ``validation``."""
     from tune.packing import encode
+    from tune.preferences import digest_of
     from tune.splitting import split
     from tune.train import Data
 
@@ -210,6 +243,10 @@ def _data(rows: Any, base: Base, options: Options, digest: str) -> Data:
     kept, problems = encode(rows, base.text, most=most, skip_bad=options.skip_bad)
     if problems:
         click.echo(f"  {len(problems)} pairs left out (--skip-bad), the first: {safe(str(problems[0]))}", err=True)
+    digest = digest_of(rows)
+    if validation:
+        held, _ = encode(validation, base.text, most=most, skip_bad=False)
+        return Data(tuple(kept), tuple(held), digest)
     usable = {one.id for one in kept}
     _, out = split([row for row in rows if row.id in usable], options.held_out, seed=options.seed)
     names = {row.id for row in out}
@@ -218,8 +255,9 @@ def _data(rows: Any, base: Base, options: Options, digest: str) -> Data:
     )
 
 
-def _name(recipe: Recipe, data: Data, base: Base, options: Options) -> str:
-    parts = [recipe.digest, data.digest, base.digest, options.parent, options.held_out, options.max_tokens]
+def _name(recipe: Recipe, data: Data, base: Base, options: Options, validation: Mapping[str, Any] | None) -> str:
+    held: Any = options.held_out if validation is None else validation["digest"]
+    parts = [recipe.digest, data.digest, base.digest, options.parent, held, options.max_tokens]
     return f"t-{hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:8]}"
 
 
