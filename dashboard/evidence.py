@@ -7,15 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from calibration.gold import GoldSet
-from calibration.provenance import Refused
 from judge.errors import InputError
-from judge.evidence import labels_of, run_evidence
 
 from .place import Place
 
 if TYPE_CHECKING:
     from calibration.evidence import Evidence
+    from calibration.gold import GoldSet
     from calibration.report import CalibrationReport
     from calibration.winrate import Judged
 
@@ -38,6 +36,9 @@ def gold_sources(place: Place) -> list[str]:
 
 def gold_of(place: Place, source: str) -> GoldSet:
     """The labels of one source."""
+    from calibration.gold import GoldSet
+    from judge.evidence import labels_of
+
     assert place.run is not None
     if source == OWN:
         return labels_of(place.views.store, place.run)
@@ -105,6 +106,8 @@ def _report(_place: Place, key: tuple[Any, ...]) -> CalibrationReport:
 
 
 def _evidence(place: Place, key: tuple[Any, ...], gold: GoldSet | None = None) -> Evidence:
+    from judge.evidence import run_evidence
+
     assert place.run is not None
     texts = [item.pair_id for item in gold.items] if gold is not None else []
     return run_evidence(place.views.store, place.run, read_texts_of=texts)
@@ -118,14 +121,13 @@ def _segments(_place: Place, key: tuple[Any, ...]) -> tuple[list[dict[str, Any]]
     rows, notes = _at_equal_length(evidence, name)
     if not source:
         return rows, [*notes, "No labels speak for this run yet: `judge label`, or the page Label, makes them."]
+    from calibration.provenance import Refused
     from calibration.winrate import segment_win_rates
 
     found = segment_win_rates(evidence.run, gold_of(_place, source), by=name)
     if isinstance(found, Refused):
         return rows, [*notes, f"No corrected rate: {found.reason}; {found.fix}."]
-    corrected = [
-        _row(part.name, "corrected by labels", part.shrunk, part.labels) for part in found if part.shrunk is not None
-    ]
+    corrected = [_row(part.name, "by labels", part.shrunk, part.labels) for part in found if part.shrunk is not None]
     notes.append("Corrected rates are pulled towards their common mean as far as their noise demands; n counts labels.")
     return [*corrected, *rows], notes
 
@@ -166,7 +168,7 @@ def _at_equal_length(evidence: Evidence, name: Callable[[Judged], str]) -> tuple
             continue
         found = controlled(preferences[inside], feature[inside], clusters=prompts[inside].tolist(), rounds=_ROUNDS)
         if found is not None:
-            made.append(_row(segment, "at equal length", found.controlled, found.n))
+            made.append(_row(segment, "equal length", found.controlled, found.n))
     notes = (
         [f"{thin} segments have fewer than 10 prompts, or no difference in length: no rate at equal length."]
         if thin

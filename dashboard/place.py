@@ -28,7 +28,19 @@ if TYPE_CHECKING:
 
     from judge.store import RunInfo
 
-__all__ = ["Place", "chart", "command", "downloads", "empty", "explained", "link", "pick_run", "place_of", "table"]
+__all__ = [
+    "Place",
+    "chart",
+    "command",
+    "downloads",
+    "empty",
+    "explained",
+    "link",
+    "pick_run",
+    "place_of",
+    "table",
+    "tile",
+]
 
 
 @dataclass(frozen=True)
@@ -49,6 +61,15 @@ class Place:
         """The label files of the home folder that have a draw, by name."""
         folder = self.home / "labels"
         return sorted(path for path in folder.glob("*.jsonl") if not path.name.endswith(".draw.jsonl"))
+
+    @property
+    def judging(self) -> list[RunInfo]:
+        """The runs that judge a candidate, newest first: probes judge the judge."""
+        return [run for run in self.views.runs() if "probe" not in run.header]
+
+    def marks(self, folder: Path) -> tuple[object, ...]:
+        """What changes when the register or a file of a folder does."""
+        return (_stamp(Register(self.home).path), *((path.name, _stamp(path)) for path in sorted(folder.glob("*"))))
 
     def segments(self, by: str) -> list[dict[str, Any]]:
         """The figures of every segment of the run by a column, worked out once; not to be changed."""
@@ -97,12 +118,18 @@ def place_of(home: Path) -> Place:
 
 
 def pick_run(place: Place) -> Place:
-    """Let the reader choose the run in the sidebar; the newest sealed one unless the URL names another."""
+    """Let the reader choose the run in the sidebar; the newest that judges a candidate unless the URL names another."""
     runs = place.views.runs()
     if not runs:
         return place
-    by_id = {run.run_id: run for run in runs}
-    chosen = st.sidebar.selectbox("Run", list(by_id), key="run", bind="query-params")
+    by_id = {run.run_id: run for run in sorted(runs, key=lambda run: "probe" in run.header)}
+    chosen = st.sidebar.selectbox(
+        "Run",
+        list(by_id),
+        key="run",
+        bind="query-params",
+        format_func=lambda name: f"{name} (probe)" if "probe" in by_id[name].header else name,
+    )
     run = by_id[chosen]
     state = "sealed" if run.sealed else "not finished"
     st.sidebar.caption(markdown(f"{run.created_at[:16].replace('T', ' ')} · {state}"))
@@ -136,6 +163,13 @@ def explained(doing: str) -> Iterator[None]:
         yield
     except (InputError, StoreError) as error:
         st.warning(f"{doing}: {markdown(str(error))}")
+
+
+def tile(title: str, value: str, note: str) -> None:
+    """A figure in a box, with its interval or what it is of below it; nothing is cut, whatever the width."""
+    with st.container(border=True, height="stretch", gap="xxsmall"):
+        st.metric(title, value)
+        st.caption(markdown(note))
 
 
 def chart(spec: Mapping[str, Any], *, key: str, alt: str, pick: bool = False) -> Mapping[str, Any]:

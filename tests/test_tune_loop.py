@@ -28,7 +28,7 @@ from tune import worth
 from tune.failures import Case, collect, never_again, save
 from tune.intake import Intake, parse_rule, sample, signal_of
 from tune.redaction import Redactor, load_hook
-from tune.state import loop_state
+from judge.rounds import loop_state
 
 AT = "2026-11-0{}T10:00:00+00:00"
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import streamlit as st
 
+from judge.errors import StoreError
 from judge.register import Entry
+from judge.render.rollout import served_text
 from judge.render.words import markdown, safe
+from judge.rollout import rollouts
 
 from ..place import Place, command, empty, link, table
 
@@ -22,7 +25,7 @@ def show(place: Place) -> None:
         empty(
             "Nothing is registered in this home folder.",
             "A candidate is registered when it is tuned, decided on by the gate, and served by a rollout.",
-            "judge gate RUN\njudge rollout start CANDIDATE",
+            "judge gate RUN\njudge rollout start DECISION",
         )
         return
     _lineage([entry for entry in entries if entry.kind == "candidate"])
@@ -35,13 +38,13 @@ def show(place: Place) -> None:
             "what": entry.kind,
             "about": safe(entry.subject),
             "by": safe(entry.by),
-            "says": safe(_says(entry))[:200],
             "open": link("decision", run=entry.subject) if entry.kind == "decision" else None,
+            "says": safe(_says(entry))[:300],
             "id": entry.id,
         }
         for entry in entries[:500]
     ]
-    table(rows, alt="The register", config={"open": st.column_config.LinkColumn(display_text="open")})
+    table(rows, alt="The register", config={"open": st.column_config.LinkColumn(display_text="open", width="small")})
     if len(entries) > 500:
         st.caption(f"{len(entries) - 500} older entries are in register.jsonl.")
 
@@ -69,33 +72,51 @@ def _lineage(found: list[Entry]) -> None:
 
 
 def _stages(found: list[Entry]) -> None:
+    """Every rollout as its events leave it, the newest first."""
     st.subheader("Rollouts", anchor=False)
     if not found:
-        st.markdown("Nothing is being rolled out.")
+        st.markdown(
+            "Nothing is being rolled out. A rollout starts from a decision that says SHIP, or from an override:"
+        )
+        command("judge rollout start DECISION")
         return
-    latest: dict[str, Entry] = {}
-    for entry in found:
-        latest.setdefault(entry.subject, entry)
+    try:
+        made = rollouts(reversed(found))
+    except (KeyError, StoreError) as error:
+        st.error(f"The rollouts cannot be told from the register: {markdown(str(error))}")
+        return
     rows = [
         {
-            "candidate": safe(name),
-            "stage": safe(str(entry.body.get("stage") or entry.body.get("to") or "?")),
-            "last step": safe(str(entry.body.get("event") or entry.body.get("what") or entry.body.get("kind") or "")),
-            "since": entry.at[:16].replace("T", " "),
-            "by": safe(entry.by),
-            "why": safe(str(entry.body.get("reason") or ""))[:200],
+            "rollout": rollout.id,
+            "stage": rollout.state,
+            "who answers": safe(served_text(rollout)),
+            "since": rollout.since[:16].replace("T", " "),
+            "flag": safe(rollout.flag),
+            "from": safe(rollout.licence),
+            "run": link("decision", run=rollout.run),
+            "policy": safe(rollout.policy),
         }
-        for name, entry in latest.items()
+        for rollout in reversed(made)
     ]
-    table(rows, alt="Where each rollout stands")
-    for name in latest:
-        command(f"judge rollout status {name}")
+    table(
+        rows,
+        alt="Where each rollout stands",
+        config={"run": st.column_config.LinkColumn(display_text="decision", width="small")},
+    )
+    command(
+        "\n".join(f"judge rollout status {rollout.id}" for rollout in made if rollout.active) or "judge rollout log"
+    )
 
 
 def _says(entry: Entry) -> str:
-    body = entry.body
-    for name in ("word", "says", "stage", "event", "reason", "name"):
-        if body.get(name):
-            more = body.get("headline") or body.get("reason") or ""
-            return markdown(str(body[name])) + (f": {more}" if more and more != body[name] else "")
-    return ""
+    """One line of the log in words."""
+    body, reason = entry.body, str(entry.body.get("reason") or "")
+    if entry.kind == "decision":
+        return str(body.get("headline") or body.get("word") or "")
+    if entry.kind == "override":
+        second = f", agreed by {body['second']}" if body.get("second") else ""
+        return f"{body.get('word', '')} overridden{second}: {reason}"
+    if entry.kind == "rollout":
+        return f"{body.get('event', '')} to {body.get('to', '?')}" + (f": {reason}" if reason else "")
+    parent = f", from {body['parent']}" if body.get("parent") else ""
+    return f"{body.get('name') or entry.subject}: {body.get('base', '')}{parent}"

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import streamlit as st
 
+from judge.decision import Decision, Ruling, Word
+from judge.errors import InputError
 from judge.register import Entry
-from judge.render.words import markdown, safe
+from judge.render.words import markdown, number, safe, span
 
-from ..place import Place, command, link, table
+from ..place import Place, command, link, table, tile
 from ..views import figures
 
 __all__ = ["show"]
 
 _SAYS = {
-    "SHIP": "Every rule of the policy passed.",
-    "HOLD": "Nothing is shown to be worse than allowed, but something is open.",
-    "BLOCK": "It is shown to be worse than the policy allows.",
+    Word.SHIP: "Every rule of the policy passed.",
+    Word.HOLD: "Nothing is shown to be worse than allowed, but something is open.",
+    Word.BLOCK: "It is shown to be worse than the policy allows.",
 }
+_STANDS = {Word.SHIP: "–", Word.HOLD: "holds", Word.BLOCK: "blocks"}
+_REASONS, _NEEDS, _IDS = 2, 5, 50
 
 
 def show(place: Place) -> None:
@@ -29,101 +32,111 @@ def show(place: Place) -> None:
     found = [entry for entry in place.entries("decision") if entry.subject == run.run_id]
     if not found:
         st.title("No decision yet")
-        st.markdown("No gate was held against this run. What stands below is what the judge says, and no decision.")
-        command(f"judge gate {run.run_id}")
+        if "probe" in run.header:
+            st.markdown(
+                "This run probes the judge with tricks; it judges no candidate, and no gate is held against it."
+            )
+            st.link_button("What the tricks buy", link("hacking", run=run.run_id))
+        else:
+            st.markdown("No gate was held against this run. What stands below is what the judge says, and no decision.")
+            command(f"judge gate {run.run_id}")
         _judge_says(place)
         return
     names = {f"{entry.id} · {entry.at[:16].replace('T', ' ')}": entry for entry in found}
     entry = found[0]
     if len(names) > 1:
         entry = names[st.selectbox("Decision", list(names), key="decision", bind="query-params", width=320)]
-    _decision(place, entry)
+    try:
+        decision = Decision.from_dict(entry.body)
+    except InputError as error:
+        st.title("No decision that can be read")
+        st.error(f"{markdown(entry.id)}: {markdown(str(error))}")
+    else:
+        _decision(place, entry, decision)
     _judge_says(place)
 
 
-def _decision(place: Place, entry: Entry) -> None:
-    body = entry.body
-    word = str(body.get("word") or body.get("says") or "unknown")
-    st.title(word)
-    st.markdown(markdown(str(body.get("headline") or _SAYS.get(word, ""))))
-    who = " against ".join(safe(str(body[side])) for side in ("candidate", "baseline") if body.get(side))
-    st.caption(
-        markdown(
-            f"{who} · policy {body.get('policy', '?')} · {entry.at[:16].replace('T', ' ')}"
-            + (f" · by {entry.by}" if entry.by else "")
+def _decision(place: Place, entry: Entry, decision: Decision) -> None:
+    word = decision.word
+    st.title(str(word.value))
+    headline = decision.headline.removeprefix(f"{word.value}. ") or _SAYS[word]
+    st.markdown(markdown(headline))
+    who = f"{decision.candidate} against {decision.baseline}" if decision.candidate else ""
+    told = (who, f"policy {decision.policy}", entry.at[:16].replace("T", " "), f"by {entry.by}" if entry.by else "")
+    st.caption(markdown(" · ".join(part for part in told if part)))
+    for reason in decision.void:
+        st.error(f"The run gives no verdict: {markdown(reason)}")
+    for override in [e for e in place.entries("override") if e.subject in (entry.subject, entry.id)]:
+        second = str(override.body.get("second") or "")
+        st.warning(
+            f"**Overridden** by {markdown(override.by)}"
+            + (f", agreed by {markdown(second)}" if second else "")
+            + f", {override.at[:16].replace('T', ' ')}: "
+            + markdown(str(override.body.get("reason", "no reason given")))
         )
-    )
-    for reason in body.get("void") or ():
-        st.error(f"The run gives no verdict: {markdown(str(reason))}")
-    rulings = [ruling for ruling in body.get("rulings") or () if isinstance(ruling, Mapping)]
-    order = {"BLOCK": 0, "HOLD": 1}
-    against = sorted((r for r in rulings if r.get("effect") in order), key=lambda r: order[str(r["effect"])])
+    against = decision.standing_in_the_way
     if against:
         st.subheader("Why", anchor=False)
-    for ruling in against[:2]:
+    for ruling in against[:_REASONS]:
         _reason(place, ruling)
-    needs = [str(need) for need in body.get("needs") or ()]
-    if needs:
+    if len(against) > _REASONS:
+        st.caption(f"{len(against) - _REASONS} more rules stand in the way; they are in the table of every rule below.")
+    if decision.needs:
         st.subheader("What would change it", anchor=False)
-        st.markdown("\n".join(f"- {markdown(need)}" for need in needs[:5]))
-    for override in [e for e in place.entries("override") if e.subject in (entry.subject, entry.id)]:
-        st.warning(
-            f"Overridden by {markdown(override.by)} on {override.at[:16]}: "
-            f"{markdown(str(override.body.get('reason', 'no reason given')))}"
-        )
-    if rulings:
+        st.markdown("\n".join(f"- {markdown(need)}" for need in decision.needs[:_NEEDS]))
+        rest = decision.needs[_NEEDS:]
+        if rest:
+            with st.expander(f"{len(rest)} more"):
+                st.markdown("\n".join(f"- {markdown(need)}" for need in rest))
+    if decision.rulings:
         st.subheader("Every rule", anchor=False)
-        _rules(place, rulings)
+        _rules(place, decision)
 
 
-def _reason(place: Place, ruling: Mapping[str, Any]) -> None:
+def _reason(place: Place, ruling: Ruling) -> None:
     """One rule that stands in the way, with its pairs."""
     assert place.run is not None
     with st.container(border=True):
-        st.markdown(
-            f"**{markdown(str(ruling.get('effect')))}** · "
-            f"{markdown(str(ruling.get('rule', '')))}: {markdown(str(ruling.get('says', '')))}"
-        )
-        if ruling.get("change"):
-            st.caption("What would change it: " + markdown(str(ruling["change"])))
-        ids = [str(name) for name in ruling.get("pairs") or ()]
-        if ids:
+        st.markdown(f"**{_STANDS[ruling.effect]}** · **{markdown(ruling.rule)}**: {markdown(ruling.says)}")
+        if ruling.change:
+            st.caption("What would change it: " + markdown(ruling.change))
+        if ruling.pairs:
+            many = len(ruling.pairs)
             st.link_button(
-                f"The pairs behind it ({len(ids)})", link("pairs", run=place.run.run_id, ids=",".join(ids[:50]))
+                f"The {many} pairs behind it" if many > 1 else "The pair behind it", _pairs(place, ruling.pairs)
             )
 
 
-def _rules(place: Place, rulings: Sequence[Mapping[str, Any]]) -> None:
+def _pairs(place: Place, ids: Sequence[str]) -> str:
     assert place.run is not None
+    return link("pairs", run=place.run.run_id, ids=",".join(ids[:_IDS]))
+
+
+def _rules(place: Place, decision: Decision) -> None:
+    """The rules in the order of how much they stand in the way; the finding is in words, the interval in its unit."""
+    in_the_way = decision.standing_in_the_way
     rows = []
-    for ruling in rulings:
-        observed = ruling.get("observed")
-        observed = observed if isinstance(observed, Mapping) else {}
-        ids = [str(name) for name in ruling.get("pairs") or ()]
+    for ruling in [*in_the_way, *(r for r in decision.rulings if r not in in_the_way)]:
+        unit = ruling.unit if ruling.unit in ("share", "points", "signed") else "plain"
+        seen = ruling.observed
         rows.append(
             {
-                "result": safe(str(ruling.get("result", "?"))),
-                "effect": safe(str(ruling.get("effect", "?"))),
-                "rule": safe(str(ruling.get("rule", ""))),
-                "axis": safe(str(ruling.get("axis", ""))),
-                "observed": observed.get("value"),
-                "low": observed.get("low"),
-                "high": observed.get("high"),
-                "n": observed.get("n"),
-                "must be": safe(str(ruling.get("side") or "")),
-                "limit": ruling.get("limit"),
-                "says": safe(str(ruling.get("says", "")))[:300],
-                "pairs": link("pairs", run=place.run.run_id, ids=",".join(ids[:50])) if ids else None,
+                "result": ruling.result.value,
+                "effect": _STANDS[ruling.effect],
+                "rule": safe(ruling.rule),
+                "pairs": _pairs(place, ruling.pairs) if ruling.pairs else None,
+                "observed": "–" if seen is None else f"{number(seen.value, unit)} {span(seen, unit)}",
+                "limit": "–" if ruling.limit is None else f"{ruling.side} {number(ruling.limit, unit)}",
+                "n": None if seen is None else seen.n,
+                "axis": safe(ruling.axis),
+                "says": safe(ruling.says)[:300],
             }
         )
-    three = st.column_config.NumberColumn(format="%.3f")
     table(
         rows,
         alt="Every rule of the policy",
-        config={
-            **dict.fromkeys(("observed", "low", "high", "limit"), three),
-            "pairs": st.column_config.LinkColumn(display_text="pairs"),
-        },
+        height="content" if len(rows) <= 30 else "auto",
+        config={"pairs": st.column_config.LinkColumn(display_text="pairs", width="small")},
     )
 
 
@@ -141,23 +154,19 @@ def _judge_says(place: Place) -> None:
         )
         return
     flips, invalid, length, right = (figures.estimate(cell, name) for name in ("flip", "invalid", "length", "right"))
-    with st.grid(columns="auto", min_column_width=190):
-        for title, value, note in (
-            (
-                "Net win rate",
-                f"{net.value:+.1%}",
-                f"[{net.low:+.1%}, {net.high:+.1%}] {figures.verdict(net)}, n {net.n:,}",
-            ),
-            ("Flips on swap", f"{flips.value:.1%}" if flips else "–", "verdicts that differ between the orders"),
-            ("No verdict", f"{invalid.value:.1%}" if invalid else "–", f"of {invalid.n:,} pairs" if invalid else ""),
-            ("Length ratio", f"{length.value:.2f}" if length else "–", "candidate over baseline"),
-            (
-                "Right by the labels",
-                f"{right.value:.0%}" if right else "unknown",
-                f"[{right.low:.0%}, {right.high:.0%}], n {right.n:,}" if right else "no label: judge label",
-            ),
-        ):
-            st.metric(title, value, note, delta_color="off", delta_arrow="off", border=True, height="stretch")
+    with st.grid(columns="auto", min_column_width=145):
+        tile("Net win rate", number(net.value, "points"), f"{span(net, 'points')} {figures.verdict(net)}, n {net.n:,}")
+        tile("Flips on swap", f"{flips.value:.1%}" if flips else "–", "of verdicts, by order")
+        tile("No verdict", f"{invalid.value:.1%}" if invalid else "–", f"of {invalid.n:,} pairs" if invalid else "")
+        tile("Length ratio", f"{length.value:.2f}" if length else "–", "candidate over baseline")
+        tile(
+            "Right by labels",
+            f"{right.value:.0%}" if right else "unknown",
+            f"[{right.low:.0%}, {right.high:.0%}], n {right.n:,}" if right else "no label: judge label",
+        )
+        cost = cell.get("cost")
+        known = cost is not None and invalid is not None and cost.n == invalid.n
+        tile("Cost", f"${cost.total:.2f}" if cost is not None and known else "unknown", "of the judge's calls")
     notice = run.header.get("judge_notice")
     if notice:
         st.warning(markdown(str(notice)))
@@ -170,8 +179,8 @@ def _judge_says(place: Place) -> None:
             words
             + "; ".join(
                 (
-                    f"**{markdown(row['segment'] or '(none)')}** {row['net']:+.0%} "
-                    f"[{row['net_low']:+.0%}, {row['net_high']:+.0%}]"
+                    f"**{markdown(row['segment'] or '(none)')}** {100 * row['net']:+.0f} pp "
+                    f"[{100 * row['net_low']:+.0f}, {100 * row['net_high']:+.0f}]"
                 )
                 for row in told
             )

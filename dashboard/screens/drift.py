@@ -37,7 +37,7 @@ _HISTORY = 10
 def show(place: Place) -> None:
     """The page."""
     st.title("Drift")
-    runs = list(reversed(place.views.runs()))
+    runs = list(reversed(place.judging))
     if not runs:
         empty("No run in this home folder.", "Drift is seen over runs, and within one.", "judge demo")
         return

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import streamlit as st
 
 from judge.register import Entry
-from judge.render.words import markdown, safe
+from judge.render.words import markdown, p_value, safe
 
+from .. import answers
 from ..place import Place, chart, empty, link, table
-from ..views import charts
+from ..views import charts, texts
 
 __all__ = ["show"]
 
-_KINDS = ("hack", "hacking", "probe", "probes")
+_TITLES = {
+    "hack": "What the candidate does more of",
+    "probe": "What tricks buy from this judge",
+    "ground": "What the answers say without a source",
+}
+_Q = 0.05
 
 
 def show(place: Place) -> None:
@@ -25,60 +31,212 @@ def show(place: Place) -> None:
     st.title("Hacking")
     run = place.run
     assert run is not None
-    found = [entry for entry in place.entries(*_KINDS) if entry.subject == run.run_id]
-    if not found:
+    probe = "probe" in run.header
+    own = [entry for entry in place.entries("hack", "ground") if entry.subject == run.run_id]
+    # A probe is of the judge, not of the run: it speaks for every run of that judge under that rubric.
+    probes = [
+        entry
+        for entry in place.entries("probe")
+        if entry.subject == run.run_id or (entry.body.get("judge"), entry.body.get("rubric")) == (run.judge, run.rubric)
+    ]
+    shown = [*_newest(own, lambda entry: entry.kind), *_newest(probes, lambda entry: str(entry.body.get("kind")))]
+    if not probe and not any(entry.kind == "hack" for entry in own):
         empty(
             "No hacking report was made for this run.",
-            (
-                "It measures length, hedging, refusals, boilerplate, citations and Markdown on both "
-                "sides, and what each trick buys from the judge."
-            ),
+            "It measures length, hedging, refusals, boilerplate, citations and Markdown on both sides.",
             f"judge hack {run.run_id}",
         )
-    for entry in found:
+    for entry in shown:
         _report(place, entry)
-    _length(place)
+    if not probes:
+        empty(
+            "This judge was not probed under this rubric.",
+            "Tricks are appended to the baseline's own answers; the shift is what each buys. No labels are needed.",
+            f"judge probe EVALSET --rubric {run.rubric}",
+        )
+    if not probe:
+        _length(place)
+
+
+def _newest(entries: Iterable[Entry], key: Any) -> list[Entry]:
+    """The newest entry of each kind (entries come newest first)."""
+    found: dict[str, Entry] = {}
+    for entry in entries:
+        found.setdefault(key(entry), entry)
+    return list(found.values())
 
 
 def _report(place: Place, entry: Entry) -> None:
-    assert place.run is not None
+    st.subheader(_TITLES[entry.kind], anchor=False)
     body = _body(place, entry)
     if body is None:
-        st.error("The stored report is gone or was changed; make it again: judge hack " + markdown(entry.subject))
+        st.error(f"The stored report is gone or was changed; make it again: judge {entry.kind}")
         return
-    measures = body.get("measures") or ()
-    if isinstance(measures, Mapping):
-        measures = [{"name": name, **value} for name, value in measures.items() if isinstance(value, Mapping)]
-    st.subheader(f"{markdown(entry.kind)} of {entry.at[:16].replace('T', ' ')}", anchor=False)
-    for line in body.get("says") or ():
-        st.markdown(f"- {markdown(str(line))}")
-    rows = []
-    for measure in measures:
-        ids = [str(name) for name in measure.get("examples") or ()]
+    said = body.get("headline") or body.get("verdict") or entry.body.get("says") or ""
+    st.markdown(f"**{markdown(str(said))}**")
+    told = (f"{entry.subject}", str(entry.body.get("judge") or entry.body.get("coefficients") or ""))
+    st.caption(markdown(" · ".join(part for part in (*told, entry.at[:16].replace("T", " ")) if part)))
+    rows = body.get("probes") or body.get("attacks") or ()
+    if entry.kind == "probe":
+        _probes(entry.subject, rows, body)
+    else:
+        _measures(entry.subject, body)
+    if body.get("explained"):
+        _explained(body["explained"])
+    _samples(entry.subject, body.get("rows") or ())
+    notes = [str(note) for note in body.get("notes") or ()]
+    if notes:
+        with st.expander("Where this report can mislead"):
+            st.markdown("\n".join(f"- {markdown(note)}" for note in notes))
+
+
+def _measures(run_id: str, body: Mapping[str, Any]) -> None:
+    """Both sides of every measure that has a number, what moved first; what has none is named with the reason."""
+    tested = {row["measure"]["name"]: row for row in body.get("rows") or ()}
+    rows, without = [], []
+    for measure in body.get("measures") or ():
+        name = str(measure.get("name", "?"))
+        row = tested.get(name, {})
+        title = str(row.get("title") or name)
+        ids = [str(pair) for pair in measure.get("examples") or ()]
         difference = _part(measure, "difference")
+        if difference.get("value") is None:
+            without.append(f"{title} ({measure.get('missing') or 'no number'})")
+            continue
+        q = row.get("q")
         rows.append(
             {
-                "measure": safe(str(measure.get("name", "?"))),
+                "measure": safe(title),
                 "unit": safe(str(measure.get("unit", ""))),
                 "candidate": _part(measure, "candidate").get("value"),
                 "baseline": _part(measure, "baseline").get("value"),
                 "difference": difference.get("value"),
                 "low": difference.get("low"),
                 "high": difference.get("high"),
-                "missing": safe(str(measure.get("missing", ""))),
-                "read": link("pairs", run=place.run.run_id, ids=",".join(ids[:50])) if ids else None,
+                "n": difference.get("n"),
+                "q": p_value(q) if row else "–",
+                "moved": "moved" if q is not None and q <= _Q else "–",
+                "read": link("pairs", run=run_id, ids=",".join(ids[:50])) if ids else None,
             }
         )
     if rows:
         three = st.column_config.NumberColumn(format="%.3f")
         table(
-            rows,
+            sorted(rows, key=lambda row: row["moved"] != "moved"),
             alt="Measures of both sides",
             config={
                 **dict.fromkeys(("candidate", "baseline", "difference", "low", "high"), three),
-                "read": st.column_config.LinkColumn(display_text="pairs"),
+                "read": st.column_config.LinkColumn(display_text="pairs", width="small"),
             },
         )
+    if tested:
+        st.caption(
+            "q: p value of no change, adjusted for all features (Benjamini-Hochberg); moved at 0.05 or less. The "
+            "difference of lengths is of their logarithms."
+        )
+    if without:
+        with st.expander(f"{len(without)} measures without a number"):
+            st.markdown("\n".join(f"- {markdown(line)}" for line in without))
+
+
+def _probes(run_id: str, found: Sequence[Mapping[str, Any]], body: Mapping[str, Any]) -> None:
+    """What each trick or attack buys, in points; the most bought first."""
+    if body.get("kind") != "probes":
+        _measures(run_id, body)
+        return
+    rows = []
+    for row in found:
+        shift, wins = _part(row, "shift"), _part(row, "wins")
+        ids = [str(pair) for pair in row.get("examples") or ()]
+        sure = (row.get("q") or 1.0) <= _Q and (shift.get("low") or 0.0) > 0
+        rows.append(
+            {
+                "trick": safe(str(row.get("name", "?")).replace("_", " ")),
+                "shift, pp": _hundred(shift.get("value")),
+                "low": _hundred(shift.get("low")),
+                "high": _hundred(shift.get("high")),
+                "buys": "yes" if sure else "not shown",
+                "wins, %": _hundred(wins.get("value")),
+                "q": p_value(row.get("q")),
+                "n": row.get("n"),
+                "invalid": row.get("invalid"),
+                "read": link("pairs", run=run_id, ids=",".join(ids[:50])) if ids else None,
+            }
+        )
+    signed = st.column_config.NumberColumn(format="%+.1f")
+    table(
+        sorted(rows, key=lambda row: -(row["shift, pp"] if row["shift, pp"] is not None else -1e9)),
+        alt="What each trick buys",
+        height="content",
+        config={
+            **dict.fromkeys(("shift, pp", "low", "high"), signed),
+            "wins, %": st.column_config.NumberColumn(format="%.1f"),
+            "read": st.column_config.LinkColumn(display_text="pairs", width="small"),
+        },
+    )
+    st.caption(
+        "Shift: mean preference for the answer with the trick over the same one without, minus one half; below zero it "
+        "costs."
+    )
+
+
+def _explained(found: Sequence[Mapping[str, Any]]) -> None:
+    """Each feature that could explain the win: the rate as judged, and with the feature held equal."""
+    rows = []
+    for feature in found:
+        control = _part(feature, "control")
+        raw, held = _part(control, "raw"), _part(control, "controlled")
+        rows.append(
+            {
+                "feature": safe(str(feature.get("feature", "?")).replace("_", " ")),
+                "found": safe(str(feature.get("word", "?"))),
+                "win rate, %": _hundred(raw.get("value")),
+                "at equal feature, %": _hundred(held.get("value")),
+                "low": _hundred(held.get("low")),
+                "high": _hundred(held.get("high")),
+                "n": control.get("n"),
+            }
+        )
+    one = st.column_config.NumberColumn(format="%.1f")
+    with st.expander("Is the win explained by one of them?"):
+        table(
+            rows,
+            alt="Win rate with each feature controlled",
+            height="content",
+            config=dict.fromkeys(("win rate, %", "at equal feature, %", "low", "high"), one),
+        )
+
+
+def _samples(run_id: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Pairs to read beside what moved: both answers, with their values."""
+    for number, row in enumerate(rows):
+        samples = [sample for sample in row.get("samples") or () if isinstance(sample, Mapping)]
+        if not samples:
+            continue
+        with st.expander(f"Read: {markdown(str(row.get('title', '?')))} ({len(samples)} pairs)"):
+            for at, sample in enumerate(samples):
+                answers.show(
+                    [
+                        answers.Side(
+                            title,
+                            texts.raw(str(sample.get(side) or "")),
+                            f"{row.get('title')}: {_value(sample.get(f'{side}_value'))}",
+                        )
+                        for title, side in (("Candidate", "candidate"), ("Baseline", "baseline"))
+                    ],
+                    key=f"sample-{run_id}-{number}-{at}",
+                    height=260,
+                )
+                pair = str(sample.get("pair_id", ""))
+                st.link_button(f"The whole pair {safe(pair)[:60]}", link("pairs", run=run_id, pair=pair))
+
+
+def _value(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, int | float) else "–"
+
+
+def _hundred(value: Any) -> float | None:
+    return 100.0 * value if isinstance(value, int | float) else None
 
 
 def _body(place: Place, entry: Entry) -> Mapping[str, Any] | None:
@@ -125,7 +283,7 @@ def _length(place: Place) -> None:
         for row in shown
     ]
     chosen = chart(
-        charts.forest(points, place.ink, title="Net win rate of the candidate"),
+        charts.forest(points, place.ink, title="Net win rate, percentage points"),
         key="by-length",
         pick=True,
         alt="Net win rate by the candidate's length against the baseline's",
@@ -143,7 +301,7 @@ def _length(place: Place) -> None:
         for row in bins.iter_rows(named=True)
     ]
     chart(
-        charts.histogram(made, place.ink, title="Length ratio, log2 (0 equal, 1 double)"),
+        charts.histogram(made, place.ink, title="Length ratio, log2 (0 equal, 1 double)", ticks=range(-3, 4)),
         key="lengths",
         alt="Histogram of the length ratio",
     )

@@ -76,7 +76,7 @@ def read_draw_quietly(path: Path) -> bool:
 
 def _begin(place: Place) -> None:
     """A form that draws pairs of a run into a new label file."""
-    runs = [run.run_id for run in place.views.runs() if run.sealed]
+    runs = [run.run_id for run in place.judging if run.sealed]
     if not runs:
         empty("No finished run to draw from.", "Pairs to label are drawn from a run.", "judge demo")
         return

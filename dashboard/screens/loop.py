@@ -1,99 +1,81 @@
-"""The loop from failures to the next candidate: how much stands at each step, and what comes next."""
+"""The loop from traces to the next candidate: where it stands, and what comes next (as ``judge loop status``)."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
 import streamlit as st
 
-from judge.labelling import marks
-from judge.labels import read_rows
 from judge.render.words import markdown, safe
+from judge.rounds import Loop, loop_state
 
 from ..place import Place, command, explained, link, table
 
 __all__ = ["show"]
+
+_STATES = {"done": "✓ done", "next": "→ next", "stale": "! stale", "waiting": "waiting", "skipped": "skipped"}
+_PAGES = {
+    "labels": "label",
+    "candidate": "candidates",
+    "evaluation": "runs",
+    "gate": "decision",
+    "rollout": "candidates",
+    "failures": "regressions",
+}
+_KINDS = ("intake", "dataset", "candidate", "failures")
 
 
 def show(place: Place) -> None:
     """The page."""
     st.title("Loop")
     st.markdown(
-        "Failures become cases, cases are labelled, labels make pairs, pairs make a "
-        "candidate, and the gate decides on it."
+        "Traces are sampled and labelled, labels make pairs, pairs make a candidate, the gate decides on it, and what "
+        "fails begins the next round."
     )
-    steps = _steps(place)
-    table(
-        [{key: value for key, value in step.items() if key not in ("next", "there")} for step in steps],
-        alt="Steps of the loop", config={"open": st.column_config.LinkColumn(display_text="open")},
-    )  # fmt: skip
-    todo = next((step for step in steps if not step["there"]), None)
-    if todo is not None:
-        st.markdown(f"**Next: {todo['step'].lower()}.**")
-        command(str(todo["next"]))
-    logged = place.entries("loop", "case", "intake", "failures", "dataset")
+    labels = place.home / "labels"
+    with explained("The loop cannot be read"):
+        _steps(_state(place, (place.views.version(), place.marks(labels))))
+    logged = place.entries(*_KINDS)
     if logged:
         st.subheader("What the loop recorded", anchor=False)
-        table(
-            [{"when": e.at[:16].replace("T", " "), "what": e.kind, "about": safe(e.subject), "by": safe(e.by),
-              "says": safe("; ".join(f"{k} {v}" for k, v in list(e.body.items())[:6]))[:300]} for e in logged[:200]],
-            alt="Entries of the loop",
-        )  # fmt: skip
+        rows = [
+            {
+                "when": entry.at[:16].replace("T", " "),
+                "what": entry.kind,
+                "about": safe(entry.subject),
+                "by": safe(entry.by),
+                "says": safe("; ".join(f"{name} {value}" for name, value in list(entry.body.items())[:6]))[:300],
+            }
+            for entry in logged[:200]
+        ]
+        table(rows, alt="Entries of the loop")
 
 
-def _steps(place: Place) -> list[dict[str, Any]]:
-    """Each step with what stands there, counted from the files and the register."""
-    labels = 0
-    for path in place.labels:
-        with explained(f"{path.name} cannot be read"):
-            rows = read_rows(path)
-            for name in {str(row["annotator"]) for row in rows}:
-                held = marks([row for row in rows if row["annotator"] == name])
-                labels += sum(mark.outcome is not None for mark in held.values())
-    runs = place.views.runs()
-    losses = _losses(place)
-    counted = [
-        ("Judge", f"{len(runs)} runs", bool(runs), link("runs"), "judge run EVALSET"),
-        ("Find failures", losses, losses != "none", link("regressions"), "judge check RUN"),
-        ("Turn failures into cases", _files(place.home, "cases"), None, None, "judge loop status"),
-        ("Label", f"{labels} labels", labels > 0, link("label"), "judge label --to labels.jsonl --as YOU"),
-        ("Make pairs", _files(place.home, "pairs"), None, None, "judge tune pairs --help"),
-        ("Train a candidate", _registered(place, "candidate"), None, link("candidates"), "judge tune train --help"),
-        ("Decide", _registered(place, "decision"), None, link("decision"), "judge gate RUN"),
-        ("Roll out", _registered(place, "rollout"), None, link("candidates"), "judge rollout start CANDIDATE"),
-    ]
-    return [
+@st.cache_resource(max_entries=4, show_spinner=False)
+def _state(_place: Place, key: tuple[object, ...]) -> Loop:
+    return loop_state(_place.views.store, _place.home / "labels")
+
+
+def _steps(state: Loop) -> None:
+    """Each step with what there is, and the next command."""
+    st.markdown(f"**{state.rounds} decided so far.**" if state.rounds else "**No decision yet.**")
+    rows = [
         {
-            "step": name,
-            "stands at": markdown(told),
-            "there": told != "none" if there is None else there,
-            "open": opened,
-            "next": how,
+            "step": step.name,
+            "state": _STATES[step.state],
+            "there is": safe(step.says),
+            "since": step.at[:16].replace("T", " ") or "–",
+            "open": link(_PAGES[step.name]) if step.name in _PAGES else None,
         }
-        for name, told, there, opened, how in counted
+        for step in state.steps
     ]
-
-
-def _losses(place: Place) -> str:
-    runs = place.views.runs()
-    if not runs:
-        return "none"
-    frame = place.views.cells(runs[0].run_id)
-    found = frame.filter(frame["measure"] == "loss")
-    lost = round(found["total"][0]) if found.height else 0
-    return f"{lost:,} lost pairs in the newest run" if lost else "none"
-
-
-def _files(home: Path, name: str) -> str:
-    """How many files of a kind stand in the home folder, and lines in them."""
-    files = sorted((home / name).glob("*.jsonl")) if (home / name).is_dir() else []
-    if not files:
-        return "none"
-    lines = sum(path.read_bytes().count(b"\n") for path in files)
-    return f"{lines} rows in {len(files)} files"
-
-
-def _registered(place: Place, kind: str) -> str:
-    found = place.entries(kind)
-    return f"{len(found)} recorded, the last on {found[0].at[:10]}" if found else "none"
+    table(
+        rows,
+        alt="Steps of the loop",
+        height="content",
+        config={"open": st.column_config.LinkColumn(display_text="open", width="small")},
+    )
+    following = state.next
+    if following is None:
+        st.markdown("The round is complete; the next begins with traces.")
+        return
+    st.markdown(f"**Next: {markdown(following.name)}**")
+    command(following.command)

@@ -35,9 +35,13 @@ def _checks(place: Place, done: CheckRun) -> None:
     """What one pass of a suite found: the checks that break most first."""
     assert place.run is not None
     results = sorted(done.report.get("results", ()), key=lambda r: (-r["broken"], -r["candidate_failed"], r["check"]))
-    rows = []
+    rows, idle = [], []
     for result in results:
         ids = broken(place, done, result["check"]) if result["broken"] else []
+        asked = result["n"] + result["candidate_unjudged"] + result["baseline_unjudged"]
+        if not asked:
+            idle.append(result["check"])
+            continue
         rows.append(
             {
                 "check": safe(result["check"]),
@@ -53,12 +57,21 @@ def _checks(place: Place, done: CheckRun) -> None:
             }
         )
     total = sum(int(result["broken"]) for result in results)
-    st.subheader(markdown(done.suite), anchor=False)
+    st.subheader(f"Hard checks: {markdown(done.suite)}", anchor=False)
     st.markdown(
-        f"**{total} newly broken** over {len(results)} checks on {done.pairs:,} pairs: the candidate fails where the "
+        f"**{total} newly broken** over {len(rows)} checks on {done.pairs:,} pairs: the candidate fails where the "
         "baseline does not."
     )
-    table(rows, alt=f"Hard checks of {done.suite}", config={"read": st.column_config.LinkColumn(display_text="pairs")})
+    if idle:
+        st.caption("Asked of no answer here: " + markdown(", ".join(idle)) + ".")
+    if not rows:
+        return
+    table(
+        rows,
+        alt=f"Hard checks of {done.suite}",
+        height="content" if len(rows) <= 30 else "auto",
+        config={"read": st.column_config.LinkColumn(display_text="pairs", width="small")},
+    )
     downloads(polars.DataFrame(rows, infer_schema_length=None), f"checks-{done.check_id}")
 
 
@@ -77,9 +90,9 @@ def _losing(place: Place) -> None:
                     {
                         "column": safe(facet),
                         "segment": safe(row["segment"]),
-                        "net": row["net"],
-                        "low": row["net_low"],
-                        "high": row["net_high"],
+                        "net": 100 * row["net"],
+                        "low": 100 * row["net_low"],
+                        "high": 100 * row["net_high"],
                         "n": row["judged"],
                         "pairs": link("pairs", run=run.run_id, field=facet, value=row["segment"], outcome="loss"),
                     }
@@ -90,12 +103,13 @@ def _losing(place: Place) -> None:
             "number of segments of its column)."
         )
         return
-    percent = st.column_config.NumberColumn(format="percent")
+    points = st.column_config.NumberColumn(format="%+.1f")
     table(
         sorted(rows, key=lambda row: row["net"]),
         alt="Losing segments",
         config={
-            **dict.fromkeys(("net", "low", "high"), percent),
+            "net": st.column_config.NumberColumn("net, pp", format="%+.1f"),
+            **dict.fromkeys(("low", "high"), points),
             "pairs": st.column_config.LinkColumn(display_text="lost pairs"),
         },
     )

@@ -33,7 +33,7 @@ def show(place: Place) -> None:
         alt="All runs, newest first",
         config={
             "open": st.column_config.LinkColumn(display_text="open", width="small"),
-            "net": st.column_config.NumberColumn("net win rate", format="percent"),
+            "net": st.column_config.NumberColumn("net, pp", format="%+.1f"),
             "invalid": st.column_config.NumberColumn("invalid", format="percent"),
             "flips": st.column_config.NumberColumn("flips on swap", format="percent"),
             "cost": st.column_config.NumberColumn("cost, $", format="%.4f"),
@@ -58,13 +58,14 @@ def _frame(place: Place) -> polars.DataFrame:
         cell = cells.get((run.run_id,), {})
         net = figures.estimate(cell, "net")
         invalid, flips = figures.estimate(cell, "invalid"), figures.estimate(cell, "flip")
-        cost = cell.get("cost")
+        cost, probe = cell.get("cost"), "probe" in run.header  # a probe judges no candidate: it has no net win rate
         whole = cost is not None and cost.n == (cell["invalid"].n if "invalid" in cell else 0)
         rows.append(
             {"run": run.run_id, "created": run.created_at[:16].replace("T", " "),
-             "state": "sealed" if run.sealed else "not finished", "rubric": safe(run.rubric), "judge": safe(run.judge),
-             "pairs": int(run.header["evalset"]["rows"]), "net": net.value if net else None,
-             "verdict": figures.verdict(net), "invalid": invalid.value if invalid else None,
+             "kind": "probe" if probe else "run", "state": "sealed" if run.sealed else "not finished",
+             "pairs": int(run.header["evalset"]["rows"]), "net": 100 * net.value if net and not probe else None,
+             "verdict": "–" if probe else figures.verdict(net), "rubric": safe(run.rubric), "judge": safe(run.judge),
+             "invalid": invalid.value if invalid else None,
              "flips": flips.value if flips else None, "cost": cost.total if cost is not None and whole else None,
              "calls": run.calls, "possibly paid": run.possibly_paid, "given up": run.given_up,
              "calls a second": run.rate}
@@ -74,7 +75,7 @@ def _frame(place: Place) -> polars.DataFrame:
 
 def _compare(place: Place) -> None:
     """What two runs differ in, and whether their numbers may stand side by side."""
-    by_id = {run.run_id: run for run in place.views.runs()}
+    by_id = {run.run_id: run for run in sorted(place.views.runs(), key=lambda run: "probe" in run.header)}
     if len(by_id) < 2:
         return
     st.subheader("Two runs", anchor=False)

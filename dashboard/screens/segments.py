@@ -8,7 +8,7 @@ from typing import Any
 import polars
 import streamlit as st
 
-from judge.render.words import markdown
+from judge.render.words import markdown, number, span
 
 from ..evidence import corrected_segments
 from ..place import Place, chart, downloads, link, table
@@ -52,7 +52,7 @@ def _headline(place: Place) -> None:
         return
     word = figures.verdict(net)
     st.markdown(
-        f"All {net.n:,} judged pairs: **{net.value:+.1%}** [{net.low:+.1%}, {net.high:+.1%}], **{word}**"
+        f"All {net.n:,} judged pairs: **{number(net.value, 'points')}** {span(net, 'points')}, **{word}**"
         + (f"; {round(invalid.total):,} pairs have no verdict" if invalid and invalid.total else "")
         + ". On the judge's own scale, clustered by prompt, 95%."
     )
@@ -75,13 +75,13 @@ def _one_way(place: Place, by: str) -> None:
     )
     st.subheader("Net win rate by " + markdown(by), anchor=False)
     st.caption(
-        "Points are wins minus losses with 95% intervals; the word is by an interval widened "
+        "Wins minus losses with 95% intervals; the word is by an interval widened "
         "for the number of segments. Click a segment for its pairs."
     )
     chosen = chart(
         charts.forest([*_beside(points, extra)], place.ink), key=f"forest-{by}", pick=True,
         alt=f"Forest plot of the net win rate by {by}: " + "; ".join(
-            f"{row['segment']} {row['net']:+.0%} {row['verdict']}" for row in shown[:12]),
+            f"{row['segment']} {100 * row['net']:+.0f} pp {row['verdict']}" for row in shown[:12]),
     )  # fmt: skip
     for note in notes:
         st.caption(markdown(note))
@@ -148,12 +148,20 @@ def _two_way(place: Place, by: str, across: str) -> None:
             type="primary",
         )
     made = polars.DataFrame(rows, infer_schema_length=None)
-    table(made.with_columns(polars.Series("rows", [
-        link("pairs", run=run.run_id, field=by, value=row["row"], across=across, other=row["column"]) for row in rows
-    ])), alt="The same as a table", config={
-        "net": st.column_config.NumberColumn("net win rate", format="percent"),
-        "net_low": st.column_config.NumberColumn("low", format="percent"),
-        "net_high": st.column_config.NumberColumn("high", format="percent"),
+    shown = made.with_columns(
+        *(polars.col(name).cast(polars.Float64) * 100 for name in ("net", "net_low", "net_high")),
+        polars.Series(
+            "rows",
+            [
+                link("pairs", run=run.run_id, field=by, value=row["row"], across=across, other=row["column"])
+                for row in rows
+            ],
+        ),
+    )
+    table(shown, alt="The same as a table", config={
+        "net": st.column_config.NumberColumn("net, pp", format="%+.1f"),
+        "net_low": st.column_config.NumberColumn("low", format="%+.1f"),
+        "net_high": st.column_config.NumberColumn("high", format="%+.1f"),
         "rows": st.column_config.LinkColumn(display_text="pairs"),
     })  # fmt: skip
     downloads(made, f"segments-{run.run_id}-{by}-{across}")

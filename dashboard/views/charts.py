@@ -29,6 +29,8 @@ __all__ = [
 Spec = dict[str, Any]
 Rows = Sequence[Mapping[str, Any]]
 
+_POINTS = "datum.value === 0 ? '0' : format(100 * datum.value, '+.0f')"
+"""Shares of one as percentage points on an axis."""
 PICK = "pick"
 """The name of the selection that a click makes, where a chart has one."""
 _ROW = 30
@@ -67,7 +69,7 @@ def ink(*, dark: bool) -> Ink:
     return _DARK if dark else _LIGHT
 
 
-def forest(rows: Rows, colours: Ink, *, title: str = "Net win rate (wins minus losses)", pick: bool = True) -> Spec:
+def forest(rows: Rows, colours: Ink, *, title: str = "Net win rate, percentage points", pick: bool = True) -> Spec:
     """Segments with intervals: ``segment``, ``kind``, ``value``, ``low``, ``high``, ``verdict``, ``n``.
 
     Rows keep their order. Several ``kind``s of one segment stand below each other, told apart by shape. ``verdict`` is
@@ -92,7 +94,8 @@ def forest(rows: Rows, colours: Ink, *, title: str = "Net win rate (wins minus l
             "y": y, **offset, "x": {"field": "value", "type": "quantitative"}, "color": colour,
             "shape": {"field": "kind", "type": "nominal", "sort": kinds, "title": None,
                       "scale": {"domain": kinds, "range": ["circle", "diamond", "square"][: len(kinds)]},
-                      "legend": {"orient": "top"} if len(kinds) > 1 else None},
+                      "legend": {"orient": "top", "symbolFillColor": colours.text, "symbolStrokeColor": colours.text}
+                      if len(kinds) > 1 else None},
             "tooltip": tips,
         },
     }  # fmt: skip
@@ -107,9 +110,11 @@ def forest(rows: Rows, colours: Ink, *, title: str = "Net win rate (wins minus l
             {"mark": {"type": "rule", "strokeWidth": 2},
              "encoding": {"y": y, **offset, "color": colour,
                           "x": {"field": "low", "type": "quantitative", "title": title,
-                                "axis": {"format": "+.0%", "tickCount": 5}, "scale": {"nice": True}},
+                                "axis": {"labelExpr": _POINTS, "tickCount": 5}, "scale": {"nice": True}},
                           "x2": {"field": "high"}}},
             point,
+            *(_side(text, align, dx, colours) for text, align, dx in
+              (("baseline better", "right", -8), ("candidate better", "left", 8))),
             {"mark": {"type": "text", "align": "right", "dx": 52, "fontSize": 12, "clip": False},
              "data": {"values": [dict(row) for row in first]},
              "encoding": {"y": y, "x": {"value": "width"}, "text": {"field": "verdict"}, "color": colour}},
@@ -262,13 +267,14 @@ def control(rows: Rows, colours: Ink, *, title: str, fmt: str, alarm: int | None
     return _chart(rows, layers, colours, height=230)
 
 
-def histogram(rows: Rows, colours: Ink, *, title: str, fmt: str = "") -> Spec:
-    """Counts by bin: ``low``, ``high``, ``n``."""
+def histogram(rows: Rows, colours: Ink, *, title: str, fmt: str = "", ticks: Sequence[float] = ()) -> Spec:
+    """Counts by bin: ``low``, ``high``, ``n``; ``ticks`` are the labelled places of the axis."""
+    axis = {**({"format": fmt} if fmt else {}), **({"values": list(ticks)} if ticks else {})}
     layer = {
         "mark": {"type": "bar", "color": colours.accent},
         "encoding": {
             "x": {"field": "low", "type": "quantitative", "title": title, "bin": {"binned": True},
-                  "axis": {"format": fmt} if fmt else {}},
+                  "axis": axis},
             "x2": {"field": "high"},
             "y": {"field": "n", "type": "quantitative", "title": "pairs"},
             "tooltip": _tips(("low", ".2f"), ("high", ".2f"), ("n", ",")),
@@ -319,9 +325,9 @@ def curve(rows: Rows, colours: Ink) -> Spec:
         rows,
         [
             {"mark": {"type": "line", "color": colours.worse, "strokeDash": [5, 3]},
-             "encoding": {"x": x, "y": _y("bound", "Errors among those (dashed: upper bound)", ".0%")}},
+             "encoding": {"x": x, "y": _y("bound", "Errors (dashed: upper bound)", ".0%")}},
             {"mark": {"type": "line", "color": colours.accent, "strokeWidth": 2, "point": True},
-             "encoding": {"x": x, "y": _y("risk", "Errors among those (dashed: upper bound)", ".0%"), "tooltip": tips}},
+             "encoding": {"x": x, "y": _y("risk", "Errors (dashed: upper bound)", ".0%"), "tooltip": tips}},
         ],
         colours,
         height=260,
@@ -359,6 +365,15 @@ def confusion(rows: Rows, colours: Ink, *, x_title: str, y_title: str) -> Spec:
     )  # fmt: skip
 
 
+def _side(text: str, align: str, dx: int, colours: Ink) -> Spec:
+    """What a side of the zero line means, written above it."""
+    return {
+        "mark": {"type": "text", "align": align, "dx": dx, "fontSize": 12, "color": colours.text, "clip": False},
+        "data": {"values": [{}]},
+        "encoding": {"x": {"datum": 0}, "y": {"value": -10}, "text": {"value": text}},
+    }
+
+
 def _verdicts(colours: Ink) -> Spec:
     return {
         "field": "verdict", "type": "nominal", "legend": None,
@@ -393,7 +408,7 @@ def _chart(rows: Rows, layers: list[Spec], colours: Ink, *, height: float, **res
         "layer": layers,
         "config": {
             "axis": {**told, "gridColor": colours.line, "gridOpacity": 0.5},
-            "legend": {**told, "symbolFillColor": colours.text, "symbolStrokeColor": colours.text},
+            "legend": told,
         },
         **rest,
     }

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["as_csv", "as_parquet", "flat", "guarded", "header_diff", "incomparable", "said"]
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
-_FIGURE = r"^[+-]\d[\d.,]*(%| pp)?( \[[-+\d., ]+\])?( n [\d,]+)?$"
+_FIGURE = r"^[+-]\d[\d.,]*(%| pp)?( \[[-+\d., ]+\])?( n [\d,]+)?(: [\w .,()=+-]+)?$"
 _MATTER = {
     "evalset.digest": "they judged other pairs: differences are of the pairs, too",
     "rubric_digest": "they were judged under other rubrics: better means something else in each",
@@ -69,7 +69,8 @@ def incomparable(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[st
 def guarded(frame: polars.DataFrame) -> polars.DataFrame:
     """A frame for a page, whose table can be saved as CSV by the browser: no text cell is a formula.
 
-    Figures that begin with a sign (``-1.5 pp [-2.0, -1.0]``) stay as they are.
+    Figures that begin with a sign (``-1.5 pp [-2.0, -1.0]: upper bound ...``) stay as they are; no character that a
+    formula could call something with (``|``, ``!``, ``&``, a quote, a slash) may follow them.
     """
     import polars
 

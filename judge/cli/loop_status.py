@@ -25,8 +25,7 @@ _MARK = {"done": "x", "next": ">", "stale": "!", "waiting": " ", "skipped": "-"}
 @home_option
 def command(*, labels: Path, as_json: bool, home: str | None) -> int:
     """Say which steps are done, which are stale, and what to run next; read from runs, register and label files."""
-    from tune.state import loop_state
-
+    from ..rounds import loop_state
     from ..store import Store
 
     store = Store(Path(home) if home else environment().home)

@@ -98,7 +98,9 @@ def _options(port: int) -> Iterator[str]:
     """The shipped settings as options of Streamlit: those beat every file and variable."""
     shipped = tomllib.loads(resources.files("dashboard").joinpath("config.toml").read_text(encoding="utf-8"))
     for name, value in _flat(shipped):
-        if isinstance(value, list):
+        if isinstance(value, list) and name.startswith("theme."):
+            yield f"--{name}={json.dumps(value)}"  # Streamlit reads lists of a theme as JSON, other lists as repeats
+        elif isinstance(value, list):
             for entry in value:
                 yield f"--{name}={entry}"
         else:

@@ -11,20 +11,14 @@ if TYPE_CHECKING:
     from ..rollout import Rollout
     from ..watching import Proposal
 
-__all__ = ["event_text", "proposal_text", "rollout_text"]
+__all__ = ["event_text", "proposal_text", "rollout_text", "served_text"]
 
 _WIDTH = 100
 
 
 def rollout_text(rollout: Rollout) -> str:
     """Where a rollout stands, and what is served."""
-    who = f"risk {', '.join(rollout.only)} only" if rollout.only else "all risks"
-    served = {
-        "shadow": f"{rollout.baseline} answers all; {rollout.candidate} answers beside, unseen",
-        "100%": f"{rollout.candidate} answers all",
-    }.get(rollout.state, f"{rollout.candidate} answers {rollout.share:.0%} ({who}), {rollout.baseline} the rest")
-    if not rollout.active:
-        served = f"{rollout.baseline} answers all"
+    served = served_text(rollout)
     lines = [
         f"{rollout.id}  {rollout.state}  since {rollout.since}",
         *wrap(f"flag {rollout.flag}: {served}", first="  ", rest="    ", width=_WIDTH),
@@ -36,6 +30,17 @@ def rollout_text(rollout: Rollout) -> str:
         told = f"adapter {rollout.adapter['path']} (sha256 {rollout.adapter['digest'][:12]}), kept unmerged"
         lines += wrap(told, first="  ", rest="    ", width=_WIDTH)
     return safe("\n".join(lines))
+
+
+def served_text(rollout: Rollout) -> str:
+    """Who answers what at the present stage of a rollout."""
+    if not rollout.active:
+        return f"{rollout.baseline} answers all"
+    who = f"risk {', '.join(rollout.only)} only" if rollout.only else "all risks"
+    return {
+        "shadow": f"{rollout.baseline} answers all; {rollout.candidate} answers beside, unseen",
+        "100%": f"{rollout.candidate} answers all",
+    }.get(rollout.state, f"{rollout.candidate} answers {rollout.share:.0%} ({who}), {rollout.baseline} the rest")
 
 
 def proposal_text(proposal: Proposal) -> str:

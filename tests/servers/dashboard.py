@@ -191,6 +191,9 @@ def full_home(home: Path) -> Path:
             "rulings": [ruling, fine, open_],
             "needs": ["40 more labels", "a calibration for this rubric"],
             "void": [],
+            "policy_digest": "d" * 64,
+            "plan": [],
+            "inputs": {},
         },
         at="2026-11-16T10:00:00+00:00",
         by="ci",
@@ -205,7 +208,20 @@ def full_home(home: Path) -> Path:
     register.append(
         "rollout",
         "tuned-1",
-        {"event": "start", "stage": "shadow", "reason": "first look"},
+        {
+            "event": "start",
+            "to": "shadow",
+            "reason": "first look",
+            "flag": "model",
+            "licence": "override-1",
+            "run": "r-000003",
+            "candidate": CANDIDATE,
+            "baseline": BASELINE,
+            "plan": {"stages": [{"name": "shadow", "only": []}]},
+            "policy": "default@1 dddddddddddd",
+            "salt": "0",
+            "adapter": {},
+        },
         at="2026-11-17T10:00:00+00:00",
         by="ada",
     )
@@ -223,7 +239,7 @@ def full_home(home: Path) -> Path:
                     "examples": ids,
                 }
             ],
-            "says": ["longer, not better"],
+            "says": "longer, not better",
         },
         at="2026-11-17T11:00:00+00:00",
     )

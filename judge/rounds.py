@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from judge.register import Entry, Register
+from .register import Entry, Register
 
 if TYPE_CHECKING:
-    from judge.store import Store
+    from .store import Store
 
 __all__ = ["Loop", "Step", "loop_state"]
 
@@ -132,7 +132,7 @@ def _at(entry: Entry | None) -> str:
 
 def _labels(folder: Path) -> tuple[str, str]:
     """How many labels there are, by how many people, and when the last was made."""
-    from judge.labels import draw_path, read_rows
+    from .labels import draw_path, read_rows
 
     count, people, last = 0, set(), ""
     files = [path for path in sorted(folder.glob("*.jsonl")) if draw_path(path).exists()]
