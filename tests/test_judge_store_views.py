@@ -224,3 +224,11 @@ def test_an_empty_home_has_empty_answers(tmp_path: Path) -> None:
     assert views.runs() == [] and views.facets("r-x") == [] and views.crossings("r-x") == []
     assert not (tmp_path / "nowhere").exists()
     assert replace(Filter(), search="").empty
+
+
+def test_a_slow_query_says_nothing_on_stdout(home: Path) -> None:
+    """DuckDB's progress bar, which it prints into the data on stdout after two seconds, is off on every connection."""
+    for opened in (reading, writing):
+        with opened(home / "judge.duckdb") as con:
+            row = con.cursor().execute("SELECT current_setting('enable_progress_bar')").fetchone()
+            assert row == (False,)

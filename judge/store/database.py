@@ -104,6 +104,7 @@ def _connection(path: Path, *, read_only: bool) -> Iterator[duckdb.DuckDBPyConne
         except duckdb.Error as error:
             raise StoreError(f"{path}: not a usable database ({_first_line(error)}); run `judge recover`") from None
     try:
+        con.execute("SET enable_progress_bar = false")  # it would go to stdout, into the data, after two seconds
         yield con
     except duckdb.Error as error:
         raise_if_full(error, path)
