@@ -35,11 +35,13 @@ __all__ = [
     "difficulties",
     "human_controlled",
     "length_feature",
+    "reaches_equality",
     "style_feature",
 ]
 
 LABEL_FLOOR = 30
 """Labelled prompts below which no human-scale controlled rate is given."""
+_ABOUT_EQUAL, _SHARE_EQUAL, _LEAST_EQUAL = 0.1, 0.05, 5
 _BLOCK = 65_536
 """Bootstrap weights fitted at once, in numbers: small enough for the processor's cache."""
 _Codes = npt.NDArray[np.intp]
@@ -93,6 +95,22 @@ def length_feature(candidate: Sequence[float] | Array, baseline: Sequence[float]
     known = delta[np.isfinite(delta)]
     spread = float(np.std(known, ddof=1)) if known.size > 1 else 0.0
     return np.asarray(np.tanh(delta / spread)) if spread > 0.0 else np.where(np.isfinite(delta), 0.0, np.nan)
+
+
+def reaches_equality(feature: Sequence[float] | Array) -> bool:
+    """Whether equal length lies within the data rather than beyond its edge.
+
+    At least 5% of the rows, and at least five, must be no longer than about equal (feature at most 0.1), and as many no
+    shorter. Where nearly every candidate is longer, "at equal length" is an extrapolation whose bootstrap interval is
+    narrow and means nothing: every round extrapolates alike. Rows with NaN do not count.
+
+    >>> reaches_equality([0.9, 0.8] * 20), reaches_equality([0.5, -0.4] * 20)
+    (False, True)
+    """
+    x = np.asarray(feature, dtype=np.float64)
+    x = x[np.isfinite(x)]
+    least = max(_LEAST_EQUAL, _SHARE_EQUAL * x.size)
+    return bool(np.sum(x <= _ABOUT_EQUAL) >= least and np.sum(x >= -_ABOUT_EQUAL) >= least)
 
 
 def style_feature(

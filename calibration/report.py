@@ -26,7 +26,7 @@ from .cards import (
 )
 from .evidence import Evidence, Matched, match
 from .gold import GoldSet
-from .length import LABEL_FLOOR, LengthControlled, controlled, human_controlled, length_feature
+from .length import LABEL_FLOOR, LengthControlled, controlled, human_controlled, length_feature, reaches_equality
 from .ppi import Estimand
 from .provenance import Joined, Refused, join
 from .winrate import Frame, SegmentRate, WinRate, segment_win_rates, win_rate
@@ -152,8 +152,15 @@ def _length(
     ).reshape(-1, 2)
     feature = length_feature(sizes[:, 0], sizes[:, 1])
     known = np.isfinite(feature)
-    if not known.any() or not np.ptp(feature[known]):
+    if not known.any() or not np.any(sizes[known, 0] != sizes[known, 1]):
         return LengthCard(None, None)
+    if not np.ptp(feature[known]) or not reaches_equality(feature):
+        why = (
+            "hardly any pair has answers of about equal length, or nearly all differ the same way: length cannot be "
+            "told apart from quality here, and a rate at equal length would be extrapolated"
+        )
+        fix = "judge pairs of which at least one in twenty (and five) is not longer, and as many not shorter"
+        return LengthCard(None, Refused("too_few", why, fix))
     rounds //= 2  # every round refits a regression; 500 place the ends of an interval well enough
     preferences = np.where(known, evidence.preferences, np.nan)
     feature = np.where(known, feature, 0.0)

@@ -152,7 +152,7 @@ def _naming(place: Place, by: str) -> Callable[[Judged], str]:
 def _at_equal_length(evidence: Evidence, name: Callable[[Judged], str]) -> tuple[list[dict[str, Any]], list[str]]:
     import numpy as np
 
-    from calibration.length import controlled, length_feature
+    from calibration.length import controlled, length_feature, reaches_equality
 
     rows = evidence.run.rows
     feature = length_feature([row.candidate_length or 0 for row in rows], [row.baseline_length or 0 for row in rows])
@@ -163,14 +163,14 @@ def _at_equal_length(evidence: Evidence, name: Callable[[Judged], str]) -> tuple
     for segment in sorted(set(where.tolist())):
         inside = where == segment
         known = inside & np.isfinite(preferences)
-        if len(set(prompts[known])) < 10 or not np.ptp(feature[known]):
+        if len(set(prompts[known])) < 10 or not reaches_equality(feature[known]):
             thin += 1
             continue
         found = controlled(preferences[inside], feature[inside], clusters=prompts[inside].tolist(), rounds=_ROUNDS)
         if found is not None:
             made.append(_row(segment, "equal length", found.controlled, found.n))
     notes = (
-        [f"{thin} segments have fewer than 10 prompts, or no difference in length: no rate at equal length."]
+        [f"{thin} segments have fewer than 10 prompts, or hardly a pair of like length: no rate at equal length."]
         if thin
         else []
     )

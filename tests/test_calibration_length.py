@@ -18,6 +18,7 @@ from calibration.length import (
     difficulties,
     human_controlled,
     length_feature,
+    reaches_equality,
     style_feature,
 )
 from rubrics.errors import InputError
@@ -256,3 +257,14 @@ def test_bad_input_is_named(p: list[float], x: np.ndarray, options: dict[str, ob
     """Each wrong argument has its own message."""
     with pytest.raises(InputError, match=message):
         controlled(p, x, **options)  # type: ignore[arg-type]
+
+
+def test_equal_length_beyond_the_data_is_told() -> None:
+    """Where nearly all candidates are longer (or shorter), equal length is extrapolated; a few like pairs suffice."""
+    rng = np.random.default_rng(0)
+    longer = rng.uniform(0.3, 1.0, 200)
+    assert not reaches_equality(longer)
+    assert not reaches_equality(-longer)
+    assert not reaches_equality(np.concatenate([longer, np.full(9, 0.05)]))
+    assert reaches_equality(np.concatenate([longer, np.full(11, 0.05)]))
+    assert not reaches_equality(np.array([0.5, -0.5, np.nan, 0.0]))

@@ -21,6 +21,7 @@ from judge.cli import _run, root
 from judge.errors import InputError
 from judge.formats import open_evalset
 from judge.register import Register
+from judge.rounds import loop_state
 from judge.store import Store
 from judge.types import Answer, Item, JudgeId
 from rubrics.words import pinned
@@ -28,7 +29,6 @@ from tune import worth
 from tune.failures import Case, collect, never_again, save
 from tune.intake import Intake, parse_rule, sample, signal_of
 from tune.redaction import Redactor, load_hook
-from judge.rounds import loop_state
 
 AT = "2026-11-0{}T10:00:00+00:00"
 

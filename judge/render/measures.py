@@ -126,7 +126,9 @@ def _worth(rate: WinRate, none: Refused | Absent) -> Iterator[Figure]:
 
 def _length(report: CalibrationReport) -> Iterator[Figure]:
     why = "no pair with a verdict has known answer lengths, or all of them differ by the same"
-    for name, found in (("judge scale", report.length.judge), ("human scale", report.length.human)):
+    human = report.length.human
+    judge = human if report.length.judge is None and isinstance(human, Refused) else report.length.judge
+    for name, found in (("judge scale", judge), ("human scale", human)):
         if found is None or isinstance(found, Refused):
             yield figure(f"{name}, length-controlled", found, why)
             continue
