@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from calibration.estimates import Estimate, difference, mean, share, standard_error, t_cdf
+from calibration.estimates import Estimate, difference, mean, share, share_difference, standard_error, t_cdf
 from calibration.explained import Explained, Word, explain
 from calibration.segments import benjamini_hochberg
 
@@ -228,7 +228,7 @@ def _row(feature: Feature, read: _Reading) -> Row:
     gap = (
         mean(delta, clusters=prompts)
         if feature.log
-        else difference(a, b, clusters=prompts, bounds=(-1.0, 1.0) if feature.share else None)
+        else (share_difference if feature.share else difference)(a, b, clusters=prompts)
     )
     names = [name for name, keep in zip(read.ids, known, strict=True) if keep]
     measure = _replaced(
@@ -372,7 +372,7 @@ def _screened(read: _Reading) -> Iterator[Screened]:
         measure = Measure(
             f"screen.{flag}", "behaviour", "safety", "share",
             candidate=share(a, clusters=read.prompts), baseline=share(b, clusters=read.prompts),
-            difference=difference(a, b, clusters=read.prompts, bounds=(-1.0, 1.0)),
+            difference=share_difference(a, b, clusters=read.prompts),
             examples=tuple(dict.fromkeys([*ours, *theirs]))[: 2 * _SAMPLES],
         )  # fmt: skip
         says = FLAGS.get(flag, "the same answer to many prompts")
