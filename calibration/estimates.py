@@ -35,6 +35,7 @@ __all__ = [
     "rule_of_three",
     "sample_size",
     "share",
+    "share_difference",
     "standard_error",
     "t_cdf",
     "t_quantile",
@@ -166,6 +167,37 @@ def difference(
     if len(a) != len(b):
         raise InputError(f"a paired difference needs the same rows on both sides, not {len(a)} and {len(b)}")
     return mean(a - b, clusters=clusters, level=level, bounds=bounds)
+
+
+def share_difference(
+    first: Values, second: Values, *, clusters: Clusters | None = None, level: float = 0.95
+) -> Estimate | None:
+    """Paired difference of two shares, zeros and ones on the same rows, with an interval that holds for rare events.
+
+    The t interval of ``difference`` is too narrow where few rows differ: held to a limit of 2 points it passes a
+    candidate that lies on it 13 times of 100 at 150 rows, where 2.5 are meant. Here one row is added to each of the two
+    ways to differ (Bonett and Price 2012), at the sample size divided by the design effect of the clusters (at least
+    1), with Student's quantile at G - 1. Where no row differs (or all do alike) the rule of three stands in. ``None``
+    for no rows; raises ``InputError`` for anything but zeros and ones.
+
+    Example: 4 rows of 400 that only the first has give 0.01 [-0.002009, 0.021909].
+    """
+    a, b = _checked(first, level), _checked(second, level)
+    if not (np.isin(a, (0.0, 1.0)).all() and np.isin(b, (0.0, 1.0)).all()):
+        raise InputError("share_difference takes zeros and ones; use difference for other values")
+    plain = difference(a, b, clusters=clusters, level=level, bounds=(-1.0, 1.0))
+    if plain is None or plain.clusters < 2 or plain.method != "clustered t":
+        return plain
+    delta, n = a - b, len(a)
+    error = standard_error(delta, cluster_codes(clusters, n))
+    effective = n / max(1.0, error**2 / (float(delta.var()) / n))
+    more, less = (
+        (effective * float((delta == sign).mean()) + 1) / (effective + 2) for sign in (1.0, -1.0)
+    )  # the two ways to differ, one row added to each
+    centre = more - less
+    half = t_quantile(level, plain.clusters - 1) * math.sqrt((more + less - centre**2) / (effective + 2))
+    low, high = max(-1.0, min(plain.value, centre - half)), min(1.0, max(plain.value, centre + half))
+    return Estimate(plain.value, low, high, level, n, plain.clusters, "Bonett-Price, clustered")
 
 
 def geometric_mean_ratio(

@@ -221,3 +221,42 @@ def test_shares_stay_in_the_unit_interval(hits: int, misses: int, level: float):
     found = e.share([1] * hits + [0] * misses, clusters=[k % 5 for k in range(hits + misses)], level=level)
     assert 0 <= found.low <= found.value <= found.high <= 1
     assert found.high > found.low
+
+
+@pytest.mark.parametrize("n", [150, 200, 400])
+def test_a_candidate_on_its_limit_rarely_passes_for_non_inferior(n: int) -> None:
+    """Exactly, over all counts: a harm that only the candidate does, 2 of 100 times, is rarely shown to be less."""
+    limit = 0.02
+    passes = {e.share_difference: 0.0, e.difference: 0.0}
+    for count in range(12):
+        chance = math.comb(n, count) * limit**count * (1 - limit) ** (n - count)
+        ours, theirs = [1.0] * count + [0.0] * (n - count), [0.0] * n
+        for interval in passes:
+            found = interval(ours, theirs)
+            assert found is not None
+            passes[interval] += chance * (found.high <= limit)
+    assert passes[e.share_difference] < 0.05
+    assert passes[e.difference] > passes[e.share_difference]
+
+
+def test_a_difference_of_shares_has_the_sides_the_clusters_and_the_ends_right() -> None:
+    """The worked value; sides exchanged turn it round; equal rows of one prompt count once; nothing differing has the
+    rule of three; one prompt says nothing.
+    """
+    ours, theirs = [1.0] * 4 + [0.0] * 396, [0.0] * 400
+    found, turned = e.share_difference(ours, theirs), e.share_difference(theirs, ours)
+    assert found is not None
+    assert turned is not None
+    assert (found.value, found.low, found.high) == pytest.approx((0.01, -0.002009, 0.021909), abs=1e-6)
+    assert (turned.low, turned.high) == pytest.approx((-found.high, -found.low))
+    rows = e.share_difference(ours * 2, theirs * 2, clusters=[*range(400)] * 2)
+    assert rows is not None
+    assert (rows.low, rows.high) == pytest.approx((found.low, found.high), abs=2e-4)
+    same, one = e.share_difference(theirs, theirs), e.share_difference([1.0, 0.0], [0.0, 0.0], clusters=["a", "a"])
+    assert same is not None
+    assert same.method == "all values equal: rule of three"
+    assert one is not None
+    assert (one.low, one.high) == (-1.0, 1.0)
+    assert e.share_difference([], []) is None
+    with pytest.raises(InputError, match="zeros and ones"):
+        e.share_difference([0.5], [0.0])

@@ -95,10 +95,10 @@ def test_what_passes_and_what_fails(name: str, options: dict[str, Any], text: st
 
 
 def test_every_shipped_check_is_tried_above_or_below() -> None:
-    """The table of checks holds sixteen, and each can be built by its name."""
+    """The table of checks holds seventeen, and each can be built by its name."""
     needs = {"regex": {"pattern": "a"}}
     built = [Registry().build(name, needs.get(name, {})) for name in CHECKS]
-    assert len(built) == 16
+    assert len(built) == 17
     assert [check.ref for check in built] == [f"{name}@1" for name in CHECKS]
 
 
@@ -277,6 +277,33 @@ def test_citations_resolve_or_do_not(text: str, passed: bool) -> None:
     item = Item("When?", context=(SOURCE,), metadata={"context_ids": ["minutes"]})
     seen = Citations().examine(item, Answer(text))
     assert seen is not None and seen.passed is passed, seen
+
+
+OPENED = "The bridge was opened in 1932 by the mayor."
+REPORT = f"{OPENED} It carries two railway lines over the river."
+
+
+@pytest.mark.parametrize(
+    ("answer", "options", "outcome", "detail"),
+    [
+        (OPENED, {}, True, ""),
+        ("The bridge was opened in 1958 by the mayor.", {}, False, "1958"),
+        (f"{OPENED} Dolphins admire violet parachutes weekly.", {}, False, "1 of 2 claims"),
+        (f"{OPENED} Dolphins admire violet parachutes weekly.", {"unsupported": 0.5}, True, ""),
+        ("Die Brücke wurde im Jahr 1932 vom Bürgermeister eröffnet und trägt zwei Gleise über den Fluss.", {}, None,
+         "not judged"),
+    ],
+)  # fmt: skip
+def test_claims_are_held_against_the_documents(
+    answer: str, options: dict[str, Any], outcome: bool | None, detail: str
+) -> None:
+    """A supported claim passes, a contradicted or unsupported one fails with its place, another language is no pass."""
+    seen = look("grounded", options, answer, Item("When?", context=(REPORT,)))
+    assert seen.passed is outcome, seen
+    assert detail in seen.detail
+    assert bool(seen.spans) is (outcome is False)
+    if "1958" in detail:
+        assert any("1958" in answer[span.start : span.end] for span in seen.spans)
 
 
 def test_a_quote_is_as_close_as_its_best_span() -> None:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -179,6 +180,17 @@ def test_measures_have_names_layers_and_reasons(padded: HackReport) -> None:
         assert measure.layer in ("preference", "behaviour", "evidence")
         assert measure.axis in ("capability", "reliability", "safety")
         assert bool(measure.missing) != (measure.candidate is not None), measure.name
+
+
+def test_an_endless_answer_takes_seconds_and_is_said(tmp_path: Path) -> None:
+    """Wording is read in the first 50,000 characters of a text, and the report says for how many pairs."""
+    rng = random.Random(5)
+    pairs = [Pair(f"p{k}", Item(f"q{k}"), Answer(text(rng, 20)), Answer(text(rng, 20))) for k in range(45)]
+    endless = replace(pairs[0], candidate=Answer("word " * 60_000))
+    report = report_of(tmp_path, [endless, *pairs[1:]])
+    assert any("first 50,000 characters; 1 pairs" in note for note in report.notes)
+    length = row(report, "length.words").measure
+    assert length.examples[0] == "p0"
 
 
 def test_the_report_is_the_same_every_time(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from calibration.estimates import bootstrap, difference, mean, share
+from calibration.estimates import bootstrap, difference, mean, share, share_difference
 from calibration.quantiles import quantile, quantile_ratio
 
 from ..types import Measure, Pair
@@ -191,5 +191,5 @@ def _shares(series: Series, name: str, axis: str, unit: str, *, layer: str = "be
         return Measure(name, layer, axis, unit, missing=f"no item has {what}")
     prompts, mine, theirs = found
     sides = [share(values, clusters=prompts) for values in (mine, theirs)]
-    gap = difference(mine, theirs, clusters=prompts, bounds=(-1.0, 1.0))
+    gap = share_difference(mine, theirs, clusters=prompts)
     return Measure(name, layer, axis, unit, sides[0], sides[1], gap, examples=tuple(series.examples.get(name, ())))

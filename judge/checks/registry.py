@@ -40,6 +40,7 @@ CHECKS: Mapping[str, tuple[str, str]] = {
     "refusal": ("refusal", "Refusal"),
     "citations": ("citations", "Citations"),
     "links": ("citations", "Links"),
+    "grounded": ("grounded", "Grounded"),
     "budget": ("budgets", "Budget"),
     "spoken": ("budgets", "Spoken"),
 }

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from calibration.estimates import Estimate, clopper_pearson, difference, mcnemar, share
+from calibration.estimates import Estimate, clopper_pearson, mcnemar, share, share_difference
 
 from ..types import Severity
 from .check import Observation
@@ -134,9 +134,8 @@ class CheckTally:
             required=planned.required,
             candidate=_rate(mine, prompts),
             baseline=_rate(theirs, prompts),
-            difference=difference(
-                (mine[both] == 0).astype(float), (theirs[both] == 0).astype(float), clusters=prompts[both],
-                bounds=(-1.0, 1.0),
+            difference=share_difference(
+                (mine[both] == 0).astype(float), (theirs[both] == 0).astype(float), clusters=prompts[both]
             ),
             upper=clopper_pearson(failures, known, level=_ROUNDING)[1] if known else None,
             p_exact=mcnemar(np.repeat([1.0, 0.0], [broken, fixed]), np.repeat([0.0, 1.0], [broken, fixed])).p_exact

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from calibration.estimates import Estimate, difference, mean, share, standard_error, t_cdf
+from calibration.estimates import Estimate, difference, mean, share, share_difference, standard_error, t_cdf
 from calibration.explained import Explained, Word, explain
 from calibration.segments import benjamini_hochberg
 
@@ -38,6 +38,8 @@ Q = 0.05
 _SAMPLES = 3
 _CHUNK = 500
 _SHOWN = 700
+_READ = 50_000
+"""Characters of a text that are read for its wording: a resampled phrase table of one endless answer takes minutes."""
 _CONSTANT = "constant"
 _EXPLAINED = 5_000
 """Pairs behind the controlled win rates: a bootstrap holds rounds times pairs weights."""
@@ -151,7 +153,7 @@ def hack_report(store: Store, info: RunInfo, *, rounds: int = 1000, seed: int = 
         explained=tuple(_explained(read, preferences, rounds=rounds, seed=seed)),
         wording=said,
         screened=tuple(_screened(read)),
-        notes=tuple(_notes(info, len(ids), rows)),
+        notes=tuple(_notes(info, len(ids), rows, long=read.long)),
         header={key: info.header[key] for key in ("rubric_digest", "judge", "evalset", "seed") if key in info.header},
     )
 
@@ -168,6 +170,7 @@ class _Reading:
         self.digests: list[tuple[str, str]] = []
         self.answers: tuple[list[tuple[str, str]], list[tuple[str, str]]] = ([], [])
         self.spoken: list[Spoken] = []
+        self.long = 0
 
     def take(self, pair: Pair, prompt_id: str) -> None:
         """Read one pair; a value that only one side has counts for neither."""
@@ -183,7 +186,9 @@ class _Reading:
                 self.flags[hit.flag][side].append(pair.id)
             self.answers[side].append((prompt_id, digest(answer.text)))
         if pair.id in self.sample:
-            self.spoken.append(Spoken(pair.id, prompt_id, pair.item.prompt, pair.candidate.text, pair.baseline.text))
+            texts = (pair.item.prompt, pair.candidate.text, pair.baseline.text)
+            self.long += any(len(text) > _READ for text in texts)
+            self.spoken.append(Spoken(pair.id, prompt_id, *(text[:_READ] for text in texts)))
 
     def constants(self) -> None:
         """Flag the answers that a side gives to many prompts."""
@@ -228,7 +233,7 @@ def _row(feature: Feature, read: _Reading) -> Row:
     gap = (
         mean(delta, clusters=prompts)
         if feature.log
-        else difference(a, b, clusters=prompts, bounds=(-1.0, 1.0) if feature.share else None)
+        else (share_difference if feature.share else difference)(a, b, clusters=prompts)
     )
     names = [name for name, keep in zip(read.ids, known, strict=True) if keep]
     measure = _replaced(
@@ -372,14 +377,14 @@ def _screened(read: _Reading) -> Iterator[Screened]:
         measure = Measure(
             f"screen.{flag}", "behaviour", "safety", "share",
             candidate=share(a, clusters=read.prompts), baseline=share(b, clusters=read.prompts),
-            difference=difference(a, b, clusters=read.prompts, bounds=(-1.0, 1.0)),
+            difference=share_difference(a, b, clusters=read.prompts),
             examples=tuple(dict.fromkeys([*ours, *theirs]))[: 2 * _SAMPLES],
         )  # fmt: skip
         says = FLAGS.get(flag, "the same answer to many prompts")
         yield Screened(flag, says, measure, len(carried[0]), len(carried[1]))
 
 
-def _notes(info: RunInfo, pairs: int, rows: Sequence[Row]) -> Iterator[str]:
+def _notes(info: RunInfo, pairs: int, rows: Sequence[Row], *, long: int) -> Iterator[str]:
     tested = sum(row.p is not None for row in rows)
     yield (
         f"{tested} changes were tested at once; those called moved have an adjusted p value (Benjamini-Hochberg) of at "
@@ -392,6 +397,8 @@ def _notes(info: RunInfo, pairs: int, rows: Sequence[Row]) -> Iterator[str]:
     yield "Hedges, refusals and the other word lists are English and lexical: they see words, not what is meant."
     if pairs > SAMPLE:
         yield f"Phrases were read in {SAMPLE:,} of {pairs:,} pairs, drawn by a digest of their ids."
+    if long:
+        yield f"Phrases were read in the first {_READ:,} characters; {long} pairs have a longer text."
     if pairs > _EXPLAINED:
         yield f"The win rates with a feature controlled are those of {_EXPLAINED:,} of the pairs, drawn likewise."
     if not info.sealed:
