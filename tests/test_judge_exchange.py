@@ -765,6 +765,19 @@ def test_a_judge_named_like_a_path_does_not_leave_the_folder(tmp_path: Path) -> 
     assert len(list((tmp_path / "deep" / "bench" / "model_judgment").glob("*/candidate.jsonl"))) == 1
 
 
+@pytest.mark.parametrize("name", [name for name, entry in FORMATS.items() if not entry.folder])
+@pytest.mark.parametrize("text", ["null", "5", "true", '"x"', "[5]", "[[1]]", "[" * 9_999 + "]" * 9_999, "\0", "{"])
+def test_a_file_that_is_something_else_is_one_clear_error(name: str, text: str, tmp_path: Path) -> None:
+    """Whatever JSON a file holds instead of rows, an import says so as bad input and leaves nothing."""
+    suffix = {"scores": ".csv", "inspect": ".json", "otel": ".json", "promptfoo": ".json"}.get(name, ".jsonl")
+    (tmp_path / "in").with_suffix(suffix).write_text(text)
+    (tmp_path / "key.jsonl").write_text('{"task": "1"}\n')
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(InputError):
+        ingest(before[0], name, tmp_path / "out.jsonl", options=Options(key=tmp_path / "key.jsonl"))
+    assert sorted(tmp_path.iterdir()) == before
+
+
 def test_an_import_onto_its_own_source_is_refused(tmp_path: Path) -> None:
     """A file is not replaced by what was read from it."""
     path = tmp_path / "rows.jsonl"
