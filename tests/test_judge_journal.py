@@ -288,11 +288,11 @@ def test_a_reply_that_cannot_be_stored_becomes_an_error_that_keeps_what_it_took(
     """A lone surrogate in a reply ends nothing: tokens, attempts and possibly paid ones stand in the journal."""
     path = tmp_path / "r-1.jsonl"
     took = Usage(100, 7, 0.5)
-    with Journal(path, create=True) as journal:
-        journal.append("run", {"format": 2})
+    with Journal(path, create=True) as opened:
+        opened.append("run", {"format": 2})
         bad = Reply(text="\ud800", usage=took, attempts=3, possibly_paid=2)
-        kept = journal.add_reply({"key": "k", "pair_id": "p"}, bad)
-        journal.flush()
+        kept = opened.add_reply({"key": "k", "pair_id": "p"}, bad)
     assert kept.error is not None and "cannot be stored" in kept.error
     assert (kept.usage, kept.attempts, kept.possibly_paid) == (took, 3, 2)
-    assert journal.decode_reply(list(journal.records(path))[-1]["reply"]) == kept
+    *_, last = journal.records(path)
+    assert journal.decode_reply(last["reply"]) == kept
