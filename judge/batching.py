@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
-from contextlib import aclosing
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -64,21 +64,20 @@ async def batched_pairs(
     """
     backend = require_batches(job.backend)
     assert backend.batches is not None
-    api, full = backend.batches(), backend.price
-    batch_prices(backend)
+    api = backend.batches()
     work = _Work(job, backend, api, journal, batching)
     try:
-        await work.plan(pairs())
-        await work.recover()
-        while True:
-            await work.wait()
-            work.give_up()
-            if not work.slots or (work.mail.ran and batching.plan.rest == "live"):
-                break
-            await work.send(pairs)
+        with batch_prices(backend):
+            await work.plan(pairs())
+            await work.recover()
+            while True:
+                await work.wait()
+                work.give_up()
+                if not work.slots or (work.mail.ran and batching.plan.rest == "live"):
+                    break
+                await work.send(pairs)
     finally:
         journal.flush()
-        backend.price = full
         await api.close()
     if work.slots:
         await work.repair_live(pairs())
@@ -88,12 +87,20 @@ async def batched_pairs(
             yield entry
 
 
-def batch_prices(backend: Backend) -> None:
-    """Let a backend quote and account at what its provider's batch interface charges; raises as ``require_batches``."""
-    price = require_batches(backend).price
+@contextmanager
+def batch_prices(backend: Backend) -> Iterator[None]:
+    """Let a backend quote and account at what its provider's batch interface charges, for as long as this lasts; raises
+    as ``require_batches``.
+    """
+    chat = require_batches(backend)
+    price = chat.price
     if price is not None:
         each = {name: getattr(price, name) * price.batch for name in ("input", "output", "long_input", "long_output")}
-        require_batches(backend).price = replace(price, batch=1.0, **each)
+        chat.price = replace(price, batch=1.0, **each)
+    try:
+        yield
+    finally:
+        chat.price = price
 
 
 def require_batches(backend: Backend) -> ChatBackend:
@@ -389,13 +396,7 @@ class _Work:
 
     def _store(self, key: str, pair_id: str, reply: Reply, *, reused: bool) -> Reply:
         record = {"key": key, "pair_id": pair_id, **({"reused": True} if reused else {})}
-        try:
-            self.journal.add("reply", {**record, "reply": journals.encode_reply(reply)})
-        except (TypeError, ValueError, RecursionError) as error:
-            why = f"the reply cannot be stored: {error}"[:500]
-            reply = replace(Reply(error=why, finish="error"), usage=reply.usage, attempts=reply.attempts)
-            self.journal.add("reply", {**record, "reply": journals.encode_reply(reply)})
-        return reply
+        return self.journal.add_reply(record, reply)
 
     def _priced(self, slot: _Slot, reply: Reply) -> Reply:
         """Where the server did not say what a reply took, the upper bound of its ask."""

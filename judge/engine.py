@@ -19,7 +19,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict, deque
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -258,19 +258,9 @@ class _Desk:
         ``body`` is the reply as the JSON that an earlier journal holds, where it was looked up.
         """
         if self.journal is not None:
-            encoded = journals.encode_reply(reply) if body is None or "\n" in body else orjson.Fragment(body)
-            record: dict[str, object] = {"key": key, "pair_id": entry.pair.id, "reply": encoded}
-            if reused:
-                record["reused"] = True
-            try:
-                self.journal.add("reply", record)
-            except (TypeError, ValueError, RecursionError) as error:
-                why = f"the reply cannot be stored: {error}"[:500]
-                reply = replace(
-                    Reply(error=why, finish="error"),
-                    usage=reply.usage, attempts=reply.attempts, possibly_paid=reply.possibly_paid,
-                )  # fmt: skip
-                self.journal.add("reply", record | {"reply": journals.encode_reply(reply)})
+            record: dict[str, object] = {"key": key, "pair_id": entry.pair.id, **({"reused": True} if reused else {})}
+            encoded = orjson.Fragment(body) if body is not None and "\n" not in body else None
+            reply = self.journal.add_reply(record, reply, encoded=encoded)
         entry.replies[key] = reply
         if reused:
             entry.reused.add(key)

@@ -34,6 +34,8 @@ __all__ = ["Estimate", "GenerationPlan", "Progress", "Result", "estimate", "gene
 
 _LOOK_AHEAD = 512
 """Prompts that are held while those of one length are sought for a batch."""
+_GRACE_SECONDS = 10.0
+"""How long an interrupted generation waits for the calls that are in flight and paid for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +224,7 @@ class _Work:
 
     def __init__(self, plan: GenerationPlan, generator: Generator, journal: Journal, kept: _Kept) -> None:
         self.plan, self.generator, self.journal, self.kept = plan, generator, journal, kept
-        self.calls = self.tokens = self._flying = self._failures = 0
+        self.calls = self.tokens = self._flying = self._paying = self._failures = 0
         self._before = len(kept.answered)
         self._retried = dict(kept.failed)
         self._cost: float | None = 0.0
@@ -289,7 +291,15 @@ class _Work:
     async def _drain(self, groups: Iterator[list[Prompt]], workers: int) -> None:
         tasks = [asyncio.create_task(self._worker(groups)) for _ in range(workers)]
         try:
-            await asyncio.gather(*tasks)
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+            for task in tasks:
+                if task.done():
+                    task.result()
+        except asyncio.CancelledError:
+            self._end(BackendError("interrupted"))
+            if self._paying:
+                await asyncio.wait(tasks, timeout=_GRACE_SECONDS)
+            raise
         finally:
             for task in tasks:
                 task.cancel()
@@ -326,11 +336,12 @@ class _Work:
         bounds = [self.generator.quote(prompt).cost for prompt in group]
         await self._reserve(sum(bound or 0.0 for bound in bounds))
         self.journal.append("intent", {"keys": [prompt.id for prompt in group], "bounds": bounds})
-        self._flying += 1
+        paying = any(bound != 0.0 for bound in bounds)
+        self._flying, self._paying = self._flying + 1, self._paying + paying
         try:
             made = [_checked(one) for one in await self.generator.generate(group)]
         finally:
-            self._flying -= 1
+            self._flying, self._paying = self._flying - 1, self._paying - paying
         for prompt, one, bound in zip(group, made, bounds, strict=True):
             self.journal.add("reply", {"key": prompt.id, "reply": encode_generation(one)})
             if self._budget is not None:

@@ -128,6 +128,20 @@ class Journal:
         self._lines.append(b"%08x %b\n" % (zlib.crc32(body), body))
         self._kinds[kind] = None
 
+    def add_reply(self, record: Mapping[str, Any], reply: Reply, *, encoded: object = None) -> Reply:
+        """Take a ``reply`` record for the next ``flush`` and return the reply that it holds: one that cannot be stored
+        becomes an error that keeps what it took, never a crash. ``encoded`` is the reply as JSON, where that is known.
+        """
+        try:
+            self.add("reply", {**record, "reply": encode_reply(reply) if encoded is None else encoded})
+        except (TypeError, ValueError, RecursionError) as error:
+            reply = Reply(
+                error=f"the reply cannot be stored: {error}"[:500], finish="error",
+                usage=reply.usage, attempts=reply.attempts, possibly_paid=reply.possibly_paid,
+            )  # fmt: skip
+            self.add("reply", {**record, "reply": encode_reply(reply)})
+        return reply
+
     def append(self, kind: str, record: Mapping[str, Any]) -> None:
         """Write one record; it survives the death of this process once this returns."""
         self.add(kind, record)

@@ -273,6 +273,19 @@ def test_a_dry_run_says_what_is_known_and_what_is_assumed(server: Any, judge: An
     assert "text, as found out on 20" in panel and "logprobs is assumed" in panel
 
 
+def test_a_dry_run_of_a_batch_quotes_the_probe_at_the_full_price(server: Any, judge: Any) -> None:
+    """The calls that find out the mode are ordinary ones, whatever the batch costs; canary pairs are counted."""
+    spec = spec_of(server.url("batchdry")) + "&price_batch=0.5"
+    plain, batch = (
+        json.loads(judge("run", "e.jsonl", "-j", spec, "--dry-run", "--json", *more)[1]) for more in ((), ("--batch",))
+    )
+    assert batch["high"] == pytest.approx(plain["high"] / 2)
+    assert batch["probe_most"] == plain["probe_most"] > 0
+    assert server.book("batchdry")["requests"] == 0
+    out = judge("run", "e.jsonl", "-j", spec, "-j", spec_of(server.url("batchdry2")), "--canaries", "3", "--dry-run")[1]
+    assert "and 5 canary pairs" in out
+
+
 def test_a_resume_keeps_mode_and_parameters_without_a_call(server: Any, tmp_path: Path) -> None:
     """The mode is that of the run's header; what is kept of the server is used where it says the same."""
     url = server.url("resumed", "no-limit-400,ok")

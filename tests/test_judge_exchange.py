@@ -729,6 +729,65 @@ def test_a_failed_export_leaves_the_old_file(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 1
 
 
+@pytest.mark.parametrize("name", ["arena-hard", "mt-bench", "trl", "label-studio"])
+def test_an_export_never_touches_a_folder_that_is_there(name: str, tmp_path: Path) -> None:
+    """A folder with something in it is refused as the place of an export, and everything in it stays."""
+    place = tmp_path / "precious"
+    (place / "inside").mkdir(parents=True)
+    (place / "inside" / "work.txt").write_text("mine")
+    for rows in (PAIRS, [{"nothing": 1}]):
+        with pytest.raises(InputError, match=r"something here already|a folder; name the file"):
+            export(rows, name, place)
+    assert (place / "inside" / "work.txt").read_text() == "mine"
+    assert [path.name for path in tmp_path.iterdir()] == ["precious"]
+
+
+def test_a_failed_export_leaves_the_key_of_tasks_that_are_out(tmp_path: Path) -> None:
+    """Tasks that were handed out can still be read after an export onto them that fails; nothing else is left."""
+    path = tmp_path / "tasks.json"
+    export(PAIRS, "label-studio", path, options=Options(seed=1))
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    assert set(before) == {"tasks.json", "tasks.key.jsonl", "tasks.xml"}
+    with pytest.raises(InputError, match="1 malformed"):
+        export([*PAIRS[:3], {"nothing": 1}], "label-studio", path, options=Options(seed=2))
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
+def test_a_judge_named_like_a_path_does_not_leave_the_folder(tmp_path: Path) -> None:
+    """Judgements of a row that came from elsewhere are written inside the folder, whatever their judge is called."""
+    foreign = {"question": {"uid": "1", "prompt": "q"}, "judgements": {"../../../out": {"uid": "1", "games": []}}}
+    sides = {side: {"text": "a", "model": side} for side in ("candidate", "baseline")}
+    raw = {side: {"uid": "1", "messages": []} for side in sides}
+    row = {"id": "1", "prompt": "q", **sides, "foreign": {"format": "arena-hard", "fields": {**foreign, **raw}}}
+    export([row], "arena-hard", tmp_path / "deep" / "bench")
+    assert [path.name for path in tmp_path.iterdir()] == ["deep"]
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["bench"]
+    assert len(list((tmp_path / "deep" / "bench" / "model_judgment").glob("*/candidate.jsonl"))) == 1
+
+
+@pytest.mark.parametrize("name", [name for name, entry in FORMATS.items() if not entry.folder])
+@pytest.mark.parametrize("text", ["null", "5", "true", '"x"', "[5]", "[[1]]", "[" * 9_999 + "]" * 9_999, "\0", "{"])
+def test_a_file_that_is_something_else_is_one_clear_error(name: str, text: str, tmp_path: Path) -> None:
+    """Whatever JSON a file holds instead of rows, an import says so as bad input and leaves nothing."""
+    suffix = {"scores": ".csv", "inspect": ".json", "otel": ".json", "promptfoo": ".json"}.get(name, ".jsonl")
+    (tmp_path / "in").with_suffix(suffix).write_text(text)
+    (tmp_path / "key.jsonl").write_text('{"task": "1"}\n')
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(InputError):
+        ingest(before[0], name, tmp_path / "out.jsonl", options=Options(key=tmp_path / "key.jsonl"))
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_an_import_onto_its_own_source_is_refused(tmp_path: Path) -> None:
+    """A file is not replaced by what was read from it."""
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(orjson.dumps({"prompt": "q", "chosen": "a", "rejected": "b"}))
+    before = path.read_bytes()
+    with pytest.raises(InputError, match="this is the file to read"):
+        ingest(path, "trl", path)
+    assert path.read_bytes() == before
+
+
 def test_the_command_line_moves_files_and_says_what_it_left(tmp_path: Path) -> None:
     """ingest and export from a shell: paths and JSON on stdout, counts on stderr, exit 2 for an unknown format."""
     run = CliRunner()

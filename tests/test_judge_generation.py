@@ -443,6 +443,31 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
     assert len(rows_of(tmp_path / "o.jsonl")) == 40
 
 
+def test_ctrl_c_keeps_the_answers_that_are_paid_for(tmp_path: Path) -> None:
+    """Interrupted, the calls in flight are let finish and stand in the journal: none is paid for twice."""
+    plan = plan_of(numbered(tmp_path / "e.jsonl", 9), tmp_path / "o.jsonl")
+    sent: list[str] = []
+
+    class Slow(Paid):
+        async def generate(self, prompts: Sequence[Prompt]) -> list[Generation]:
+            sent.extend(prompt.id for prompt in prompts)
+            await asyncio.sleep(0.3)
+            return await super().generate(prompts)
+
+    async def interrupted() -> None:
+        task = asyncio.ensure_future(generate(plan, Slow()))
+        await asyncio.sleep(0.1)
+        task.cancel()
+        await task
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(interrupted())
+    assert len(sent) == 3 and kinds(tmp_path / "o.jsonl.journal")[-1] == "stop"
+    result = make(plan, Slow())
+    assert sorted(sent) == sorted(f"p{n}" for n in range(9))
+    assert result.possibly_paid == 0 and result.cost == pytest.approx(2.7)
+
+
 @pytest.mark.parametrize("point", ["before_run", "within_run", "within_intent", "within_reply:3", "within_seal"])
 def test_a_crash_at_any_write_can_be_continued(tmp_path: Path, point: str) -> None:
     """Killed with half a record written, the same command finishes, and every row is there once."""

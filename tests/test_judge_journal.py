@@ -282,3 +282,17 @@ def test_closing_never_waits_for_a_sync_that_took_its_wake_up(tmp_path: Path) ->
                 time.sleep(0.005)
         stopping.join(5)
         assert not stopping.is_alive()
+
+
+def test_a_reply_that_cannot_be_stored_becomes_an_error_that_keeps_what_it_took(tmp_path: Path) -> None:
+    """A lone surrogate in a reply ends nothing: tokens, attempts and possibly paid ones stand in the journal."""
+    path = tmp_path / "r-1.jsonl"
+    took = Usage(100, 7, 0.5)
+    with Journal(path, create=True) as opened:
+        opened.append("run", {"format": 2})
+        bad = Reply(text="\ud800", usage=took, attempts=3, possibly_paid=2)
+        kept = opened.add_reply({"key": "k", "pair_id": "p"}, bad)
+    assert kept.error is not None and "cannot be stored" in kept.error
+    assert (kept.usage, kept.attempts, kept.possibly_paid) == (took, 3, 2)
+    *_, last = journal.records(path)
+    assert journal.decode_reply(last["reply"]) == kept

@@ -266,6 +266,19 @@ def test_an_interrupted_panel_prints_how_to_go_on_and_shows_what_it_has(
     assert f"judge resume {name}" in err
 
 
+def test_a_panel_that_is_resumed_says_nothing_but_its_report(tmp_path: Path) -> None:
+    """What Python's binding of DuckDB complains of when a process ends with frozen objects is not on the screen."""
+    evalset(tmp_path / "e.jsonl", 8)
+    died = killed(tmp_path, *PANEL, at="after_ingest:1")
+    assert died.returncode == -signal.SIGKILL
+    done = subprocess.run(
+        [sys.executable, "-c", "from judge.cli import main; main()", "resume", group_in(died.stderr)],
+        capture_output=True, text=True, cwd=tmp_path, check=True,
+        env={**os.environ, "PYTHONPATH": str(REPO), "JUDGE_HOME": str(tmp_path / "home")},
+    )  # fmt: skip
+    assert "leaked" not in done.stderr
+
+
 def paid(url: str, model: str, price: str = "&price_in=1000&price_out=1000") -> str:
     return f"openai:{model}?base_url={url}&mode=text&concurrency=2{price}"
 
@@ -288,6 +301,7 @@ def test_a_limit_holds_for_the_whole_panel(tmp_path: Path, judge: Callable[..., 
         assert code == 3
         name = group_in(err)
         assert f"judge resume {name} --max-cost MORE" in err
+        assert f"that is what the 1 judge before left of ${limit:g}" in err, "the limit that was given is named"
         store = Store(tmp_path / "home")
         store.catch_up()
         runs = group_of(store, name).runs

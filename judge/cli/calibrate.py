@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..environment import environment
+from ..writing import write_whole
 from .run import drive
 from .screen import Ticker, home_option, minutes, progress, safe
 
@@ -133,7 +134,7 @@ def _calibrate(options: Options) -> int:
         gold = _own_labels(store, info)
     report = (_experiment if options.compares else _measured)(options, store, gold, info)
     if options.html is not None:
-        options.html.write_text(render.to_html(report), encoding="utf-8")
+        write_whole(options.html, render.to_html(report))
         word = report.change.verdict if report.change is not None else report.belief.word
         click.echo(f"{word}; wrote {safe(str(options.html))}", err=True)
     if options.as_json:
@@ -359,7 +360,7 @@ def _keep(report: CalibrationReport, store: Store, save: Path | None) -> None:
         if save is None:
             return
     if save is not None:
-        save.write_text(fitted.to_json() + "\n", encoding="utf-8")
+        write_whole(save, fitted.to_json() + "\n")
         path = save
     click.echo(f"calibration: {safe(str(path))} (use it: judge compare --calibration {safe(str(path))} ...)", err=True)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..environment import environment
+from ..writing import write_whole
 from .making import make_pass
 from .screen import home_option, safe
 
@@ -87,7 +88,7 @@ def command(
         click.echo(f"note: {safe(problem)}", err=True)
     done = make_pass(wanted, material, store, seconds=seconds)
     if junit is not None:
-        junit.write_text(render.check_junit(done), encoding="utf-8")
+        write_whole(junit, render.check_junit(done))
     if as_json:
         click.echo(render.check_json(done))
     else:

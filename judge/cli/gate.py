@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..environment import environment
+from ..writing import write_whole
 from .making import make_missing
 from .screen import home_option, safe
 
@@ -154,10 +155,10 @@ def _show(decision: Decision, name: str, options: Options) -> None:
     from ..render import gate as render
 
     if options.junit is not None:
-        options.junit.write_text(render.to_junit(decision) + "\n", encoding="utf-8")
+        write_whole(options.junit, render.to_junit(decision) + "\n")
         click.echo(f"wrote {safe(str(options.junit))}", err=True)
     if options.html is not None:
-        options.html.write_text(render.to_html(decision, name=name), encoding="utf-8")
+        write_whole(options.html, render.to_html(decision, name=name))
         click.echo(f"wrote {safe(str(options.html))}", err=True)
     if options.as_json:
         click.echo(render.to_json(decision, name=name))

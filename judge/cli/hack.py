@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from ..environment import environment
+from ..writing import write_whole
 from .making import make_hack
 from .screen import home_option, safe
 
@@ -53,7 +54,7 @@ def command(
         return 4
     report, kept = make_hack(store, info, rounds=rounds, seed=seed)
     if html is not None:
-        html.write_text(render.hack_html(report), encoding="utf-8")
+        write_whole(html, render.hack_html(report))
         click.echo(f"wrote {safe(str(html))}", err=True)
     else:
         shape = render.hack_json if as_json else render.hack_markdown if as_md else render.hack_text

@@ -15,7 +15,8 @@ import click
 
 from ..backends import ready
 from ..environment import environment
-from ..money import Budget
+from ..money import Budget, BudgetSpent
+from ..render.words import counted
 from .engines import opener
 from .run import (
     Options,
@@ -27,6 +28,7 @@ from .run import (
     home_words,
     mode_of,
     mode_words,
+    pairs_words,
     plan_of,
     surroundings,
 )
@@ -177,10 +179,16 @@ class _Work:
             for place in range(1, self.record["of"] + 1):
                 left = None if self.limit is None else max(0.0, self.limit - spent - sum(self.probes[place:]))
                 run_id, sealed = begun.get(place, ("", False))
-                if not run_id:
-                    run_id = await self._start(replace(plan, max_cost=left), place)
-                elif not sealed:
-                    await self._resume(run_id, place, left)
+                try:
+                    if not run_id:
+                        run_id = await self._start(replace(plan, max_cost=left), place)
+                    elif not sealed:
+                        await self._resume(run_id, place, left)
+                except BudgetSpent as error:
+                    if place == 1 or self.limit is None:
+                        raise
+                    rest = f"that is what the {counted(place - 1, 'judge')} before left of ${self.limit:g}"
+                    raise BudgetSpent(f"{error}; {rest}", unanswered=error.unanswered) from error
                 if self.limit is not None:
                     spent += _ledger(self.store, run_id)[0]
                 if self.kind == "cascade" and place < self.record["of"]:
@@ -335,7 +343,7 @@ def _dry_run(plan: RunPlan, options: Options, backends: list[Backend], store: St
         judges = [{"judge": str(b.id), **asdict(entry), **mode_of(b)} for b, entry in zip(backends, found, strict=True)]
         click.echo(json.dumps({"pairs": plan.evalset.rows, "judges": judges, "total": sums}))
         return 0
-    click.echo(f"dry run: {plan.evalset.rows} pairs, rubric {plan.rubric.ref}, {len(found)} judges")
+    click.echo(f"dry run: {pairs_words(plan, found[0])}, rubric {plan.rubric.ref}, {len(found)} judges")
     for place, (backend, entry) in enumerate(zip(backends, found, strict=True), 1):
         most = "at most " if options.cascade and place > 1 else ""
         time = "unknown" if entry.seconds is None else f"about {clock(entry.seconds)}"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..writing import write_whole
 from .engines import engine_options, opener
 from .run import Options, announce, drive, dry_run, home_words, plan_of, surroundings
 from .screen import home_option, progress, safe
@@ -143,7 +144,7 @@ def _show(asked: _Asked, options: Options, store: Store, run_id: str) -> int:
     }  # fmt: skip
     kept = keep(store.home, "probe", run_id, text, at=datetime.now(UTC).isoformat(timespec="seconds"), head=head)
     if asked.html is not None:
-        asked.html.write_text(render.probe_html(report), encoding="utf-8")
+        write_whole(asked.html, render.probe_html(report))
         click.echo(f"wrote {safe(str(asked.html))}", err=True)
     else:
         shape = render.probe_markdown if asked.as_md else render.probe_text

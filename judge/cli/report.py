@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..environment import environment
+from ..writing import write_whole
+from .run import home_words
 from .screen import home_option, safe
 
 if TYPE_CHECKING:
@@ -85,7 +87,9 @@ def command(
     frame = store.comparisons(info.run_id) if tie_margin is None else store.resettled(info.run_id, tie_margin)
     if frame.is_empty():
         click.echo(
-            f"error: run {info.run_id} has no comparison yet; finish it with: judge resume {info.run_id}", err=True
+            f"error: run {info.run_id} has no comparison yet; finish it with: judge resume "
+            f"{info.run_id}{home_words(home)}",
+            err=True,
         )
         return 4
     if receipts is not None:
@@ -104,7 +108,8 @@ def command(
     else:
         click.echo(render.to_markdown(report) if as_md else render.to_text(report))
     if not info.sealed:
-        click.echo(f"note: this run is not finished; finish it with: judge resume {info.run_id}", err=True)
+        again = f"judge resume {info.run_id}{home_words(home)}"
+        click.echo(f"note: this run is not finished; finish it with: {again}", err=True)
     return 0
 
 
@@ -114,7 +119,7 @@ def _write_receipts(store: Store, run_id: str, path: Path) -> None:
 
     if not path.parent.is_dir():
         raise InputError(f"{path.parent}: no such folder; make it first")
-    store.receipts(run_id).write_ndjson(path)
+    write_whole(path, store.receipts(run_id).write_ndjson())
     click.echo(f"wrote {safe(str(path))}", err=True)
 
 
@@ -130,7 +135,7 @@ def _write_html(html: Path, store: Store, info: RunInfo, report: RunReport, fram
     if hack is None:
         click.echo(f"note: left out what changed besides quality; see: judge hack {info.run_id}", err=True)
     text = render.to_html(report, render.pick_examples(store, report, frame), hack=hack)
-    html.write_text(text, encoding="utf-8")
+    write_whole(html, text)
     click.echo(f"wrote {safe(str(html))}", err=True)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import secrets
 import shlex
@@ -38,6 +39,7 @@ __all__ = [
     "home_words",
     "mode_of",
     "mode_words",
+    "pairs_words",
     "plan_of",
     "run",
     "surroundings",
@@ -271,15 +273,14 @@ def estimated(plan: RunPlan, backend: Backend, store: Store) -> tuple[Forecast, 
     from ..engine import Job
     from ..forecast import forecast
 
-    if plan.batch is not None:
-        batch_prices(backend)
     if isinstance(backend, ChatBackend):
         backend.recall()
     known = store.known(plan.rubric.digest, backend.id) if plan.reuse else None
     job = Job(plan.rubric, backend, seed=plan.seed, repeats=plan.repeats, known=known)
     measured = store.rate(backend.id)
     pairs = canaries_of(plan.evalset, None if backend.id.by_pair else plan.canaries).pairs()
-    return forecast(pairs, job, rate=measured[0] if measured else None), measured
+    with batch_prices(backend) if plan.batch is not None else contextlib.nullcontext():
+        return forecast(pairs, job, rate=measured[0] if measured else None), measured
 
 
 def dry_run(plan: RunPlan, backend: Backend, store: Store, *, as_json: bool) -> int:
@@ -291,10 +292,11 @@ def dry_run(plan: RunPlan, backend: Backend, store: Store, *, as_json: bool) -> 
         click.echo(json.dumps({"judge": str(backend.id), **asdict(found), **mode_of(backend)}))
         return 0
     free = f"{found.cached} cached, {found.shared} shared, {found.identical} pairs with identical answers"
-    rate = f"at {measured[0]:.1f} calls/s as in {measured[1]}" if measured else "no earlier run of this judge says"
+    rate = (
+        f"at {measured[0]:.1f} calls/s as in {measured[1]}" if measured else "no earlier run of this judge measured it"
+    )
     time = "unknown" if found.seconds is None else f"about {clock(found.seconds)}"
-    pairs = f"{plan.evalset.rows} pairs{_canary_words(found.pairs - plan.evalset.rows)}"
-    click.echo(f"dry run: {pairs}, rubric {plan.rubric.ref}, judge {safe(str(backend.id))}")
+    click.echo(f"dry run: {pairs_words(plan, found)}, rubric {plan.rubric.ref}, judge {safe(str(backend.id))}")
     for sentence in mode_words(backend):
         click.echo(f"  mode    {safe(sentence)}")
     click.echo(f"  calls   {found.calls:,} for {found.verdicts:,} verdicts ({free})")
@@ -332,9 +334,10 @@ def mode_words(backend: Backend) -> list[str]:
     return []
 
 
-def _canary_words(count: int) -> str:
-    """How many canary pairs a run has beside its own."""
-    return f" and {count} canary pairs" if count else ""
+def pairs_words(plan: RunPlan, found: Forecast) -> str:
+    """How many pairs a run has, and how many canary pairs beside its own."""
+    more = found.pairs - plan.evalset.rows
+    return f"{plan.evalset.rows} pairs" + (f" and {more} canary pairs" if more else "")
 
 
 def cost_words(found: Forecast) -> str:
@@ -377,6 +380,8 @@ def drive(work: Any, run_id: str, home: str | None) -> None:
         raise BackendError(f"{error}{rest}; {go_on}{more}") from error
     except OSError as error:
         raise OSError(error.errno, f"{error.strerror}; make room, {go_on}", error.filename) from error
+    finally:
+        gc.unfreeze()  # what stays frozen is never freed, and DuckDB's binding complains of that when Python ends
 
 
 def home_words(home: str | None) -> str:

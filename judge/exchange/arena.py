@@ -200,9 +200,7 @@ def _pair_judgements(path: Path, candidate: str, baseline: str) -> dict[str, dic
 
 
 def _write(path: Path, rows: Iterable[Row], name: str) -> int:
-    """A new folder; raises ``InputError`` where there is one, or where sides have no names."""
-    if path.exists() and any(path.iterdir()):
-        raise InputError(f"{path}: there is something here already; give a new folder")
+    """A new folder."""
     questions: list[Row] = []
     answers: dict[str, list[Row]] = {}
     judged: dict[str, list[Row]] = {}
@@ -212,11 +210,8 @@ def _write(path: Path, rows: Iterable[Row], name: str) -> int:
         for side in ("candidate", "baseline"):
             answers.setdefault(_model(row, side), []).append(raw[side])
         for judge, entry in raw["judgements"].items():
-            file = (
-                f"{judge.split(', turn ')[0]}_pair.jsonl"
-                if name == "mt-bench"
-                else f"{judge}/{_model(row, 'candidate')}.jsonl"
-            )
+            named = str(judge).split(", turn ")[0].replace("/", "__")
+            file = f"{named}_pair.jsonl" if name == "mt-bench" else f"{named}/{_model(row, 'candidate')}.jsonl"
             judged.setdefault(file, []).append(entry)
     write_file(path / "question.jsonl", questions)
     for model, kept in answers.items():

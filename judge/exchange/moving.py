@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -122,6 +123,8 @@ def ingest(
     name, kind, found = entry.name, entry.kind, entry.read(path, options)
     if out.suffix.lower() != ".jsonl":
         raise InputError(f"{out}: rows are written as JSONL; name it .jsonl")
+    if path.resolve() == out.resolve():
+        raise InputError(f"{out}: this is the file to read; write to another")
     sieve = _Sieve(path, report)
     part = out.with_name(f".{out.stem}.new.jsonl")
     try:
@@ -151,31 +154,42 @@ def export(
     """Write rows of ours (a JSONL file, or rows at hand) as a file of another tool.
 
     Rows of another kind are turned where that invents nothing (a labelled pair into a preference); those that cannot be
-    (a tie) are problems. Raises as ``ingest`` does.
+    (a tie) are problems. Everything is written beside ``out`` first and moved there once it is whole: an export that
+    fails leaves what was there, companions of a file (a key of shuffled sides) too. Raises as ``ingest`` does, and for
+    a folder that is not empty.
     """
     entry = find_format(format_name, to_write=True)
     assert entry.write is not None
     where = rows if isinstance(rows, Path) else out
     if isinstance(rows, Path) and rows.resolve() == out.resolve():
         raise InputError(f"{out}: this is the file to read; write to another")
+    _refuse_place(out, folder=entry.folder)
     sieve = _Sieve(where, report)
     taken = _own(rows, entry.written_from)
-    kept = out.with_name(f".{out.name}.old") if out.exists() and out.is_file() else None
-    if kept is not None:
-        out.replace(kept)
-    try:
-        count = entry.write(out, sieve.sift(taken), options)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
+        staged = Path(folder) / out.name
+        try:
+            count = entry.write(staged, sieve.sift(taken), options)
+        except InputError as error:
+            raise InputError(str(error).replace(str(staged), str(out))) from None
         if sieve.bad and not skip_bad:
             raise InputError(sieve.refusal(count, what="written"))
         if not count:
             raise InputError(f"{where}: no row that can be written as {format_name}")
-    except BaseException:
-        _take_back(out, kept)
-        raise
-    if kept is not None:
-        kept.unlink()
+        # What belongs to it goes first: tasks are never there without the key of their sides.
+        for made in sorted(Path(folder).iterdir(), key=lambda made: made.name == out.name):
+            made.replace(out.parent / made.name)
     return Moved(out, format_name, entry.written_from, count, dict(sorted(sieve.kinds.items())),
                  tuple(str(problem) for problem in sieve.first))  # fmt: skip
+
+
+def _refuse_place(out: Path, *, folder: bool) -> None:
+    """Refuse to write where something lies that an export must not touch."""
+    if folder and out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise InputError(f"{out}: there is something here already; give a new folder")
+    if not folder and out.is_dir():
+        raise InputError(f"{out}: a folder; name the file to write")
 
 
 def run_rows(store: Store, info: RunInfo, kind: str) -> Iterator[Row]:
@@ -232,15 +246,3 @@ def _own(rows: Path | Iterable[Row], kind: str) -> Iterator[Found]:
             yield line, convert(named, kind)
         except BadRow as bad:
             yield line, Problem(where, line, bad.kind, str(bad))
-
-
-def _take_back(out: Path, kept: Path | None) -> None:
-    """Leave the place as it was before a failed export."""
-    import shutil
-
-    if out.is_dir() and not kept:
-        shutil.rmtree(out)
-    else:
-        out.unlink(missing_ok=True)
-    if kept is not None:
-        kept.replace(out)

@@ -17,6 +17,7 @@ import yaml
 
 from ..errors import InputError
 from ..formats import Problem
+from ..writing import write_whole
 from .rows import OURS, BadRow, Found, Options, Row, tried
 
 __all__ = ["read_suite", "write_suite"]
@@ -79,11 +80,7 @@ def write_suite(path: Path, rows: Iterable[Row], _options: Options) -> int:
     if not suite:
         suite = {"prompts": ["{{prompt}}"]}
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(
-        yaml.safe_dump({**suite, "tests": list(tests.values())}, sort_keys=False, allow_unicode=True), encoding="utf-8"
-    )
-    part.replace(path)
+    write_whole(path, yaml.safe_dump({**suite, "tests": list(tests.values())}, sort_keys=False, allow_unicode=True))
     return count
 
 
@@ -94,6 +91,8 @@ def _load(path: Path) -> Row:
         suite = yaml.safe_load(path.read_text(encoding="utf-8"))
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 at byte {error.start}") from None
+    except RecursionError:
+        raise InputError(f"{path}: nested too deeply to be a suite") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         raise InputError(

@@ -21,6 +21,7 @@ import orjson
 from ..cells import MAX_FIELD
 from ..errors import InputError
 from ..formats import Problem, read_rows
+from ..writing import whole
 
 __all__ = [
     "KINDS",
@@ -277,21 +278,17 @@ def layout_writer(layout: Layout) -> Callable[[Path, Iterable[Row], Options], in
 def write_file(path: Path, rows: Iterable[Any]) -> int:
     """Write objects as JSONL, or as a JSON list (``.json``); the file appears whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
     listed, count = path.suffix.lower() == ".json", 0
     try:
-        with part.open("wb") as file:
+        with whole(path) as part, part.open("wb") as file:
             file.write(b"[\n" if listed else b"")
             for row in rows:
                 file.write(b",\n" if listed and count else b"")
                 file.write(orjson.dumps(row) + (b"" if listed else b"\n"))
                 count += 1
             file.write(b"\n]\n" if listed else b"")
-        part.replace(path)
     except orjson.JSONEncodeError as error:
         raise InputError(f"{path}: row {count + 1} cannot be written as JSON ({error})") from None
-    finally:
-        part.unlink(missing_ok=True)
     return count
 
 

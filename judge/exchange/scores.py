@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..formats import Problem, read_rows
+from ..writing import whole
 from .rows import BadRow, Found, Options, Row, default_id
 
 __all__ = ["read_scores", "write_scores"]
@@ -21,22 +22,18 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
 def write_scores(path: Path, rows: Iterable[Row], _options: Options) -> int:
     """Write evaluation rows as CSV; a field that CSV has no column for is refused, not dropped."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part, count = path.with_name(f".{path.name}.part"), 0
-    try:
-        with part.open("w", encoding="utf-8", newline="") as file:
-            table = csv.writer(file)
-            table.writerow(_COLUMNS)
-            for row in rows:
-                target = row.get("target") or {}
-                extra = sorted(set(row) - {"id", "name", "value", "label", "explanation", "target"})
-                if extra:
-                    raise InputError(f"row {row.get('id')!r}: CSV of scores has no column for {', '.join(extra)}")
-                said = [row.get(name) for name in ("id", "name", "value", "label", "explanation")]
-                table.writerow([_guarded(value) for value in (*said, *(target.get(name) for name in _TARGET))])
-                count += 1
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    count = 0
+    with whole(path) as part, part.open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(_COLUMNS)
+        for row in rows:
+            target = row.get("target") or {}
+            extra = sorted(set(row) - {"id", "name", "value", "label", "explanation", "target"})
+            if extra:
+                raise InputError(f"row {row.get('id')!r}: CSV of scores has no column for {', '.join(extra)}")
+            said = [row.get(name) for name in ("id", "name", "value", "label", "explanation")]
+            table.writerow([_guarded(value) for value in (*said, *(target.get(name) for name in _TARGET))])
+            count += 1
     return count
 
 

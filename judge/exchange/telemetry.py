@@ -29,6 +29,7 @@ _SCORE = {
     "label": "gen_ai.evaluation.score.label", "explanation": "gen_ai.evaluation.explanation",
 }  # fmt: skip
 _RESPONSE = "gen_ai.response.id"
+_NO_EXPORT = "an export is an object"
 
 
 def read_spans(path: Path, _options: Options) -> Iterator[Found]:
@@ -113,7 +114,8 @@ def _exports(path: Path) -> Iterator[tuple[int, Any]]:
             found = orjson.loads(path.read_bytes())
         except orjson.JSONDecodeError as error:
             raise InputError(f"{path}:{error.lineno}: not JSON: {error.msg}") from None
-        yield from ((number, body) for number, body in enumerate(found if isinstance(found, list) else [found], 1))
+        for number, body in enumerate(found if isinstance(found, list) else [found], 1):
+            yield number, body if isinstance(body, dict) else Problem(str(path), number, "malformed", _NO_EXPORT)
         return
     with path.open("rb") as handle:
         for number, text in enumerate(handle, 1):
@@ -125,7 +127,7 @@ def _exports(path: Path) -> Iterator[tuple[int, Any]]:
                 torn = "" if text.endswith(b"\n") else ": the file ends in the middle of a row"
                 body = Problem(str(path), number, "malformed", f"not JSON: {error.msg} (column {error.colno}){torn}")
             ok = isinstance(body, dict | Problem)
-            yield number, body if ok else Problem(str(path), number, "malformed", "an export is an object")
+            yield number, body if ok else Problem(str(path), number, "malformed", _NO_EXPORT)
 
 
 def _trace(raw: Row) -> Row:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .words import counted
+
 if TYPE_CHECKING:
     from ..summary import RunReport
 
@@ -55,7 +57,8 @@ def cost_facts(report: RunReport) -> list[str]:
     if report.cost_most is not None and report.cost is not None and report.cost_most > report.cost:
         facts.append(f"With every possibly paid call at its upper bound it cost at most {dollars(report.cost_most)}.")
     if report.cached:
-        facts.append(f"{report.cached} verdicts were stored already and cost nothing again.")
+        again = counted(report.cached, "verdict")
+        facts.append(f"{again} cost nothing again: stored already, or another row has the same texts.")
     if report.overall.cost is None:
         facts.append("A price is not known: give price_in and price_out, or a price file (JUDGE_PRICES).")
     return facts
