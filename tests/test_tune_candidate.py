@@ -263,6 +263,8 @@ def test_an_evaluation_is_one_entry_and_resumes(project: tuple[Path, str]) -> No
     assert (folder / "home/runs" / f"{one['run']}.jsonl").is_file()
     assert any("held against no gold or eval set" in text for text in one["missing"])
     assert one["word"] in {"HOLD", "BLOCK"}
+    summary = (folder / "home/evaluations" / one["evaluation"] / "summary.txt").read_text()
+    assert "canary pairs have no verdict" not in " ".join(summary.split())
 
 
 def test_an_evaluation_makes_each_report_once(project: tuple[Path, str]) -> None:

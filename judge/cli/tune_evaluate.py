@@ -323,7 +323,7 @@ def _decide(plan: Evaluation, marks: list[str], options: Options, env: Environme
     entry = known[-1] if known else register.append("evaluation", plan.candidate, body, at=at, by=options.by)
     store = Store(env.home)
     info = store.run(run)
-    judged = to_text(summarise(info.header, store.comparisons(run), sealed=info.sealed))
+    judged = to_text(summarise(info.header, store.comparisons(run), sealed=info.sealed, canaries=store.canaries(run)))
     lines = [
         judged.rstrip("\n"), "", f"{word}  {plan.candidate} against {plan.against}  ({entry.id})",
         *(f"  ! {text}" for text in marks), *(f"  missing: {text}" for text in missing),
