@@ -24,8 +24,9 @@ pytestmark = [
 REPO = Path(__file__).resolve().parent.parent
 _spec = importlib.util.spec_from_file_location("made", REPO / "tests" / "servers" / "dashboard.py")
 assert _spec is not None and _spec.loader is not None
-made = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(made)
+made = sys.modules.setdefault("servers_dashboard", importlib.util.module_from_spec(_spec))  # one home for all files
+if not hasattr(made, "full_home"):
+    _spec.loader.exec_module(made)
 
 PAGES = (
     "decision",

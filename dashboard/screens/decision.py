@@ -9,7 +9,7 @@ import streamlit as st
 from judge.decision import Decision, Ruling, Word
 from judge.errors import InputError
 from judge.register import Entry
-from judge.render.words import markdown, number, safe, span
+from judge.render.words import Unit, markdown, number, safe, span
 
 from ..place import Place, command, link, table, tile
 from ..views import figures
@@ -22,6 +22,7 @@ _SAYS = {
     Word.BLOCK: "It is shown to be worse than the policy allows.",
 }
 _STANDS = {Word.SHIP: "–", Word.HOLD: "holds", Word.BLOCK: "blocks"}
+_UNITS: dict[str, Unit] = {"share": "share", "points": "points", "signed": "signed"}
 _REASONS, _NEEDS, _IDS = 2, 5, 50
 
 
@@ -117,7 +118,7 @@ def _rules(place: Place, decision: Decision) -> None:
     in_the_way = decision.standing_in_the_way
     rows = []
     for ruling in [*in_the_way, *(r for r in decision.rulings if r not in in_the_way)]:
-        unit = ruling.unit if ruling.unit in ("share", "points", "signed") else "plain"
+        unit = _UNITS.get(ruling.unit, "plain")
         seen = ruling.observed
         rows.append(
             {

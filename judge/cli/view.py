@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import socket
 import subprocess
 import sys
@@ -71,7 +72,7 @@ def command(
     ]
     if dry_run:
         click.echo(address)
-        click.echo(" ".join(words), err=True)
+        click.echo(shlex.join(words), err=True)
         return 0
     click.echo(f"dashboard: {address}   (Ctrl-C ends it)", err=True)
     return _serve(words, address, port, open_browser=not no_browser)

@@ -48,7 +48,7 @@ _CANARY = "pair_id >= $canary AND pair_id < $beyond"
 """That an id begins with the prefix of canary pairs, as bounds: the minimum and maximum of a block of rows then say
 that it holds none, and its ids are not read."""
 _NO_CANARY = f"NOT ({_CANARY})"
-_NO_CANARY_ROW = "rowid NOT IN (SELECT rowid FROM comparison WHERE run_id = $run AND " + _CANARY + ")"
+_NO_CANARY_ROW = "rowid NOT IN (SELECT rowid FROM comparison WHERE run_id = $run AND " + _CANARY + ")"  # noqa: S608 - ours
 _ROW = (
     "pair_id, repeat, category, outcome, preference, confidence, consistent, invalid, label, cf_outcome, bf_outcome, "
     "candidate_chars, baseline_chars, flags, cost"

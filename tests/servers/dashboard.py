@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import json
 import os
 import random
@@ -10,10 +11,12 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -89,6 +92,18 @@ def judge_rows(
 
 
 def full_home(home: Path) -> Path:
+    """A copy of the full home, which is made once a process: judging and labelling it takes seconds."""
+    return Path(shutil.copytree(_full(), home, dirs_exist_ok=True))
+
+
+@cache
+def _full() -> Path:
+    folder = tempfile.TemporaryDirectory(prefix="dashboard-")
+    atexit.register(folder.cleanup)
+    return _make_full(Path(folder.name) / "home")
+
+
+def _make_full(home: Path) -> Path:
     """Three runs (one of another judge, one under another rubric), labels of two raters, a decision, a rollout."""
     from dashboard.labelling_desk import new_draw
     from judge.labelling import Choice, Request, begin, gold_item, record
