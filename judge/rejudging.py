@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import random
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +17,7 @@ from .errors import InputError
 from .evidence import compared_names
 from .formats import EvalSet, open_evalset, write_evalset
 from .journal import encode_pair
+from .store.runs import AGAIN
 from .types import JudgeId
 
 if TYPE_CHECKING:
@@ -31,9 +31,6 @@ if TYPE_CHECKING:
 __all__ = ["labelled_evalset", "run_with_labels", "side_of", "stored"]
 
 
-_FOLDER = "evalsets"
-
-
 def run_with_labels(store: Store, gold: GoldSet, run_id: str | None) -> RunInfo | None:
     """The run that the labels are about: the one named, else the newest sealed run with labelled pairs.
 
@@ -45,8 +42,7 @@ def run_with_labels(store: Store, gold: GoldSet, run_id: str | None) -> RunInfo 
     named = {(item.candidate, item.baseline) for item in gold.items}
     second = None
     for info in store.runs():
-        again = Path(info.header["evalset"]["files"][0]).parent == (store.home / _FOLDER).resolve()
-        if again or not info.sealed:
+        if store.is_aside(info) or not info.sealed:
             continue
         models = store.models(info.run_id)
         if not wanted & models.keys():
@@ -74,7 +70,7 @@ def labelled_evalset(store: Store, info: RunInfo, gold: GoldSet, *, anchors: int
     wanted += random.Random(seed).sample(rest, min(anchors, len(rest)))
     pairs = list(store.pairs(info.run_id, wanted))
     digest = hashlib.sha256(b"\n".join(orjson.dumps(encode_pair(pair), default=str) for pair in pairs)).hexdigest()
-    path = store.home / _FOLDER / f"labelled-{digest[:12]}.jsonl"
+    path = store.home / AGAIN / f"labelled-{digest[:12]}.jsonl"
     if not path.exists():
         write_evalset(path, pairs)
     return open_evalset(path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import signal
 import socket
 import subprocess
 import sys
@@ -138,7 +139,8 @@ def _free(wanted: int | None) -> int:
 
 
 def _serve(words: list[str], address: str, port: int, *, open_browser: bool) -> int:
-    """Run the server until it ends or Ctrl-C; open the browser once it answers."""
+    """Run the server until it ends, Ctrl-C or SIGTERM, and leave none behind; open the browser once it answers."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     root = str(Path(_script()).parent.parent)
     path = os.pathsep.join(part for part in (root, os.environ.get("PYTHONPATH", "")) if part)
     server = subprocess.Popen(  # noqa: S603 - our own interpreter and script

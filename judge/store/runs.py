@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Audit", "RunInfo", "Store", "list_runs"]
 
+AGAIN = "evalsets"
+"""The folder of eval sets that calibration writes to judge labelled pairs again."""
 _CHUNK = 2_000
 _COUNTS = ("calls", "possibly_paid", "possibly_paid_cost", "given_up", "rate", "probes", "probe_cost", "lost")
 
@@ -245,7 +247,7 @@ class Store:
         runs = self.runs()
         if not runs:
             raise StoreError(f"{self.home}: no runs here yet; start one with `judge run` or pass --home")
-        own = [run for run in runs if "probe" not in run.header] or runs  # a probe judges no candidate
+        own = [run for run in runs if not self.is_aside(run)] or runs
         found = own[:1] if run_id == "latest" else [run for run in runs if run.run_id == run_id]
         found = found or [run for run in runs if run.run_id.startswith(run_id)]
         if len(found) != 1:
@@ -254,6 +256,13 @@ class Store:
             names += f" and {len(listed) - 5} more (`judge report --list`)" if len(listed) > 5 else ""
             raise StoreError(f"{run_id!r} {'is ambiguous: ' if found else 'is not a run here; there are: '}{names}")
         return found[0]
+
+    def is_aside(self, info: RunInfo) -> bool:
+        """Whether a run was made to measure a judge (a probe, labelled pairs judged again), so that it is nobody's
+        "latest".
+        """
+        again = Path(info.header["evalset"]["files"][0]).parent == (self.home / AGAIN).resolve()
+        return again or "probe" in info.header
 
     def comparisons(self, run_id: str) -> polars.DataFrame:
         """Every comparison of a run without texts, in the order of pair id and repeat (columns as in
