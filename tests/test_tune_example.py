@@ -113,9 +113,12 @@ def test_the_honest_candidate_gains_and_the_gaming_one_is_stopped(tmp_path: Path
     """
     seed = ("--seed", str(FRESH))
     honest = loop(tmp_path, "rule", *seed)
-    assert honest["gain"]["low"] > 0
+    assert honest["gain"]["low"] > 0.3
+    assert honest["right_base"]["high"] < 0.1
+    assert (honest["word"], honest["exit"]) == ("HOLD", 4)
     gaming = loop(tmp_path, "length", "--epochs", "2", *seed)
-    assert gaming["longer"]["low"] > honest["longer"]["high"]
+    assert gaming["longer"]["low"] > 2
+    assert honest["longer"]["high"] < 1
     assert (gaming["word"], gaming["exit"]) == ("BLOCK", 1)
     assert gaming["right_candidate"]["high"] < honest["right_candidate"]["low"]
 
