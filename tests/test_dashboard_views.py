@@ -106,7 +106,10 @@ def test_better_and_worse_are_words_before_they_are_colours() -> None:
     """The forest plot writes the verdict of every segment; the control chart gives what lies outside its own shape."""
     spec = specs(dark=False)["forest"]
     words = [layer for layer in spec["layer"] if layer["mark"]["type"] == "text"]
-    assert [row["verdict"] for row in words[0]["data"]["values"]] == ["worse", "unclear", "better"]
+    (verdicts,) = [layer for layer in words if layer["encoding"]["text"].get("field") == "verdict"]
+    assert [row["verdict"] for row in verdicts["data"]["values"]] == ["worse", "unclear", "better"]
+    sides = [layer["encoding"]["text"]["value"] for layer in words if "value" in layer["encoding"]["text"]]
+    assert sides == ["baseline better", "candidate better"]
     shapes = [
         layer["encoding"]["shape"] for layer in specs(dark=False)["control"]["layer"] if "shape" in layer["encoding"]
     ]
