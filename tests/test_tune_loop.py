@@ -486,3 +486,24 @@ def test_what_follows_from_the_answers() -> None:
     assert word("no", "yes", "no", "unknown", "yes", "yes") == "NOT NOW1"
     assert word("no", "yes", "unknown", "yes", "yes", "yes") == "UNKNOWN4"
     assert word("unknown", *["yes"] * 5) == "UNKNOWN4"
+
+
+def test_failures_of_production_are_redacted_before_they_are_kept(tmp_path: Path, home: Path) -> None:
+    """No address and no key of a trace reaches the cases, the frozen set, its suite or the register."""
+    trace = {
+        "id": "t1", "prompt": "write to ann@example.com", "answer": {"text": "use sk-live-ABCDEFGHIJKLMNOPQRST"},
+        "actions": [{"kind": "edit", "text": "ask bob@example.com"}], "feedback": [{"name": "thumb", "value": -1}],
+    }  # fmt: skip
+    source = tmp_path / "traces" / "t.jsonl"
+    source.parent.mkdir()
+    source.write_bytes(orjson.dumps(trace))
+    cases = tmp_path / "cases.jsonl"
+    done = call(home, "loop", "failures", str(source), "-o", str(cases), "--name", "r", "--frozen-share", "1")
+    assert done.exit_code == 0, done.output
+    assert "redacted: 2 email, 1 secret" in done.stderr
+    written = [path for path in (cases, *home.rglob("*")) if path.is_file()]
+    assert len(written) >= 4
+    for path in written:
+        data = path.read_bytes()
+        assert b"example.com" not in data and b"sk-live" not in data, path
+    assert b"[email]" in cases.read_bytes()

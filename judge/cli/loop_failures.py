@@ -12,10 +12,12 @@ from typing import Any
 import click
 
 from ..environment import environment
-from .loop_sample import traces_of
+from .loop_sample import redaction_options, redaction_words, traces_of
 from .screen import home_option, safe
 
 __all__ = ["command"]
+
+_IDS = frozenset({"id", "trace_id", "at"})
 
 
 @click.command("failures", epilog="Example: judge loop failures decision-1f0c9a2b -o cases.jsonl")
@@ -33,6 +35,7 @@ __all__ = ["command"]
     show_default=True,
     help="How sure the judge must be of a loss.",
 )
+@redaction_options
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @home_option
 def command(
@@ -42,6 +45,8 @@ def command(
     name: str | None,
     frozen_share: float,
     sure: float,
+    hook: str | None,
+    no_patterns: bool,
     as_json: bool,
     home: str | None,
 ) -> int:
@@ -49,9 +54,10 @@ def command(
 
     Half of them (by a coin from the prompt) are frozen in the home folder, as known-failure cases with a suite beside
     them: later candidates are checked on them, no training set may repeat them. The others are for the label queue.
-    Each carries its origin.
+    Each carries its origin. Traces are redacted before anything of them is written.
     """
     from tune.failures import collect, save, suite_path
+    from tune.redaction import Redactor, load_hook
 
     from ..errors import InputError
     from ..register import Register
@@ -61,7 +67,8 @@ def command(
     for problem in store.catch_up():
         click.echo(f"note: {safe(problem)}", err=True)
     now = datetime.now(UTC)
-    found, subject = _found(store, source, now.date().isoformat(), sure)
+    redactor = Redactor(load_hook(hook) if hook else None, patterns=not no_patterns)
+    found, subject = _found(store, source, now.date().isoformat(), sure, redactor)
     cases = collect(found, store.home, share=frozen_share)
     if not len(cases):
         left = ", ".join(f"{count} {why}" for why, count in cases.left.items())
@@ -70,7 +77,8 @@ def command(
     target = save(cases, output, store.home, name or f"{now:%Y-%m-%d}-{stem}")
     body = {
         "cases": str(output), "frozen": len(cases.frozen), "queue": len(cases.queue), "left": dict(cases.left),
-        "frozen_file": str(target) if target else "",
+        "frozen_file": str(target) if target else "", "redacted": dict(redactor.counts),
+        "patterns": not no_patterns, "hook": hook or "",
     }  # fmt: skip
     at = now.isoformat(timespec="seconds")
     entry = Register(store.home).append("failures", subject, body, at=at)
@@ -82,6 +90,8 @@ def command(
     click.echo(f"{len(cases.queue)} for the label queue", err=True)
     for why, count in cases.left.items():
         click.echo(f"  {count} left out: {why}", err=True)
+    if Path(source).exists():
+        click.echo(redaction_words(redactor.counts, patterns=not no_patterns), err=True)
     click.echo(f"recorded as {entry.id}", err=True)
     if target is not None:
         click.echo(
@@ -92,14 +102,15 @@ def command(
     return 0
 
 
-def _found(store: Any, source: str, date: str, sure: float) -> tuple[Iterable[Any], str]:
+def _found(store: Any, source: str, date: str, sure: float, redactor: Any) -> tuple[Iterable[Any], str]:
     """The failures of a file of traces, of a decision or of a run, and what they are called after."""
     from tune.failures import from_decision, from_run, from_traces
 
     from ..register import Register
 
     if Path(source).exists():
-        return from_traces(traces_of(Path(source)), source=f"traces {source}", date=date), source
+        rows = (redactor.row(row, keep=_IDS) for row in traces_of(Path(source)))
+        return from_traces(rows, source=f"traces {source}", date=date), source
     if source.startswith("decision-"):
         entry = Register(store.home).find(source)
         return from_decision(store, entry, date=date, sure=sure), entry.id

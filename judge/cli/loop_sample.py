@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,26 @@ from ..environment import environment
 from ..render.words import counted
 from .screen import home_option, safe
 
-__all__ = ["command", "traces_of"]
+__all__ = ["command", "redaction_options", "redaction_words", "traces_of"]
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+def redaction_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--redact`` and ``--no-patterns``: what is done to every text of a trace before it is written."""
+    hook = click.option(
+        "--redact", "hook", metavar="MODULE:FUNCTION", help="Your own redaction of each text, after the patterns."
+    )
+    patterns = click.option(
+        "--no-patterns", is_flag=True, help="Do not look for personal data (it was done before); recorded."
+    )
+    return hook(patterns(command))
+
+
+def redaction_words(counts: Mapping[str, int], *, patterns: bool) -> str:
+    """What was redacted, as one line."""
+    found = ", ".join(f"{number} {name}" for name, number in sorted(counts.items()) if number)
+    return f"redacted: {found or 'nothing found'}{'' if patterns else ' (patterns off)'}"
 
 
 @click.command(
@@ -30,10 +47,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     help="Another chance for some: category=refund:0.5, signal=bad:1 (asked again, escalated, edited, scored 0).",
 )  # fmt: skip
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Of the draw.")
-@click.option(
-    "--redact", "hook", metavar="MODULE:FUNCTION", help="Your own redaction of each text, after the patterns."
-)
-@click.option("--no-patterns", is_flag=True, help="Do not look for personal data (it was done before); recorded.")
+@redaction_options
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @home_option
 def command(
@@ -85,8 +99,7 @@ def command(
         click.echo(f"  {safe(name)}: {drawn} of {met} drawn, each with chance {intake.rates[name]:g}", err=True)
     for why, left in intake.left.items():
         click.echo(f"  {left} left out: {why}", err=True)
-    found = ", ".join(f"{number} {name}" for name, number in sorted(redactor.counts.items()) if number)
-    click.echo(f"redacted: {found or 'nothing found'}{' (patterns off)' if no_patterns else ''}", err=True)
+    click.echo(redaction_words(redactor.counts, patterns=not no_patterns), err=True)
     click.echo(f"{counted(count, 'row')}; recorded as {entry.id}", err=True)
     click.echo(f"next: judge generate {safe(str(output))} --model CANDIDATE -o answers.jsonl", err=True)
     return 0
