@@ -21,6 +21,7 @@ from judge.types import Answer, Item, JudgeId, Pair
 from rubrics.words import pinned
 from tune.preferences import Preference, Source, read_preferences, write_preferences
 from tune.quality import facets_of, quality
+from tune.redaction import Redactor
 from tune.sources import Left, from_actions, from_findings, from_labels, from_ratings
 from tune.triangulation import triangulate
 
@@ -101,7 +102,7 @@ def test_actions_say_something_only_with_a_better_answer_beside_them(tmp_path: P
         {"kind": "wink"},
     ]
     path = lines(tmp_path / "t.jsonl", {**trace, "actions": actions}, trace)
-    rows, left = split(from_actions(path, trust=0.8))
+    rows, left = split(from_actions(path, Redactor(), trust=0.8))
     assert [(row.chosen, row.rejected) for row in rows] == [
         ("better", "draft"), ("draft", "other"), ("a person's answer", "draft"),
     ]  # fmt: skip
@@ -111,6 +112,19 @@ def test_actions_say_something_only_with_a_better_answer_beside_them(tmp_path: P
         "reask: no better answer stands beside it", "'chosen' equals 'rejected': there is not",
         "an action of unknown kind 'wink'", "no action on an answer",
     ]  # fmt: skip
+
+
+def test_what_users_did_is_redacted_before_it_is_kept(tmp_path: Path) -> None:
+    """No address of a user reaches a training set through an action's texts or its author; ids stay."""
+    trace = {
+        "id": "t", "prompt": "write to bo@example.org", "answer": {"text": "to bo@example.org: hi"},
+        "actions": [{"kind": "edit", "text": "Dear Bo, (bo@example.org)", "by": "ada@example.org"}],
+    }  # fmt: skip
+    redactor = Redactor()
+    (row,), _left = split(from_actions(lines(tmp_path / "t.jsonl", trace), redactor))
+    assert "example.org" not in str(row)
+    assert (row.chosen, row.labeller, row.origin["trace"]) == ("Dear Bo, ([email])", "[email]", "t")
+    assert redactor.counts["email"] == 4
 
 
 def test_a_failed_check_decides_only_against_a_side_that_passed_it() -> None:

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 from judge.errors import InputError
 
-__all__ = ["PATTERNS", "Redactor", "load_hook"]
+__all__ = ["IDS", "PATTERNS", "Redactor", "load_hook"]
 
 Hook: TypeAlias = Callable[[str], str]
 
@@ -80,6 +80,10 @@ PATTERNS: Mapping[str, tuple[re.Pattern[str], Callable[[str], bool] | None]] = {
 }  # fmt: skip
 """By name, what is looked for and, where the form alone says too little, a test that the match has to pass. In order:
 a card number is none of a telephone."""
+
+
+IDS = frozenset({"id", "trace_id", "at"})
+"""Keys at the top of a trace that stay as they are: they name it, and say nothing about a person."""
 
 
 class Redactor:

@@ -18,11 +18,14 @@ from judge.formats import Problem, read_rows
 from judge.types import Pair
 
 from .preferences import Preference, Said, Source, identity_of, with_bias
+from .redaction import IDS
 
 if TYPE_CHECKING:
     from calibration.confidence import Calibration
     from calibration.gold import GoldItem, GoldSet
     from judge.store import RunInfo, Store
+
+    from .redaction import Redactor
 
 __all__ = [
     "ACTIONS",
@@ -140,25 +143,27 @@ def _rated(asked: Said, answers: Mapping[str, Mapping[str, float]], *, gap: floa
         return Left(name, str(error))
 
 
-def from_actions(path: Path, *, trust: float = 1.0) -> Iterator[Found]:
+def from_actions(path: Path, redactor: Redactor, *, trust: float = 1.0) -> Iterator[Found]:
     """What users did with answers, as pairs; see ``ACTIONS`` for what each kind says.
 
     Rows are traces with ``actions``: ``[{"kind": "edit", "text": ...}]``; ``accept`` may name ``instead_of`` (texts
     shown beside the answer). ``trust`` is the ``p`` that such a row gets: what share of them a person who compares
-    would confirm. It is yours to state (the report of ``tune pairs`` measures it where human pairs overlap).
+    would confirm. It is yours to state (the report of ``tune pairs`` measures it where human pairs overlap). Traces are
+    of people who were not asked: each is redacted before anything of it is kept.
     """
     for line, row in read_rows(path):
         name = f"{path}:{line}"
         if isinstance(row, Problem):
             yield Left(name, row.reason)
             continue
-        said, text = _asked(row), _answer(row)
-        actions = row.get("actions")
+        clean = redactor.row(row, keep=IDS)
+        said, text = _asked(clean), _answer(clean)
+        actions = clean.get("actions")
         if said is None or text is None or not isinstance(actions, list) or not actions:
             yield Left(name, "no action on an answer")
             continue
         for action in actions:
-            yield from _acted(row, said, text, action, trust)
+            yield from _acted(clean, said, text, action, trust)
 
 
 def _acted(row: Mapping[str, Any], said: Said, text: str, action: Any, trust: float) -> Iterator[Found]:

@@ -17,8 +17,6 @@ from .screen import home_option, safe
 
 __all__ = ["command"]
 
-_IDS = frozenset({"id", "trace_id", "at"})
-
 
 @click.command("failures", epilog="Example: judge loop failures decision-1f0c9a2b -o cases.jsonl")
 @click.argument("source", metavar="RUN|DECISION|TRACES")
@@ -105,11 +103,12 @@ def command(
 def _found(store: Any, source: str, date: str, sure: float, redactor: Any) -> tuple[Iterable[Any], str]:
     """The failures of a file of traces, of a decision or of a run, and what they are called after."""
     from tune.failures import from_decision, from_run, from_traces
+    from tune.redaction import IDS
 
     from ..register import Register
 
     if Path(source).exists():
-        rows = (redactor.row(row, keep=_IDS) for row in traces_of(Path(source)))
+        rows = (redactor.row(row, keep=IDS) for row in traces_of(Path(source)))
         return from_traces(rows, source=f"traces {source}", date=date), source
     if source.startswith("decision-"):
         entry = Register(store.home).find(source)

@@ -14,11 +14,13 @@ import click
 
 from ..environment import environment
 from ..render.words import counted, number, span
+from .loop_sample import redaction_options, redaction_words
 from .screen import Ticker, home_option, safe
 
 if TYPE_CHECKING:
     from calibration.confidence import Calibration
     from tune.dataset import Dataset, Gathered
+    from tune.redaction import Redactor
     from tune.sources import Found
 
     from ..store import RunInfo, Store
@@ -47,6 +49,7 @@ class _Wanted:
     weights: Mapping[str, float]
     skip_bad: bool
     files_are: str | None
+    redactor: Redactor
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +116,7 @@ class _Held:
 @click.option("--output", "-o", required=True, type=_FILE, help="Where the data set goes (.jsonl).")
 @click.option("--strict", is_flag=True, help="Exit 1 where the report has a flag.")
 @click.option("--skip-bad", is_flag=True, help="Take the usable rows of FILES.")
+@redaction_options
 @click.option("--json", "as_json", is_flag=True, help="The card as one JSON object.")
 @home_option
 def command(
@@ -139,6 +143,8 @@ def command(
     output: Path,
     strict: bool,
     skip_bad: bool,
+    hook: str | None,
+    no_patterns: bool,
     as_json: bool,
     home: str | None,
 ) -> int:  # fmt: skip
@@ -148,14 +154,17 @@ def command(
     frozen prompt, exactly or nearly, refuse the set. The report says what is covered, what is too easy, and how much of
     better is only longer.
     """
+    from tune.redaction import Redactor, load_hook
+
     from ..store import Store
 
     store = Store(Path(home) if home else environment().home)
     for problem in store.catch_up():
         click.echo(f"note: {safe(problem)}", err=True)
+    redactor = Redactor(load_hook(hook) if hook else None, patterns=not no_patterns)
     wanted = _Wanted(
         files, human, ratings, actions, judged, findings, passes, calibration, allow_uncalibrated, least, trust,
-        _weights(weights), skip_bad, files_are,
+        _weights(weights), skip_bad, files_are, redactor,
     )  # fmt: skip
     held = _Held(against, unchecked, drop_contaminated, mix, last, major)
     dataset, entry = _build(wanted, held, output, store)
@@ -165,6 +174,8 @@ def command(
         click.echo(safe(str(output)))
         for line in _report(dataset):
             click.echo(safe(line), err=True)
+        if actions:
+            click.echo(redaction_words(redactor.counts, patterns=not no_patterns), err=True)
         click.echo(f"recorded as {entry}; next: judge tune train {safe(str(output))}", err=True)
     return 1 if strict and dataset.quality.flags else 0
 
@@ -221,7 +232,7 @@ def _gather(wanted: _Wanted, store: Store) -> Iterator[Gathered]:
     for path in wanted.ratings:
         yield of(str(path), from_ratings(path), "rating")
     for path in wanted.actions:
-        yield of(str(path), from_actions(path, trust=wanted.trust), "action")
+        yield of(str(path), from_actions(path, wanted.redactor, trust=wanted.trust), "action")
     for run_id in wanted.judged:
         info = store.run(run_id)
         fitted = _calibration(wanted, store, info)
