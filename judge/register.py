@@ -2,8 +2,9 @@
 
 ``register.jsonl`` holds one JSON object a line. Each carries the digest of the line before it, so that an edited or
 reordered line, or one removed from between others, shows when the chain is read. Whole lines cut off at the end do not:
-whoever has to exclude that keeps the id of the last entry elsewhere (a pull request, a ticket). Decisions, overrides, rollout events, candidates and the headers
-of check runs stand here; nothing is ever changed, a correction is a new entry.
+whoever has to exclude that keeps the id of the last entry elsewhere (a pull request, a ticket). Decisions, overrides,
+rollout events, candidates and the headers of check runs stand here; nothing is ever changed, a correction is a new
+entry.
 
 A line that was only half written (the process died, the disk was full) is cut off by the next ``append``: whoever wrote
 it was never told that it stands.
