@@ -212,7 +212,7 @@ def test_a_killed_driver_resumes_without_ray(cluster: Cluster, server: Any, tmp_
     assert address.startswith("127.0.0.1:"), "a local cluster listens on loopback"
     command = [sys.executable, "-c", "from judge.cli import main; main()", "run", str(evalset(tmp_path)), "-j", spec]
     done = subprocess.run(
-        [*command, "--engine", "ray", "--ray-address", address, "--home", str(home)],
+        [*command, "--engine", "ray", "--ray-address", address, "--home", str(home), "--canaries", "0"],
         env={**os.environ, "JUDGE_CRASH_AT": "after_reply:12"},
         capture_output=True,
         text=True,
