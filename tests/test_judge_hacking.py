@@ -10,6 +10,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from calibration.explained import Word
@@ -316,3 +317,11 @@ def test_a_kept_report_is_found_read_and_not_forged(tmp_path: Path, padded: Hack
     archive.keep(tmp_path, "hack", "r-hack", text, at="2026-01-05T00:00:00+00:00", head={"says": "x"})
     assert archive.latest(tmp_path, "hack", "r-hack") is not None  # made again, as the message told to
     assert sorted(path.suffix for path in kept.path.parent.iterdir()) == [".json", ".json"]
+
+
+def test_a_handful_of_prompts_moves_nothing() -> None:
+    """Two pairs that change alike are no test; many that do are held to the sign test, never to p = 0."""
+    from judge.hacking.report import _p_value
+
+    assert _p_value(np.ones(2), ["a", "b"]) is None
+    assert _p_value(np.ones(12), [str(k) for k in range(12)]) == pytest.approx(2 / 2**12)

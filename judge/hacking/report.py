@@ -35,6 +35,8 @@ __all__ = ["HackReport", "Row", "Sample", "Screened", "hack_report"]
 
 Q = 0.05
 """Adjusted p values at or under this are said to have moved."""
+_FEWEST = 10
+"""Prompts below which no change is tested: two pairs that differ alike show nothing."""
 _SAMPLES = 3
 _CHUNK = 500
 _SHOWN = 700
@@ -260,15 +262,18 @@ def _examples(names: Sequence[str], delta: np.ndarray[Any, Any]) -> tuple[str, .
 
 
 def _p_value(delta: np.ndarray[Any, Any], prompts: Sequence[str]) -> float | None:
-    """Two-sided clustered t test of no mean change; 1 where nothing differs."""
+    """Two-sided clustered t test of no mean change; 1 where nothing differs, ``None`` below ``_FEWEST`` prompts.
+
+    Where every pair changed by the same there is no spread to test with: the sign test's 2 / 2^prompts stands in.
+    """
     if not np.any(delta):
         return 1.0
     error = standard_error(delta, prompts)
     groups = len(set(prompts))
-    if not math.isfinite(error) or groups < 2:
+    if not math.isfinite(error) or groups < _FEWEST:
         return None
     if error == 0.0:
-        return 0.0
+        return float(0.5 ** (groups - 1))
     return min(1.0, 2 * t_cdf(-abs(float(delta.mean())) / error, groups - 1))
 
 
