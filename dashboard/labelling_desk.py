@@ -7,9 +7,9 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
+from judge.clock import stamp
 from judge.errors import InputError
 from judge.labelling import (
     BlindView,
@@ -72,7 +72,7 @@ class Desk:
         subject, places = self.record.subject, {place.pair_id: place for place in self.record.drawing.places}
         item = gold_item(self.pairs[change.pair_id], places[change.pair_id], subject)
         row = record(
-            item, change, annotator=later.annotator, seed=later.seed, at=_now(), seconds=time.monotonic() - self.since
+            item, change, annotator=later.annotator, seed=later.seed, at=stamp(), seconds=time.monotonic() - self.since
         )
         _append(self.path, row)
         self.turn(later)
@@ -115,7 +115,7 @@ def new_draw(path: Path, run_id: str, request: Request, views: Views) -> Drawing
     drawn = drawing(source.frame(request), request)
     subject = Subject(*source.names(), name, rubric.digest, source.evalset)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_draw(path, DrawRecord(drawn, subject, text, source.origin), at=_now())
+    write_draw(path, DrawRecord(drawn, subject, text, source.origin), at=stamp())
     path.touch(exist_ok=True)
     return drawn
 
@@ -136,7 +136,3 @@ def _append(path: Path, row: Mapping[str, object]) -> None:
                 time.sleep(0.05)
         with log:
             log.append(row)
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

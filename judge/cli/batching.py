@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..clock import stamp
 from .screen import Ticker
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def batching(home: Path) -> Batching:
 
     return Batching(
         folder=home / "batches",
-        now=lambda: datetime.now(UTC).isoformat(timespec="seconds"),
+        now=stamp,
         tags=lambda: f"judge-{secrets.token_hex(8)}",
         report=_progress(),
     )

@@ -9,13 +9,13 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..clock import stamp
 from ..environment import environment
 from ..writing import write_whole
 from .run import drive
@@ -238,7 +238,7 @@ class _Ways:
 
         plan = RunPlan(
             run_id=f"r-{secrets.token_hex(3)}",
-            created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            created_at=stamp(),
             evalset=self.evalset,
             options={"skip_bad": True},
             rubric=rubric,

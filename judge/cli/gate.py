@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..clock import stamp
 from ..environment import environment
 from ..writing import write_whole
 from .making import make_missing
@@ -147,7 +148,7 @@ def conclude(
     if not record:
         return decision, ""
     body = {**decision.to_dict(), "policy_text": policy.text}
-    at = now.isoformat(timespec="seconds")
+    at = stamp(now)
     return decision, Register(store.home).append("decision", info.run_id, body, at=at, by=by).id
 
 
@@ -192,7 +193,7 @@ def override_(*, decision: str, reason: str, by: str, second: str, as_json: bool
     from ..render.words import plain
 
     register = Register(Path(home) if home else environment().home)
-    now = datetime.now(UTC).isoformat(timespec="seconds")
+    now = stamp()
     entry = override(register, decision, reason=reason, people=(by, second), at=now)
     if as_json:
         import json

@@ -9,12 +9,12 @@ import shlex
 import statistics
 import sys
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..clock import stamp
 from .run import surroundings
 from .screen import Ticker, dollars, minutes, safe
 
@@ -83,7 +83,7 @@ def command(evalset: Path, output: Path, spec: str, *, as_json: bool, dry_run: b
         prompts=prompts,
         asking=asking,
         spec=spec,
-        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        created_at=stamp(),
         options={"map": mapping, **reading},
         max_cost=options["max_cost"],
         allow_unknown_price=options["allow_unknown_price"],

@@ -8,13 +8,13 @@ import statistics
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..clock import stamp
 from ..environment import environment
 from ..render.words import counted
 from .screen import home_option, safe
@@ -232,10 +232,10 @@ def _keep(options: Options, held: DrawRecord | None, record: DrawRecord) -> None
     from ..labels import extend_draw, write_draw
 
     if held is None:
-        write_draw(options.to, record, at=_now())
+        write_draw(options.to, record, at=stamp())
     elif record != held:
         before = len(held.drawing.places)
-        extend_draw(options.to, record.drawing, known=before, at=_now())
+        extend_draw(options.to, record.drawing, known=before, at=stamp())
         click.echo(f"note: the draw was extended from {before} to {len(record.drawing.places)} pairs", err=True)
 
 
@@ -345,7 +345,7 @@ class _Desk:
         from ..labelling import gold_item, record
 
         item = gold_item(self.pairs[change.pair_id], self.places[change.pair_id], self.subject)
-        row = record(item, change, annotator=later.annotator, seed=later.seed, at=_now(), seconds=seconds)
+        row = record(item, change, annotator=later.annotator, seed=later.seed, at=stamp(), seconds=seconds)
         self.log.append(row)
         if change.mark is not None and change.mark.outcome is not None:
             self.seconds[change.pair_id] = seconds
@@ -539,7 +539,3 @@ def _status(options: Options) -> int:
     if not people:
         click.echo("  nobody has labelled yet", err=True)
     return 0
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

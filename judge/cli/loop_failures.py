@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from ..clock import stamp
 from ..environment import environment
 from .loop_sample import redaction_options, redaction_words, traces_of
 from .screen import home_option, safe
@@ -78,7 +79,7 @@ def command(
         "frozen_file": str(target) if target else "", "redacted": dict(redactor.counts),
         "patterns": not no_patterns, "hook": hook or "",
     }  # fmt: skip
-    at = now.isoformat(timespec="seconds")
+    at = stamp(now)
     entry = Register(store.home).append("failures", subject, body, at=at)
     if as_json:
         click.echo(json.dumps({**body, "entry": entry.id}, ensure_ascii=False))

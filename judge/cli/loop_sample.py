@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import click
 
+from ..clock import stamp
 from ..environment import environment
 from ..render.words import counted
 from .screen import home_option, safe
@@ -89,7 +89,7 @@ def command(
         "patterns": not no_patterns, "hook": hook or "",
     }  # fmt: skip
     place = Path(home) if home else environment().home
-    entry = Register(place).append("intake", str(output), body, at=datetime.now(UTC).isoformat(timespec="seconds"))
+    entry = Register(place).append("intake", str(output), body, at=stamp())
     if as_json:
         click.echo(json.dumps({**body, "rows": count, "entry": entry.id}, ensure_ascii=False))
         return 0

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import getpass
 import secrets
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from ..clock import stamp
 from .screen import Ticker
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def make_pass(suite: Suite, material: Material, store: Store, *, seconds: float 
         material,
         Findings(store.home),
         check_id=f"k-{secrets.token_hex(3)}",
-        at=_now(),
+        at=stamp(),
         by=_user(),
         seconds=seconds,
         progress=lambda number, total: ticker.show(
@@ -56,7 +56,7 @@ def make_hack(store: Store, info: RunInfo, *, rounds: int = 1000, seed: int = 0)
         "says": headline(report),
         "sealed": info.sealed,
     }
-    return report, keep(store.home, "hack", info.run_id, hack_json(report), at=_now(), head=head)
+    return report, keep(store.home, "hack", info.run_id, hack_json(report), at=stamp(), head=head)
 
 
 def keep_grounding(store: Store, info: RunInfo, report: GroundingReport) -> Kept:
@@ -72,7 +72,7 @@ def keep_grounding(store: Store, info: RunInfo, report: GroundingReport) -> Kept
         "sealed": info.sealed,
     }
     text = grounding_json(report, f"run {info.run_id}")
-    return keep(store.home, "ground", info.run_id, text, at=_now(), head=head)
+    return keep(store.home, "ground", info.run_id, text, at=stamp(), head=head)
 
 
 def make_missing(store: Store, info: RunInfo) -> list[str]:
@@ -101,10 +101,6 @@ def make_missing(store: Store, info: RunInfo) -> list[str]:
         if found.judged:
             made.append(f"judge ground {info.run_id} ({keep_grounding(store, info, found).entry.id})")
     return made
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _user() -> str:

@@ -7,13 +7,13 @@ import math
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..backends import ready
+from ..clock import stamp
 from ..environment import environment
 from ..money import Budget, BudgetSpent
 from ..render.words import counted
@@ -211,7 +211,7 @@ class _Work:
         plan = replace(
             plan,
             run_id=f"r-{secrets.token_hex(3)}",
-            created_at=_now(),
+            created_at=stamp(),
             judge_spec=spec,
             group={self.kind: {**self.record, "place": place}},
         )
@@ -420,7 +420,3 @@ def _read_gold(path: Path) -> GoldSet:
     from calibration.gold import GoldSet
 
     return GoldSet.read(path)
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

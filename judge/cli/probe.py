@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..clock import stamp
 from ..writing import write_whole
 from .engines import engine_options, opener
 from .run import Options, announce, drive, dry_run, home_words, plan_of, surroundings
@@ -142,7 +142,7 @@ def _show(asked: _Asked, options: Options, store: Store, run_id: str) -> int:
         "judge": report.judge, "kind": report.kind, "evalset": report.evalset,
         "pairs": report.pairs, "says": render.probe_headline(report),
     }  # fmt: skip
-    kept = keep(store.home, "probe", run_id, text, at=datetime.now(UTC).isoformat(timespec="seconds"), head=head)
+    kept = keep(store.home, "probe", run_id, text, at=stamp(), head=head)
     if asked.html is not None:
         write_whole(asked.html, render.probe_html(report))
         click.echo(f"wrote {safe(str(asked.html))}", err=True)

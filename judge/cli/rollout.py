@@ -7,12 +7,12 @@ import json
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..clock import stamp
 from ..environment import environment
 from .screen import home_option, safe
 
@@ -239,7 +239,7 @@ class _Place:
         """Add one event, if it still fits what the register says when its turn comes, and serve what follows."""
         from ..rollout import follow
 
-        self.register.append("rollout", name, body, at=_now(), by=by, check=lambda known: follow(known, name, body))
+        self.register.append("rollout", name, body, at=stamp(), by=by, check=lambda known: follow(known, name, body))
         rollout = self.rollout(name)
         self.serve(rollout.flag)
         return rollout
@@ -397,7 +397,3 @@ def _show(rollout: Rollout, proposal: Proposal | None, *, as_json: bool) -> None
     click.echo(rollout_text(rollout))
     if proposal is not None:
         click.echo(proposal_text(proposal))
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -9,12 +9,12 @@ import secrets
 import shlex
 import sys
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..clock import stamp
 from ..environment import environment
 from .engines import engine_options, opener
 from .screen import home_option, progress, safe
@@ -231,7 +231,7 @@ def plan_of(options: Options) -> RunPlan:
     wanted = usual_count(evalset.rows) if options.canaries is None else options.canaries or None
     return RunPlan(
         run_id=f"r-{secrets.token_hex(3)}",
-        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        created_at=stamp(),
         evalset=evalset,
         options=reading,
         rubric=load(options.rubric),

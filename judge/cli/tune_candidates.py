@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from ..clock import stamp
 from .run import surroundings
 from .screen import home_option, safe
 from .tune_train import import_tune
@@ -29,10 +29,6 @@ def _shelf(home: str | None) -> Candidates:
     from tune.candidate import Candidates
 
     return Candidates(surroundings(home).home)
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 @command.command("list", epilog="Example: judge tune candidates list --json")
@@ -77,7 +73,7 @@ def serve_(candidate: str, *, domain: str, by: str, as_json: bool, home: str | N
     """Let a domain serve CANDIDATE (or `base`) from now on; the one before stays at hand."""
     shelf = _shelf(home)
     name = candidate if candidate == "base" else shelf.get(candidate).id
-    now = shelf.serve(domain, name, at=_now(), by=by)
+    now = shelf.serve(domain, name, at=stamp(), by=by)
     text = f"{safe(domain)} serves {now.candidate or 'its base'}, before it {now.before or 'its base'}"
     click.echo(json.dumps(asdict(now)) if as_json else text)
     return 0
@@ -90,7 +86,7 @@ def serve_(candidate: str, *, domain: str, by: str, as_json: bool, home: str | N
 @home_option
 def roll_back_(*, domain: str, by: str, as_json: bool, home: str | None) -> int:
     """Let a domain serve again what it served before. Nothing is trained or lost by it."""
-    now = _shelf(home).roll_back(domain, at=_now(), by=by)
+    now = _shelf(home).roll_back(domain, at=stamp(), by=by)
     text = f"{safe(domain)} serves {now.candidate or 'its base'} again"
     click.echo(json.dumps(asdict(now)) if as_json else text)
     return 0

@@ -7,7 +7,6 @@ import io
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..clock import stamp
 from .engines import opener
 from .run import Options as RunOptions
 from .run import announce, drive, plan_of, surroundings
@@ -318,7 +318,7 @@ def _decide(plan: Evaluation, marks: list[str], options: Options, env: Environme
         "missing": missing, "plan": asdict(plan),
         "answers": {side: state.steps[side] for side in ("candidate", "baseline")},
     }  # fmt: skip
-    at = datetime.now(UTC).isoformat(timespec="seconds")
+    at = stamp()
     known = [one for one in register.entries("evaluation", plan.candidate) if one.body["run"] == run]
     entry = known[-1] if known else register.append("evaluation", plan.candidate, body, at=at, by=options.by)
     store = Store(env.home)

@@ -6,12 +6,12 @@ import getpass
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..clock import stamp
 from ..environment import environment
 from ..render.words import counted, number, span
 from .loop_sample import redaction_options, redaction_words
@@ -213,7 +213,7 @@ def _build(wanted: _Wanted, held: _Held, output: Path, store: Store) -> tuple[Da
         dataset = without(dataset, use=use, last=last, limit=held.major)
     else:
         refuse_clashes(dataset.clashes, len(dataset.rows))
-    at = datetime.now(UTC).isoformat(timespec="seconds")
+    at = stamp()
     return dataset, save(dataset, output, store.home, at=at, by=_who()).id
 
 

@@ -6,12 +6,12 @@ import hashlib
 import json
 import shutil
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..clock import stamp
 from .run import surroundings
 from .screen import Ticker, home_option, minutes, safe
 
@@ -194,7 +194,7 @@ def trained_candidate(options: Options, env: Environment) -> tuple[Candidate, Tr
     rubrics = record["rubrics"]
     rubric = options.rubric or (rubrics[0] if len(rubrics) == 1 else ", ".join(rubrics))
     about = About(options.domain, rubric, tuple(record["labellers"]), options.parent)
-    at = datetime.now(UTC).isoformat(timespec="seconds")
+    at = stamp()
     candidate = shelf.add(folder, base, about, at=at, by=options.by)
     target = shelf.folder(candidate.id)
     page = curves_page(f"Training of {candidate.id}", list(read_log(folder)), trained.warnings)
