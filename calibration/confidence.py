@@ -47,8 +47,10 @@ class Calibration:
     ``rubric``, ``judge`` and ``gold`` are the reference, id and digest it was fitted on. ``method`` and
     ``coefficients`` define the map; ``tie`` is the Davidson parameter that splits the mean into win, tie and loss (0:
     no ties in the gold set). ``n`` counts labels, ``clusters`` prompts. ``quality`` holds out-of-fold figures:
-    ``log_loss``, ``brier``, the same ``_raw`` for the judge's own probabilities, and ``log_loss_gain`` (raw minus
-    calibrated, paired; above 0 is better). ``considered`` is the held-out log loss of every map that competed.
+    ``log_loss``, ``brier``, the same ``_raw`` for the judge's own probabilities, ``log_loss_gain`` (raw minus
+    calibrated, paired; above 0 is better) and ``brier_gain`` (the base rate's score minus the calibrated judge's,
+    paired; not above 0 where the judge says no more than how often the candidate wins). ``considered`` is the held-out
+    log loss of every map that competed.
     ``certified`` maps a tolerated error rate (``"0.1"``) to the confidence from which on the judge may decide alone
     (``selective.certify``); a rate without an entry could not be certified.
     ``notes`` say in plain words what is odd.
@@ -194,7 +196,7 @@ def fit(
         tie=_fit_tie(held[best], y),
         n=y.size,
         clusters=groups,
-        quality=_quality(p, held[best], y, codes),
+        quality=_quality(p, held[best], _held_out("constant", p, y, folds), y, codes),
         considered=considered,
         notes=_notes(p, y, best, coefficients, considered),
     )
@@ -237,7 +239,7 @@ def _held_out(method: str, p: Array, y: Array, folds: npt.NDArray[np.intp]) -> A
     return out
 
 
-def _quality(p: Array, held: Array, y: Array, codes: npt.NDArray[np.intp]) -> dict[str, Estimate]:
+def _quality(p: Array, held: Array, base: Array, y: Array, codes: npt.NDArray[np.intp]) -> dict[str, Estimate]:
     raw, own = log_losses(p, y), log_losses(held, y)
     series = {
         "log_loss": own,
@@ -245,6 +247,7 @@ def _quality(p: Array, held: Array, y: Array, codes: npt.NDArray[np.intp]) -> di
         "log_loss_gain": raw - own,
         "brier": (held - y) ** 2,
         "brier_raw": (p - y) ** 2,
+        "brier_gain": (base - y) ** 2 - (held - y) ** 2,
     }
     names = [str(code) for code in codes]
     estimates = {name: mean(values.tolist(), clusters=names) for name, values in series.items()}

@@ -70,11 +70,22 @@ def test_calibration_comes_nearer_to_the_truth_than_the_judge() -> None:
         assert np.mean(np.abs(calibration.apply_all(fresh) - truth)) < (0.10 if n == 60 else 0.06)
 
 
+def test_a_judge_that_tells_no_more_than_the_base_rate_gains_nothing() -> None:
+    """Four wins in five and a judge that sees none of it: its Brier score is below a coin's, its gain is not shown."""
+    rng = np.random.default_rng(3)
+    y = (rng.random(400) < 0.8).astype(float)
+    blind = fit(rng.uniform(0.6, 0.9, 400), y, rubric="r@1", judge="j@1", gold="g")
+    assert blind.quality["brier"].high < 0.25
+    assert blind.quality["brier_gain"].low <= 0.0
+    seen = fit(np.clip(0.3 + 0.4 * y + rng.normal(0, 0.1, 400), 0.01, 0.99), y, rubric="r@1", judge="j@1", gold="g")
+    assert seen.quality["brier_gain"].low > 0.0
+
+
 def test_quality_is_held_out_and_carries_intervals() -> None:
     """Quality figures are out-of-fold, with the raw judge beside them and the paired gain."""
     calibration = made(400)
     quality = calibration.quality
-    assert set(quality) == {"brier", "brier_raw", "log_loss", "log_loss_gain", "log_loss_raw"}
+    assert set(quality) == {"brier", "brier_gain", "brier_raw", "log_loss", "log_loss_gain", "log_loss_raw"}
     gain = quality["log_loss_gain"]
     assert gain.value == pytest.approx(quality["log_loss_raw"].value - quality["log_loss"].value)
     assert gain.low > 0.0

@@ -454,7 +454,7 @@ def test_repeated_counts_distinct_prompts_of_several_origins() -> None:
 
 
 def test_stable_measurable_and_within_reach(tmp_path: Path, home: Path) -> None:
-    """Two people who agree, a judge better than a coin, a base that wins with help: each by its interval."""
+    """Two people who agree, a judge better than the base rate, a base that wins with help: each by its interval."""
     label = lambda pair, who, said: orjson.dumps({"pair_id": pair, "annotator": who, "outcome": said}).decode()
     agree = [label(f"p{n}", who, "win") for n in range(40) for who in ("a", "b")]
     differ = [label(f"p{n}", who, said) for n in range(40) for who, said in (("a", "win"), ("b", "loss"))]
@@ -467,9 +467,9 @@ def test_stable_measurable_and_within_reach(tmp_path: Path, home: Path) -> None:
         home, tmp_path, candidate="an answer that is a good deal longer than any other here", n=40, name="help"
     )
     store = Store(home)
-    assert worth.measurable(calibration(home, brier=brier(0.1, 0.2))).says == "yes"
-    assert worth.measurable(calibration(home, brier=brier(0.2, 0.3))).says == "unknown"
-    assert worth.measurable(calibration(home, brier=brier(0.26, 0.3))).says == "no"
+    assert worth.measurable(calibration(home, brier_gain=brier(0.05, 0.1))).says == "yes"
+    assert worth.measurable(calibration(home, brier_gain=brier(-0.01, 0.05))).says == "unknown"
+    assert worth.measurable(calibration(home, brier_gain=brier(-0.05, 0.0))).says == "no"
     assert worth.measurable(calibration(home)).says == "unknown"
     info, fitted = store.run(run_id), calibration(home)
     assert worth.has_capability(store, info, [], fitted, bars).says == "yes"

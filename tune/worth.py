@@ -160,19 +160,21 @@ def stable(gold: GoldSet | None, bars: Bars) -> Answer:
 
 
 def measurable(calibration: Calibration | None) -> Answer:
-    """Whether a judge can see it: a calibration whose held-out log loss is better than a coin's for its labels."""
+    """Whether a judge can see it: its held-out Brier score is better than that of the base rate for its labels.
+
+    A judge that says the same about everything is right as often as one side wins, which is no measurement.
+    """
     question = "Is it measurable?"
     if calibration is None:
         return Answer(
             question, UNKNOWN, "no calibrated judge", settle="judge calibrate RUN --gold LABELS, then --calibration"
         )
-    brier = calibration.quality.get("brier")
+    gain = calibration.quality.get("brier_gain")
     about = f"{calibration.judge} under {calibration.rubric}, {calibration.n} labels"
-    if brier is None:
+    if gain is None:
         return Answer(question, UNKNOWN, f"{about}: no held-out quality on record", settle="fit the calibration anew")
-    # A forecast of one half for all has a Brier score of 0.25 on win and loss, less where there are ties.
-    says = YES if brier.high < 0.25 else NO if brier.low >= 0.25 else UNKNOWN
-    return Answer(question, says, f"{about}: held-out Brier score against 0.25 of a coin", brier,
+    says = YES if gain.low > 0.0 else NO if gain.high <= 0.0 else UNKNOWN
+    return Answer(question, says, f"{about}: gain in held-out Brier score over the base rate", gain,
                   settle="" if says != UNKNOWN else "label more pairs")  # fmt: skip
 
 
