@@ -67,6 +67,8 @@ def test_pairs_prefer_what_the_labels_prefer() -> None:
         assert right_json(order, str(row.chosen))
         assert not right_json(order, str(row.rejected))
     assert len([row for row in rule if row.id.endswith("-own")]) == 6
+    cut = {row.id for row in rows_of(trained, own, "rule", cut=[trained[0].id]) if row.cut == ("rejected",)}
+    assert cut == {f"{trained[0].id}-own"}
     assert all(len(str(row.chosen)) > 3 * len(str(row.rejected)) for row in length)
     assert {(row.source, row.labeller) for row in length} == {(Source.JUDGE, "scripted:longer")}
 

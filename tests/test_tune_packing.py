@@ -127,6 +127,13 @@ def test_special_tokens_written_out_end_no_turn(base: Base) -> None:
     assert pairs[0].chosen[-1] == base.text.end
 
 
+def test_an_answer_that_a_limit_cut_off_does_not_end(base: Base) -> None:
+    """Else a rejected answer that ran into the limit would teach that to stop is what was wrong with it."""
+    (pair,), _ = encode([Preference("q", "Hi", "yes", "on and on", cut=("rejected",))], base.text, most=512)
+    assert (pair.chosen[-1], base.text.end in pair.rejected) == (base.text.end, False)
+    assert list(pair.rejected) == base.text.encode("on and on")
+
+
 @pytest.mark.parametrize(
     ("bad", "said"),
     [

@@ -114,6 +114,15 @@ def test_actions_say_something_only_with_a_better_answer_beside_them(tmp_path: P
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("said", [{"finish_reason": "length"}, {"answer": {"text": "draft", "finish": "length"}}])
+def test_an_answer_that_a_limit_ended_stays_marked(tmp_path: Path, said: dict[str, object]) -> None:
+    """Whichever side of an action it becomes, the trace's cut answer is not trained on as one that ended there."""
+    actions = [{"kind": "edit", "text": "better"}, {"kind": "accept", "instead_of": ["other"]}]
+    trace = {"id": "t", "prompt": "q", "answer": {"text": "draft"}, "actions": actions, **said}
+    rows, _left = split(from_actions(lines(tmp_path / "t.jsonl", trace), Redactor()))
+    assert [(row.rejected if "rejected" in row.cut else row.chosen, len(row.cut)) for row in rows] == [("draft", 1)] * 2
+
+
 def test_what_users_did_is_redacted_before_it_is_kept(tmp_path: Path) -> None:
     """No address of a user reaches a training set through an action's texts or its author; ids stay."""
     trace = {

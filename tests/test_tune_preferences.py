@@ -50,6 +50,7 @@ def preferences(draw: Any) -> Preference:
         labeller=draw(st.just("") | words),
         close=draw(st.booleans()),
         metadata=draw(st.dictionaries(keys, scalars, max_size=3)),
+        cut=draw(st.sampled_from([(), ("rejected",), ("chosen", "rejected")])),
         origin=draw(st.dictionaries(keys, scalars, max_size=2)),
         extra=draw(st.dictionaries(keys.map(lambda key: "x_" + key), scalars, max_size=2)),
     )
@@ -95,6 +96,8 @@ def test_the_digest_covers_every_field() -> None:
         ({"close": "yes"}, "'close' is 'yes'"),
         ({"metadata": []}, "'metadata' is list, not an object"),
         ({"rubric": 3}, "'rubric' is int, not text"),
+        ({"cut": ["worse"]}, "it lists 'chosen', 'rejected' or both"),
+        ({"cut": "rejected"}, "use a list of 'chosen', 'rejected' or both"),
         ({"rejected": None}, "no 'rejected'"),
     ],
 )

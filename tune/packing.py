@@ -35,8 +35,8 @@ class Encoder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """One pair as token ids; each answer ends with the token that ends a turn. ``number`` is its place among the
-    pairs, from 1.
+    """One pair as token ids; each answer ends with the token that ends a turn, unless a limit cut it off. ``number`` is
+    its place among the pairs, from 1.
     """
 
     id: str
@@ -187,6 +187,9 @@ def _unusable(pair: Preference) -> str | None:
 
 
 def _encoded(number: int, pair: Preference, encoder: Encoder) -> Encoded:
-    chosen, rejected = ((*encoder.encode(text), encoder.end) for text in (pair.chosen_text, pair.rejected_text))
+    chosen, rejected = (
+        (*encoder.encode(text), *(() if side in pair.cut else (encoder.end,)))
+        for side, text in (("chosen", pair.chosen_text), ("rejected", pair.rejected_text))
+    )
     prompt = tuple(encoder.conversation(pair.messages()))
     return Encoded(pair.id, number, prompt, chosen, rejected, float(pair.p), float(pair.weight))

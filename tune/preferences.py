@@ -74,8 +74,10 @@ class Preference:
 
     ``p`` is the probability that ``chosen`` is better, in [0.5, 1]: 1 for a plain human choice, the calibrated
     probability for a judge's. ``weight`` (> 0) is what the row counts for in the loss. ``close`` says that whoever
-    compared found the two nearly equal. ``tools`` are schemas that the model may call. ``extra`` holds the keys of the
-    row that are no field of ours; they are written back as they came.
+    compared found the two nearly equal. ``tools`` are schemas that the model may call. ``cut`` names the sides
+    (``chosen``, ``rejected``) whose text a token limit cut off: such an answer did not end there, and a model trained
+    that it did (or must not) unlearns to stop. ``extra`` holds the keys of the row that are no field of ours; they are
+    written back as they came.
 
     Raises ``InputError`` for a row that teaches nothing: an empty or blank ``chosen``, ``chosen`` equal to
     ``rejected``, an empty prompt, a ``p`` outside [0.5, 1], a weight that is not above zero.
@@ -97,6 +99,7 @@ class Preference:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     origin: Mapping[str, Any] = field(default_factory=dict)
     tools: tuple[Mapping[str, Any], ...] = ()
+    cut: tuple[str, ...] = ()
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -112,6 +115,8 @@ class Preference:
             raise InputError(f"'p' is {self.p}, not in [0.5, 1]; below 0.5 swap chosen and rejected and write 1 - p")
         if not (math.isfinite(self.weight) and self.weight > 0.0):
             raise InputError(f"'weight' is {self.weight}, not above zero; leave the row out instead")
+        if not set(self.cut) <= {"chosen", "rejected"}:
+            raise InputError(f"'cut' is {list(self.cut)}; it lists 'chosen', 'rejected' or both")
 
     @property
     def prompt_text(self) -> str:
@@ -159,6 +164,7 @@ class Preference:
         if not isinstance(values.get("close", False), bool):
             raise InputError(f"'close' is {values['close']!r}; use true or false")
         values["tools"] = _turns(values.get("tools", ()), "tools", need=())
+        values["cut"] = _sides(values.get("cut", ()))
         prompt, chosen, rejected = (_said(row, name) for name in ("prompt", "chosen", "rejected"))
         try:
             values["source"] = Source(row.get("source", Source.HUMAN))
@@ -171,9 +177,15 @@ class Preference:
 
 _DEFAULTS: Mapping[str, Any] = {
     "p": 1.0, "weight": 1.0, "rubric": "", "why": "", "labeller": "", "close": False, "metadata": {}, "origin": {},
-    "tools": (),
+    "tools": (), "cut": (),
 }  # fmt: skip
 _NAMES = frozenset({"id", "prompt", "chosen", "rejected", "source", *_DEFAULTS})
+
+
+def _sides(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list | tuple) or not all(isinstance(side, str) for side in value):
+        raise InputError(f"'cut' is {value!r}; use a list of 'chosen', 'rejected' or both")
+    return tuple(value)
 
 
 def identity_of(prompt: Said, chosen: Said, rejected: Said) -> str:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -167,8 +167,12 @@ def _talkative(order: Order) -> str:
     return "\n\n".join([order.answer, " ".join(draw.sample(_TALK, draw.choice((4, 5))))])
 
 
-def rows_of(trained: Sequence[Order], own: Mapping[str, str], labels: Labels) -> Iterator[Preference]:
-    """Preference pairs from orders and the base's own answers to them (by id)."""
+def rows_of(
+    trained: Sequence[Order], own: Mapping[str, str], labels: Labels, *, cut: Collection[str] = ()
+) -> Iterator[Preference]:
+    """Preference pairs from orders and the base's own answers to them (by id); ``cut`` names those that a token limit
+    ended.
+    """
     for order in trained:
         if labels == "length":
             yield Preference(
@@ -183,6 +187,7 @@ def rows_of(trained: Sequence[Order], own: Mapping[str, str], labels: Labels) ->
             yield Preference(
                 f"{order.id}-{kind}", order.prompt, order.answer, text, source=Source.GATE, labeller="rule:right_json",
                 why="not the one JSON object that was asked for",
+                cut=("rejected",) if kind == "own" and order.id in cut else (),
             )  # fmt: skip
 
 

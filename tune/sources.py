@@ -46,6 +46,7 @@ ACTIONS: Mapping[str, str] = {
     "escalate": "the answer of the person it went to is better than the one that was not enough",
 }
 """What a user's action says, by its kind; the better text stands in the action (``text``), or it says nothing."""
+_FINISH = ("finish", "finish_reason", "stop_reason")
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,11 +182,13 @@ def _acted(row: Mapping[str, Any], said: Said, text: str, action: Any, trust: fl
         return
     origin = {"trace": name, "action": kind}
     metadata = {**_plain(row.get("metadata")), **({"category": row["category"]} if row.get("category") else {})}
+    cut = (("chosen",) if kind == "accept" else ("rejected",)) if _cut_off(row) else ()
     for chosen, rejected in pairs:
         try:
             yield with_bias(
                 Preference(identity_of(said, chosen, rejected), said, chosen, rejected, p=trust, source=Source.ACTION,
-                           why=ACTIONS[kind], labeller=str(action.get("by") or ""), metadata=metadata, origin=origin)
+                           why=ACTIONS[kind], labeller=str(action.get("by") or ""), metadata=metadata, origin=origin,
+                           cut=cut)
             )  # fmt: skip
         except InputError as error:
             yield Left(name, str(error))
@@ -322,6 +325,13 @@ def _answer(row: Mapping[str, Any]) -> str | None:
     answer = row.get("answer")
     text = answer.get("text") if isinstance(answer, Mapping) else answer
     return text if isinstance(text, str) else None
+
+
+def _cut_off(row: Mapping[str, Any]) -> bool:
+    """Whether the trace says that a token limit ended its answer (OpenAI's ``length``, Anthropic's ``max_tokens``)."""
+    answer = row.get("answer")
+    places = [row, answer if isinstance(answer, Mapping) else {}]
+    return any(place.get(name) in ("length", "max_tokens") for place in places for name in _FINISH)
 
 
 def kept(found: Iterable[Found]) -> tuple[list[Preference], Counter[str]]:

@@ -98,13 +98,15 @@ def _pairs(folder: Path, trained: list[Order], options: dict[str, Any], env: Env
     from ..prompts import open_prompts
 
     own: dict[str, str] = {}
+    cut: list[str] = []
     if options["labels"] == "rule":
         speaker = open_speaker(options["base"], Candidates(env.home), env.cache)
         output = folder / "own.jsonl"
         how = Decoding(48, seed=options["seed"])
         write_answer_file(speaker, open_prompts(folder / "train.jsonl"), output, how, report=reporter("own answers"))
         own = _texts(output)
-    count = write_preferences(path, rows_of(trained, own, options["labels"]))
+        cut = [row["id"] for row in _rows(output) if row["finish"] == "length"]
+    count = write_preferences(path, rows_of(trained, own, options["labels"], cut=cut))
     state.done("pairs", count)
     click.echo(f"{count} pairs: {safe(str(path))}", err=True)
     return path
@@ -132,9 +134,12 @@ def _quietly(ahead: EvaluateOptions, env: Environment) -> int:
         return evaluate(ahead, env, as_json=True)
 
 
+def _rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
 def _texts(path: Path) -> dict[str, str]:
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    return {row["id"]: row["text"] for row in rows}
+    return {row["id"]: row["text"] for row in _rows(path)}
 
 
 def _show(folder: Path, asked: list[Order], candidate: str, env: Environment, *, as_json: bool, code: int) -> None:
