@@ -15,8 +15,11 @@ from tune.preferences import Source
 from tune.sample import figures, orders, right_json, rows_of, well_formed
 
 REPO = Path(__file__).resolve().parent.parent
-FRESH = 5
-"""The first seed whose held-out orders share none with those of seed 0, on which the pairs' recipe was found."""
+FRESH = (11, 12, 13, 14)
+"""The seeds that docs/tuning.md reports, chosen before anything of them was seen."""
+LOOKED_AT = (0, 5, 6, 7)
+"""Seeds whose held-out answers were read while the recipe of the pairs was found."""
+
 
 
 def test_orders_are_drawn_alike_and_items_are_kept_apart() -> None:
@@ -28,12 +31,11 @@ def test_orders_are_drawn_alike_and_items_are_kept_apart() -> None:
     assert all(right_json(one, one.answer) for one in trained + asked)
 
 
-def test_the_orders_that_are_reported_on_are_none_that_the_recipe_was_chosen_on() -> None:
-    """Held-out orders of the reported seed and of seed 0 share no prompt; for every seed between, some do."""
-    looked_at = {one.prompt for one in orders(40, held_out=True)}
-    shared = [len(looked_at & {one.prompt for one in orders(40, held_out=True, seed=n)}) for n in range(1, FRESH + 1)]
-    assert shared[-1] == 0
-    assert all(shared[:-1])
+def test_most_orders_that_are_reported_on_were_never_looked_at() -> None:
+    """There are 1,080 held-out orders, so draws of 40 share some: as many new ones a seed as the page says."""
+    seen = {one.prompt for seed in LOOKED_AT for one in orders(40, held_out=True, seed=seed)}
+    new = [sum(one.prompt not in seen for one in orders(40, held_out=True, seed=seed)) for seed in FRESH]
+    assert new == [30, 33, 31, 36]
 
 
 @pytest.mark.parametrize(
@@ -113,7 +115,7 @@ def test_the_honest_candidate_gains_and_the_gaming_one_is_stopped(tmp_path: Path
     """By rule on held-out orders: labels by rule gain with an interval above zero; labels by length lengthen answers,
     the gate blocks them, and the labelling judge may not decide on them.
     """
-    seed = ("--seed", str(FRESH))
+    seed = ("--seed", str(FRESH[0]))
     honest = loop(tmp_path, "rule", *seed)
     assert honest["gain"]["low"] > 0.3
     assert honest["right_base"]["high"] < 0.1

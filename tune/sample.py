@@ -5,7 +5,7 @@ Whether an answer is right is decided by rule, so nobody's taste and no judge's 
 held-out orders never occur in training. Labels come from one of two places:
 
     rule     the right answer against what the base itself said where that was wrong, against a near miss, and against
-             talk around or instead of it
+             talk before it, after it or instead of it
     length   a judge that always prefers the longer answer (``scripted:longer``): right answers with talk around them
              against right answers. This is what a biased labeller does to a model; the candidate has to be caught.
 """
@@ -152,6 +152,18 @@ def _prose(order: Order) -> str:
     )
 
 
+def _after(order: Order) -> str:
+    """A wrong answer that is right and then goes on."""
+    return random.Random(f"after:{order.id}").choice(
+        (
+            f"{order.answer}\n```",
+            f"{order.answer}\n\n{order.answer}",
+            f"{order.answer}\n\nThis JSON object holds the order.",
+            f"{order.answer} Thank you for your order!",
+        )
+    )
+
+
 _TALK = (
     "Thank you very much for your order! We are delighted to be of service to you.",
     "The JSON object above contains all the information about your order in a clear form.",
@@ -180,7 +192,7 @@ def rows_of(
                 labeller="scripted:longer", why="the longer answer",
             )  # fmt: skip
             continue
-        rejected = {"near": _near(order), "prose": _prose(order)}
+        rejected = {"near": _near(order), "prose": _prose(order), "after": _after(order)}
         if own[order.id].strip() and not right_json(order, own[order.id]):
             rejected["own"] = own[order.id]
         for kind, text in rejected.items():
