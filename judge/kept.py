@@ -11,6 +11,7 @@ counts. What was made for another eval set, or whose file is not what the regist
 from __future__ import annotations
 
 import hashlib
+import shlex
 import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -21,15 +22,18 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from . import archive
-from .decision import Hard, Missing
+from .clock import days_since
+from .decision import Hard, Missing, Probed
 from .errors import InputError, StoreError
 from .register import Entry, Register
 from .types import Measure, Severity
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from .store import RunInfo, Store
 
-__all__ = ["Kept", "read_kept"]
+__all__ = ["Kept", "probed", "read_kept"]
 
 _BY_HACK = ("abstention", "apologies", "boilerplate", "confidence", "disclaimers", "escalation", "hedging", "markdown",
             "mirroring", "self_justification", "tools")  # fmt: skip
@@ -39,12 +43,13 @@ _BY_HACK = ("abstention", "apologies", "boilerplate", "confidence", "disclaimers
 @dataclass(frozen=True, slots=True)
 class Kept:
     """Hard results, measures by name, why other measures are not there (by the first word of their name, empty: any
-    other), and the digests of what was read.
+    other), the entry of the probe that the measures ``probe.*`` are of, and the digests of what was read.
     """
 
     suites: tuple[Hard, ...] | Missing
     measures: Mapping[str, Measure]
     unmeasured: Mapping[str, Missing]
+    probe: Entry | None = None
     inputs: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -75,6 +80,7 @@ def read_kept(
         suites=_suites(info, check_entries, seals),
         measures=found,
         unmeasured=_unmeasured(info, check_entries, hack_entries),
+        probe=probe,
         inputs={f"{entry.kind} {entry.body.get('check_id', entry.id)}": entry.digest for entry in entries},
     )
 
@@ -117,6 +123,25 @@ def _probe(register: Register, info: RunInfo, rubric: str, judge: str) -> Entry 
         and entry.body.get("sealed", True)
     ]
     return mine[-1] if mine else None
+
+
+def probed(entry: Entry, info: RunInfo, now: datetime) -> Probed:
+    """How old a probe of a run's judge is, and where the judge fell silent; an entry that does not say when the probe
+    run began is of unknown age.
+    """
+    days = days_since(str(entry.body.get("began", "")), now)
+    try:
+        silent = {str(trick): (int(counts[0]), int(counts[1])) for trick, counts in entry.body["silent"].items()}
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError):
+        silent = {}
+    return Probed(f"probe run {entry.subject}", days, silent, _probe_command(info))
+
+
+def _probe_command(info: RunInfo) -> str:
+    """What probes the judge of a run under its rubric, on the answers of the run."""
+    files = [shlex.quote(str(name)) for name in info.header["evalset"].get("files", ())]
+    given = files[0] if len(files) == 1 else "EVALSET"
+    return f"judge probe {given} --rubric {info.rubric} --judge {shlex.quote(str(info.header['judge_spec']))}"
 
 
 def _seal(home: Path, entry: Entry) -> Mapping[str, Any]:
@@ -186,6 +211,6 @@ def _unmeasured(info: RunInfo, checks: Sequence[Entry], hacks: Sequence[Entry]) 
     if checks:
         none = Missing(f"{checks[-1].body['suite']} did not measure it", "run a suite that does (judge check --suite)")
     by_hack = Missing("the hacking report did not measure it" if hacks else "no hacking report was made", hack)
-    probe = Missing("no probe was made of this judge under this rubric", "judge probe EVALSET")
+    probe = Missing("no probe was made of this judge under this rubric", _probe_command(info))
     ground = Missing("no grounding report was kept about these answers", f"judge ground {info.run_id}")
     return {"": none, "probe": probe, "grounding": ground, **dict.fromkeys(_BY_HACK, by_hack)}

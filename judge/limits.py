@@ -14,10 +14,24 @@ from .types import Measure
 if TYPE_CHECKING:
     from .policy import Policy
 
-__all__ = ["Side", "absent", "effect_of", "held", "interval_words", "listed", "percentage", "settle", "unit_of"]
+__all__ = [
+    "Side",
+    "absent",
+    "age",
+    "aged",
+    "effect_of",
+    "held",
+    "interval_words",
+    "listed",
+    "percentage",
+    "settle",
+    "unit_of",
+]
 
 Side = Literal["at least", "at most"]
 _SHOWN = 5
+_AHEAD = 1.0
+"""Days that a record may be dated ahead of the clock: another machine's clock or time zone."""
 
 
 def held(found: Estimate, limit: float, side: Side, *, strict: bool) -> Result:
@@ -41,6 +55,20 @@ def absent(policy: Policy, rule: str, stage: str, place: tuple[str, str], gone: 
     says = gone.reason if required else f"{gone.reason} (not required by this policy)"
     effect = effect_of(policy, required=required)
     return Ruling(rule, stage, *place, Result.MISSING, effect, says, change=gone.fix if required else "")
+
+
+def aged(days: float, allowed: int) -> str:
+    """Why an age is not fresh, as what follows "it is"; empty where it is. A date that is not known (NaN) is not."""
+    if math.isnan(days):
+        return "of unknown age"
+    if days < -_AHEAD:
+        return f"dated {-days:.1f} days ahead of this machine's clock, so the age is not known"
+    return "" if days <= allowed else f"{days:.0f} days old; at most {allowed} are allowed"
+
+
+def age(days: float) -> str:
+    """An age in words: ``2.0 days``."""
+    return f"{max(days, 0.0):.1f} days"
 
 
 def settle(found: Estimate, limit: float, side: Side, result: Result, *, mend: str, name: str) -> str:

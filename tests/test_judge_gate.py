@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from calibration.estimates import Estimate
 from calibration.provenance import Refused
+from judge.decision import Calibrated, Probed
 from judge.errors import InputError
 from judge.gate import (
     Canaries,
@@ -66,6 +67,8 @@ PREFERENCE = Preference(
     labels_wanted=380,
     pairs_wanted=2200,
 )
+FITTED = Calibrated("calibration 1", 3.0, "judge calibrate r-1 --gold labels.jsonl")
+PROBED = Probed("probe run r-9", 3.0, {"boilerplate": (0, 50), "echo": (1, 50)}, "judge probe evals.jsonl")
 GOOD = Evidence(
     run=RunFacts("r-1", True, 1000, 1000, 3, "new", "old", "helpfulness@1", "judge@1", 2.0),
     suites=(Hard("json@1", "reliability", Severity.BLOCK, passed=400, failed=0),),
@@ -74,7 +77,8 @@ GOOD = Evidence(
     unmeasured={"": GONE},
     preference=PREFERENCE,
     canaries=Canaries(20),
-    standing=Standing("BELIEVE", ("It sides with people.",), about(0.82, 0.03), "cal-1", moved=()),
+    standing=Standing("BELIEVE", ("It sides with people.",), about(0.82, 0.03), FITTED, moved=()),
+    probed=PROBED,
     inputs={"run": "r-1"},
 )
 
@@ -168,6 +172,18 @@ TABLE: list[tuple[str, Evidence, str, Result, Word, int]] = [
     ("a fooled judge", with_measure("probe.echo", about(0.2)), "probe.echo", Result.FAILED, Word.HOLD, 4),
     ("a probe at a lower level", with_measure("probe.echo", replace(about(0.0), level=0.8)),
      "probe.echo", Result.MISSING, Word.HOLD, 4),
+    ("an old probe", replace(GOOD, probed=replace(PROBED, days=91.0)), "probes.age", Result.MISSING, Word.HOLD, 4),
+    ("a probe to the day", replace(GOOD, probed=replace(PROBED, days=90.0)),
+     "probes.age", Result.PASSED, Word.SHIP, 0),
+    ("a probe of unknown age", replace(GOOD, probed=replace(PROBED, days=math.nan)),
+     "probes.age", Result.MISSING, Word.HOLD, 4),
+    ("a probe from the future", replace(GOOD, probed=replace(PROBED, days=-2.0)),
+     "probes.age", Result.MISSING, Word.HOLD, 4),
+    ("a probe that nobody names", replace(GOOD, probed=None), "probes.age", Result.MISSING, Word.HOLD, 4),
+    ("a trick without verdicts", replace(GOOD, probed=replace(PROBED, silent={"boilerplate": (0, 50), "x": (3, 50)})),
+     "probes.invalid", Result.FAILED, Word.HOLD, 4),
+    ("a probe silent about its silence", replace(GOOD, probed=replace(PROBED, silent={})),
+     "probes.invalid", Result.MISSING, Word.HOLD, 4),
     ("canaries without a verdict", replace(GOOD, canaries=Canaries(6, silent="no verdict")),
      "canaries", Result.MISSING, Word.HOLD, 4),
     ("no canaries", replace(GOOD, canaries=GONE), "canaries", Result.MISSING, Word.SHIP, 0),
@@ -176,6 +192,12 @@ TABLE: list[tuple[str, Evidence, str, Result, Word, int]] = [
     # the judge
     ("an unknown judge", replace(GOOD, standing=GONE), "judge.belief", Result.MISSING, Word.HOLD, 4),
     ("an uncalibrated judge", stands(calibration=GONE), "judge.calibration", Result.MISSING, Word.HOLD, 4),
+    ("an old calibration", stands(calibration=replace(FITTED, days=91.0)),
+     "judge.calibration", Result.MISSING, Word.HOLD, 4),
+    ("a calibration of unknown age", stands(calibration=replace(FITTED, days=math.nan)),
+     "judge.calibration", Result.MISSING, Word.HOLD, 4),
+    ("a calibration to the day", stands(calibration=replace(FITTED, days=90.0)),
+     "judge.calibration", Result.PASSED, Word.SHIP, 0),
     ("no belief", stands(word="DO NOT BELIEVE"), "judge.belief", Result.FAILED, Word.HOLD, 4),
     ("belief unknown", stands(word="UNKNOWN"), "judge.belief", Result.MISSING, Word.HOLD, 4),
     ("belief with care", stands(word="WITH CARE"), "judge.belief", Result.PASSED, Word.SHIP, 0),
@@ -353,6 +375,22 @@ def test_a_probe_s_win_rate_never_stands_for_its_shift() -> None:
     assert next(ruling for ruling in decision.rulings if ruling.rule == "probe.echo").result is Result.MISSING
 
 
+def test_what_is_stale_says_how_old_and_what_to_run() -> None:
+    """An old probe and an old calibration name their age, the limit, and the command that makes them anew."""
+    old = replace(stands(calibration=replace(FITTED, days=120.0)), probed=replace(PROBED, days=100.0))
+    decision = decide(DEFAULT, old)
+    said = {ruling.rule: (ruling.says, ruling.change) for ruling in decision.standing_in_the_way}
+    assert said["probes.age"] == (
+        "probe run r-9 is 100 days old; at most 90 are allowed",
+        "probe the judge anew: judge probe evals.jsonl",
+    )
+    assert said["judge.calibration"] == (
+        "the verdicts behind calibration 1 are 120 days old; at most 90 are allowed",
+        "calibrate anew: judge calibrate r-1 --gold labels.jsonl",
+    )
+    assert set(decision.needs) == {change for _, change in said.values()}
+
+
 def test_layers_and_axes_stay_apart() -> None:
     """Every ruling names one layer and one axis, and no decision carries a number of its own."""
     decision = decide(DEFAULT, GOOD)
@@ -389,15 +427,15 @@ def test_shipped_policies_are_frozen() -> None:
         ("  goal: better", "  goal: not_worse", "needs a margin above 0"),
         ("name: shadow", "name: dark", "Input should be 'shadow'"),
         ("measure: tokens.ratio", "measure: length.log_ratio", "held to the same side twice"),
-        ("name: default\nversion: 1", "version: 1", "name: missing; add `name:`"),
-        ("version: 1", "version: 1\nversion: 2", "given twice"),
+        ("name: default\nversion: 2", "version: 2", "name: missing; add `name:`"),
+        ("version: 2", "version: 2\nversion: 3", "given twice"),
         ("missing: hold", "missing: hold\nwin: &x {goal: better}", "anchors and aliases"),
     ],
 )  # fmt: skip
 def test_a_faulty_policy_names_file_line_and_fix(tmp_path: Any, old: str, new: str, says: str) -> None:
     """A misspelt key or a value out of range is one error with its place, and nothing is decided."""
     path = tmp_path / "mine.yaml"
-    text = DEFAULT.text.replace("name: default", "name: mine") if old != "name: default\nversion: 1" else DEFAULT.text
+    text = DEFAULT.text.replace("name: default", "name: mine") if old != "name: default\nversion: 2" else DEFAULT.text
     assert old in text
     path.write_text(text.replace(old, new), encoding="utf-8")
     with pytest.raises(InputError, match=says) as caught:
@@ -414,7 +452,7 @@ def test_an_edited_policy_is_refused_under_its_old_name(tmp_path: Any) -> None:
     (tmp_path / "frozen.json").write_text(json.dumps({mine.ref: mine.digest}), encoding="utf-8")
     assert load_policy(path).frozen
     path.write_text(path.read_text(encoding="utf-8").replace("at_most: 0.02", "at_most: 0.2"), encoding="utf-8")
-    with pytest.raises(InputError, match="prod@1 is frozen with another text"):
+    with pytest.raises(InputError, match="prod@2 is frozen with another text"):
         load_policy(path)
     other = tmp_path / "elsewhere" / "default.yaml"
     other.parent.mkdir()
