@@ -69,7 +69,7 @@ def read_kept(
     seals = [_seal(store.home, entry) for entry in check_entries]
     reports = [archive.read(store.home, entry).body for entry in (*ground_entries, *hack_entries)]
     found: dict[str, Measure] = {}
-    # A suite's figure stands before a report's of the same name: it is the stricter reading of the same thing.
+    # No two kinds of report share a name (a test holds that); of one kind the later passes and reports stand first.
     probed = () if probe is None else archive.measures_of(archive.read(store.home, probe).body)
     shifts = [measure for measure in probed if measure.name.startswith("probe.")]
     for measure in (*shifts, *(m for body in (*reports, *seals) for m in archive.measures_of(body))):

@@ -230,7 +230,8 @@ def _row(feature: Feature, read: _Reading) -> Row:
     a, b = ours[known], theirs[known]
     if not feature.share and not np.any(a) and not np.any(b):
         return Row(feature.title, _replaced(measure, missing="no answer has any"))
-    delta = np.log((a + 1.0) / (b + 1.0)) if feature.log else a - b
+    # Lengths as `calibration.drift.log_length` compares them: an empty answer counts as 1.
+    delta = np.log(np.maximum(a, 1.0) / np.maximum(b, 1.0)) if feature.log else a - b
     figure = share if feature.share else mean
     gap = (
         mean(delta, clusters=prompts)
