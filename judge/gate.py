@@ -100,7 +100,10 @@ def _plan(policy: Policy) -> tuple[str, ...]:
     stages = " -> ".join(
         stage.name + (f" (risk {', '.join(stage.only)} only)" if stage.only else "") for stage in rollout.stages
     )
-    guards = ", ".join(f"{guard.metric} at most {100 * guard.margin:+.1f} pp" for guard in rollout.guards)
+    guards = ", ".join(
+        f"{guard.metric} at most {100 * guard.margin:+.1f} pp" + ("" if guard.required else " (where it is logged)")
+        for guard in rollout.guards
+    )
     share = rollout.alpha / (len(rollout.guards) * (len(rollout.stages) - 1))
     return (
         stages,

@@ -190,11 +190,13 @@ class Judge(_Strict):
 class Guarded(_Strict):
     """A harm that is watched in traffic: a value from 0 (none) to 1 a request, by its name in the traffic file.
 
-    The candidate may do at most ``margin`` more harm than the baseline.
+    The candidate may do at most ``margin`` more harm than the baseline. One that is not ``required`` and that no line
+    of a stage says is named as not watched and does not hold the stage; one that is said is always held to its margin.
     """
 
     metric: Text
     margin: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
+    required: bool = True
 
 
 class Stage(_Strict):

@@ -248,8 +248,14 @@ def test_a_canary_run_confirms_a_rollback(home: Path, tmp_path: Path) -> None:
         assert says in done.stderr
     late = judge("rollout", "rollback", "ro-1", "--confirm", canary("old"), home=home)
     assert late.returncode == 0, late.stderr
-    assert "old answers again" in late.stderr
-    assert Register(home).entries("rollout")[-1].body["to"] == "restored"
+    # 25 ties of 25: the rule of three leaves 1 - 0.025^(1/25) of them open, each at worst a loss.
+    said = "answers in 50.0% [43.1, 56.9] of 25 comparisons (50% = alike): shown to lose "
+    assert "old answers again; preferred over the baseline" in late.stderr
+    assert f"{said}at most 6.9 points" in late.stderr
+    body = Register(home).entries("rollout")[-1].body
+    assert body["to"] == "restored"
+    assert (body["shown"]["value"], body["shown"]["n"]) == (0.5, 25)
+    assert body["shown"]["low"] == pytest.approx(0.5 * 0.025 ** (1 / 25))
 
 
 def _start() -> str:

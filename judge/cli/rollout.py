@@ -348,7 +348,8 @@ def _confirm(place: _Place, rollout: Rollout, run_id: str, *, by: str, as_json: 
         for fault in found.faults:
             click.echo(f"  x {safe(fault)}", err=True)
         return 1
-    body = {"event": "confirm", "to": to, "reason": found.says, "run": found.run_id}
+    body = {"event": "confirm", "to": to, "reason": found.says, "run": found.run_id,
+            "shown": None if found.shown is None else found.shown.to_dict()}  # fmt: skip
     rollout = place.enter(rollout.id, body, by=by)
     _show(rollout, None, as_json=as_json)
     click.echo(f"confirmed: {safe(found.says)}", err=True)
