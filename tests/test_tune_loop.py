@@ -387,6 +387,34 @@ def test_a_shipped_candidate_waits_for_its_rollout(tmp_path: Path, home: Path) -
     assert (step.state, step.says) == ("done", "ro-1 at shadow")
 
 
+def test_what_was_decided_without_training_here_stands_in_the_state(tmp_path: Path, home: Path) -> None:
+    """A candidate from elsewhere: the steps follow its decision, and every decision, override and rollout is listed; a
+    data set that is newer begins a round of its own.
+    """
+    register, run_id = Register(home), run_of(home, tmp_path)
+    first = register.append("decision", run_id, {"word": "BLOCK", "policy": "default@2"}, at=AT.format(2))
+    body = {"decision": first.id, "second": "ben"}
+    override = register.append("override", first.id, body, at=AT.format(3), by="ada")
+    register.append("rollout", "ro-1", {"event": "start", "to": "shadow"}, at=AT.format(4))
+    register.append("rollout", "ro-1", {"event": "advance", "to": "1%"}, at=AT.format(5))
+    state = loop_state(Store(home), tmp_path / "gold")
+    found = {step.name: (step.state, step.says) for step in state.steps}
+    assert {found[name][0] for name in ("traces", "labels", "pairs", "candidate")} == {"skipped"}
+    assert found["evaluation"] == ("done", f"run {run_id}")
+    assert found["gate"] == ("done", f"BLOCK ({first.id})")
+    assert found["rollout"] == ("done", "ro-1 at 1%")
+    assert [(one.kind, one.id, one.says) for one in state.records] == [
+        ("rollout", "ro-1", "1%"),
+        ("override", override.id, f"of {first.id}, by ada and ben"),
+        ("decision", first.id, f"BLOCK of run {run_id} under default@2"),
+    ]
+    done = call(home, "loop", "status", "--labels", str(tmp_path / "gold"))
+    assert all(name in done.stdout for name in (first.id, override.id, "ro-1"))
+    assert len(orjson.loads(call(home, "loop", "status", "--json").stdout)["records"]) == 3
+    register.append("dataset", "d1", {"rows": 5, "checked": True}, at=AT.format(6))
+    assert states(home, tmp_path)["candidate"] == "next"
+
+
 def calibration(home: Path, **quality: Estimate) -> Calibration:
     """The identity map for the last run's judge and rubric."""
     head = Store(home).run().header
