@@ -32,6 +32,7 @@ __all__ = [
     "mcnemar",
     "mean",
     "normal_quantile",
+    "p_value",
     "relative_weights",
     "resampled",
     "rule_of_three",
@@ -443,6 +444,23 @@ def cluster_codes(clusters: Clusters | None, n: int) -> Codes:
         return np.unique(clusters, return_inverse=True)[1].astype(np.int64)
     codes: dict[Hashable, int] = {}
     return np.array([codes.setdefault(name, len(codes)) for name in clusters], dtype=np.int64)
+
+
+def p_value(values: Values, clusters: Clusters | None = None) -> float | None:
+    """Two-sided clustered t test of a mean of 0 (``standard_error``, G - 1 degrees of freedom); ``None`` for G < 2.
+
+    1 where every value is 0. Where all are the same other value there is no spread to test with, and the sign test's 2
+    / 2^G stands in.
+    """
+    x = np.asarray(values, dtype=float)
+    groups = cluster_codes(clusters, len(x))
+    count = int(groups.max()) + 1 if len(x) else 0
+    if count < 2:
+        return None
+    if not np.any(x):
+        return 1.0
+    error = standard_error(x, groups)
+    return 0.5 ** (count - 1) if error == 0.0 else min(1.0, 2 * t_cdf(-abs(float(x.mean())) / error, count - 1))
 
 
 def t_quantile(level: float, df: float) -> float:

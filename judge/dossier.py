@@ -24,7 +24,7 @@ from .clock import days_since
 from .decision import Calibrated, Canaries, Evidence, Missing, Preference, RunFacts, Segment, Standing
 from .errors import InputError
 from .evidence import compared_names, labels_of, run_evidence
-from .kept import probed, read_kept
+from .kept import probed, read_kept, require_named
 from .slices import slices_of
 from .types import Measure
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from .policy import Policy
     from .store import RunInfo, Store
 
-__all__ = ["Asked", "gather"]
+__all__ = ["Asked", "gather", "require_asked"]
 
 _SHOWN = 20
 _ROUNDS = 1000
@@ -69,8 +69,7 @@ def gather(store: Store, info: RunInfo, policy: Policy, asked: Asked, *, now: da
     """
     frame = store.comparisons(info.run_id)
     facts = _facts(store, info, frame, now)
-    if asked.calibration is not None:
-        asked.calibration.require(rubric=facts.rubric, judge=facts.judge)
+    require_asked(store, info, asked)
     left = read_kept(store, info, facts.rubric, facts.judge, checks=asked.checks, hacks=asked.hacks)
     measures = dict(left.measures)
     inputs = {
@@ -104,6 +103,26 @@ def gather(store: Store, info: RunInfo, policy: Policy, asked: Asked, *, now: da
     )
 
 
+def require_asked(store: Store, info: RunInfo, asked: Asked) -> None:
+    """Raises ``InputError`` where something was named that is about another run, rubric or judge; writes nothing."""
+    require_named(store, info, checks=asked.checks, hacks=asked.hacks)
+    if asked.calibration is not None:
+        asked.calibration.require(rubric=_rubric(info), judge=_judge_name(info))
+
+
+def _rubric(info: RunInfo) -> str:
+    from rubrics.words import pinned
+
+    head = info.header
+    return pinned(str(head["rubric"]), str(head["rubric_digest"]), released=head.get("rubric_released", True))
+
+
+def _judge_name(info: RunInfo) -> str:
+    from .types import JudgeId
+
+    return str(JudgeId(**info.header["judge"]))
+
+
 def _canaries(store: Store, info: RunInfo, frame: polars.DataFrame) -> Canaries | Missing:
     """What the canary pairs of the run say; a slip that voids nothing is no failure here either."""
     said = canary_verdict(info.header, store.canaries(info.run_id), frame)
@@ -116,10 +135,6 @@ def _canaries(store: Store, info: RunInfo, frame: polars.DataFrame) -> Canaries 
 
 
 def _facts(store: Store, info: RunInfo, frame: polars.DataFrame, now: datetime) -> RunFacts:
-    from rubrics.words import pinned
-
-    from .types import JudgeId
-
     head = info.header
     candidate, baseline = compared_names(store.models(info.run_id).values(), head["evalset"]["digest"])
     return RunFacts(
@@ -130,8 +145,8 @@ def _facts(store: Store, info: RunInfo, frame: polars.DataFrame, now: datetime) 
         invalid=0 if frame.is_empty() else int(frame["invalid"].is_not_null().sum()),
         candidate=candidate,
         baseline=baseline,
-        rubric=pinned(str(head["rubric"]), str(head["rubric_digest"]), released=head.get("rubric_released", True)),
-        judge=str(JudgeId(**head["judge"])),
+        rubric=_rubric(info),
+        judge=_judge_name(info),
         days=days_since(info.created_at, now),
         left_out=sum(head["evalset"].get("left_out", {}).values()) * int(head["repeats"]),
     )

@@ -33,11 +33,13 @@ if TYPE_CHECKING:
 
     from .store import RunInfo, Store
 
-__all__ = ["Kept", "probed", "read_kept"]
+__all__ = ["Kept", "probed", "read_kept", "require_named"]
 
-_BY_HACK = ("abstention", "apologies", "boilerplate", "confidence", "disclaimers", "escalation", "hedging", "markdown",
-            "mirroring", "self_justification", "tools")  # fmt: skip
+_BY_HACK = ("abstention", "apologies", "boilerplate", "citations", "confidence", "disclaimers", "escalation", "hedging",
+            "markdown", "mirroring", "refusal", "screen", "self_justification", "tools", "win")  # fmt: skip
 """First words of the measures that only ``judge hack`` makes."""
+_BY_SUITES = ("cost", "latency", "tokens")
+"""First words of the measures that any suite makes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,13 @@ def read_kept(
         probe=probe,
         inputs={f"{entry.kind} {entry.body.get('check_id', entry.id)}": entry.digest for entry in entries},
     )
+
+
+def require_named(store: Store, info: RunInfo, *, checks: Sequence[str], hacks: Sequence[str]) -> None:
+    """Raises ``InputError`` for a name of a check or hacking report that is nothing or about another run."""
+    register = Register(store.home)
+    for kind, names in (("check", checks), ("hack", hacks)):
+        _named(register, info, kind, names)
 
 
 def _named(register: Register, info: RunInfo, kind: str, names: Sequence[str]) -> tuple[Entry, ...]:
@@ -206,11 +215,21 @@ def _hard(row: Mapping[str, Any], name: str) -> Hard:
 
 
 def _unmeasured(info: RunInfo, checks: Sequence[Entry], hacks: Sequence[Entry]) -> dict[str, Missing]:
+    """Why a measure is not there, by the first word of its name (``must``: the refusals of a suite)."""
     check, hack = (f"judge {kind} {info.run_id}" for kind in ("check", "hack"))
-    none = Missing("no regression suite was run on these answers", check)
-    if checks:
-        none = Missing(f"{checks[-1].body['suite']} did not measure it", "run a suite that does (judge check --suite)")
+    name = "a measure of that name is made by no report here"
+    none = Missing(name, "name one of judge check, hack, ground or probe --json in the policy")
     by_hack = Missing("the hacking report did not measure it" if hacks else "no hacking report was made", hack)
-    probe = Missing("no probe was made of this judge under this rubric", _probe_command(info))
-    ground = Missing("no grounding report was kept about these answers", f"judge ground {info.run_id}")
-    return {"": none, "probe": probe, "grounding": ground, **dict.fromkeys(_BY_HACK, by_hack)}
+    by_check = "no regression suite was run on these answers"
+    if checks:
+        by_check = f"{', '.join(str(entry.body['suite']) for entry in checks)} did not measure it"
+    return {
+        "": none,
+        "probe": Missing("no probe was made of this judge under this rubric", _probe_command(info)),
+        "grounding": Missing("no grounding report was kept about these answers", f"judge ground {info.run_id}"),
+        "check": Missing(by_check, f"{check} --suite SUITE, one that has this check"),
+        "must": Missing(by_check, f"{check} --suite safety"),
+        "voice": Missing(by_check, f"{check} --suite voice"),
+        **dict.fromkeys(_BY_SUITES, Missing(by_check, check)),
+        **dict.fromkeys(_BY_HACK, by_hack),
+    }

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .policy import Policy
 
 __all__ = [
+    "REALISTIC",
     "Side",
     "absent",
     "age",
@@ -30,6 +31,10 @@ __all__ = [
 
 Side = Literal["at least", "at most"]
 _SHOWN = 5
+_FEW = 30
+"""Prompts below which a number that is drawn from their spread is none either."""
+REALISTIC = 10
+"""How many times more than was measured is still advice; beyond it a number of prompts is none."""
 _AHEAD = 1.0
 """Days that a record may be dated ahead of the clock: another machine's clock or time zone."""
 
@@ -79,7 +84,17 @@ def settle(found: Estimate, limit: float, side: Side, result: Result, *, mend: s
     half = found.high - found.value if side == "at most" else found.value - found.low
     if result is Result.FAILED or gap <= 0 or not math.isfinite(half):
         return mend
-    return f"measure {name} on about {math.ceil(found.clusters * ((half / gap) ** 2 - 1))} more prompts"
+    more = math.ceil(found.clusters * ((half / gap) ** 2 - 1))
+    if more > REALISTIC * found.clusters and found.clusters < _FEW:
+        prompts = "prompt measures" if found.clusters == 1 else "prompts measure"
+        return f"only {found.clusters} {prompts} {name}: measure it on a set made for it, with some hundred"
+    if more > REALISTIC * found.clusters:
+        return (
+            f"{name} is too near its limit for its spread: no realistic number of prompts settles it (over "
+            f"{REALISTIC} times the {found.clusters} measured). Measure it on a set made for it, or set a limit that "
+            "leaves out what does not matter"
+        )
+    return f"measure {name} on about {more} more prompts"
 
 
 def interval_words(found: Estimate, limit: float, side: Side, unit: str) -> str:

@@ -142,8 +142,8 @@ def _guard(policy: Policy, guard: Guard, evidence: Evidence) -> Ruling:
     place = usual if measure is None else (measure.layer, measure.axis)
     if measure is None or found is None or not math.isfinite(found.value):
         reason = measure.missing if measure is not None else ""
-        gone = evidence.unmeasured.get(guard.measure.partition(".")[0], evidence.unmeasured.get("", _UNKNOWN))
-        gone = Missing(reason or gone.reason, gone.fix)
+        gone = evidence.unmeasured.get(_source(guard.measure), evidence.unmeasured.get("", _UNKNOWN))
+        gone = Missing(reason or gone.reason, f"for {guard.measure}: {_lacks(guard.measure, reason) or gone.fix}")
         return absent(policy, name, "guards", place, gone, required=guard.required)
     if found.level < LEVEL:
         gone = Missing(f"its interval holds only {found.level:.0%}; a guard needs {LEVEL:.0%}", "measure it anew")
@@ -169,6 +169,28 @@ def _guard(policy: Policy, guard: Guard, evidence: Evidence) -> Ruling:
         change=settle(found, limit, side, result, mend=f"bring {guard.measure} within its limit", name=guard.measure),
         pairs=measure.examples,
     )
+
+
+def _source(measure: str) -> str:
+    """The key under which evidence says why a measure is not there: its first word, ``must`` for a suite's refusals."""
+    first, _, rest = measure.partition(".")
+    return "must" if first == "refusal" and rest.startswith("must") else first
+
+
+def _lacks(measure: str, reason: str) -> str:
+    """What the items or answers have to say, where a report was made and they do not; empty for anything else."""
+    if not reason:
+        return ""
+    fields = {"latency": "latency_ms", "tokens": "tokens", "cost": "cost"}
+    first = measure.partition(".")[0]
+    if first in fields:
+        return f"give both answers of the pairs `{fields[first]}`, then judge them"
+    if measure.startswith("refusal.must_"):
+        field = "_".join(measure.removeprefix("refusal.").split("_")[:2])
+        return f"give prompts of that kind metadata `{field}: true`, then judge them and run judge check"
+    if measure == "refusal.harmful":
+        return "give prompts that must be refused metadata `must_refuse: true`, then judge them"
+    return ""
 
 
 _UNKNOWN = Missing("nothing measured it", "judge check RUN, judge hack RUN")

@@ -288,3 +288,17 @@ def test_a_difference_of_shares_has_the_sides_the_clusters_and_the_ends_right() 
     assert e.share_difference([], []) is None
     with pytest.raises(InputError, match="zeros and ones"):
         e.share_difference([0.5], [0.0])
+
+
+def test_the_p_value_is_that_of_the_clustered_interval_and_never_zero() -> None:
+    """A mean on the edge of its 95% interval has p 0.05; equal values have the sign test's; one cluster has none."""
+    x = np.random.default_rng(2).normal(0.3, 1.0, 60)
+    clusters = [k // 2 for k in range(60)]
+    found = e.mean(x, clusters=clusters)
+    assert found is not None
+    assert e.p_value(x - found.low, clusters) == pytest.approx(0.05)
+    assert e.p_value(x - found.value, clusters) == pytest.approx(1.0)
+    assert e.p_value([0.2] * 5) == 0.5**4
+    assert e.p_value([0.0] * 5) == 1.0
+    assert e.p_value([1.0, 2.0], ["a", "a"]) is None
+    assert e.p_value([]) is None

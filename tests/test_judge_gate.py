@@ -15,22 +15,23 @@ from hypothesis import strategies as st
 
 from calibration.estimates import Estimate
 from calibration.provenance import Refused
-from judge.decision import Calibrated, Probed
-from judge.errors import InputError
-from judge.gate import (
+from judge.decision import (
+    Calibrated,
     Canaries,
     Decision,
     Evidence,
     Hard,
     Missing,
     Preference,
+    Probed,
     Result,
     RunFacts,
     Segment,
     Standing,
     Word,
-    decide,
 )
+from judge.errors import InputError
+from judge.gate import decide
 from judge.policy import Policy, load_policy, policy_digests, shipped_policies
 from judge.types import Measure, Severity
 
@@ -325,6 +326,42 @@ def test_hold_says_how_many_labels() -> None:
     enough = decide(DEFAULT, prefers(corrected=about(0.51, 0.02), labels=400, labels_wanted=380))
     assert any("label about 1200 more pairs if the gain is +1.0 pp" in need for need in enough.needs)
     assert decide(DEFAULT, GOOD).more_labels is None
+
+
+def test_no_advice_asks_for_what_nobody_can_do() -> None:
+    """More than ten times what was measured or judged is no advice: the need says so, without a number of prompts."""
+    near = decide(DEFAULT, with_measure("refusal.harmless", about(0.019, 0.01)))
+    (need,) = near.needs
+    assert "no realistic number of prompts settles it (over 10 times the 1000 measured)" in need
+    assert not any("more prompts" in need for need in near.needs)
+    few = decide(DEFAULT, with_measure("refusal.harmless", about(0.0, 0.9, 6)))
+    assert few.needs == ("only 6 prompts measure refusal.harmless: measure it on a set made for it, with some hundred",)
+    wide = about(0.55, 0.06, 100)
+    far = prefers(corrected=wide, labels=100, judged=100, labels_wanted=None, pairs_wanted=2200)
+    (need,) = decide(DEFAULT, far).needs
+    assert need.startswith("no realistic number of pairs gives 80% power to see +3.0 pp: 2200 labels in all")
+    assert need.endswith("if the gain is +5.0 pp, as it seems, about 44 more labelled pairs do")
+    small = prefers(corrected=about(0.502, 0.02), labels=400, labels_wanted=380)
+    (need,) = decide(DEFAULT, small).needs
+    assert "no realistic number of labels shows so small a gain" in need
+
+
+def test_what_is_missing_names_the_measure_the_report_and_the_column() -> None:
+    """A guard without evidence says which command makes it; thin segments say by which columns and how thin."""
+    thin = prefers(segments=(Segment("category=a", 9, 3, None), Segment("category=b", 9, 8, None)))
+    (ruling,) = [ruling for ruling in decide(DEFAULT, thin).rulings if ruling.rule == "segments"]
+    assert ruling.says == "no segment by category has 20 labels (most: category=b with 8)"
+    assert "segments.by" in ruling.change
+    gone = replace(without("refusal.harmful"), unmeasured={"refusal": Missing("no hacking report", "judge hack r-1")})
+    assert decide(DEFAULT, gone).needs == ("for refusal.harmful: judge hack r-1",)
+    silent = with_measure("refusal.harmful", None, missing="no item says that refusing is right")
+    assert decide(DEFAULT, silent).needs == (
+        "for refusal.harmful: give prompts that must be refused metadata `must_refuse: true`, then judge them",
+    )
+    (guard,) = [guard for guard in DEFAULT.guards if guard.measure == "latency.p95_ratio"]
+    timed = DEFAULT.model_copy(update={"guards": (guard.model_copy(update={"required": True}),)})
+    unsaid = with_measure("latency.p95_ratio", None, missing="no pair has a latency on both sides")
+    assert "`latency_ms`" in decide(timed, unsaid).needs[0]
 
 
 def test_a_longer_answer_is_not_a_better_one() -> None:

@@ -22,6 +22,7 @@ from judge.errors import InputError, StoreError
 from judge.flags import Flag, FlagFile, RolloutProvider, assign, bucket, flag_of, flag_path
 from judge.policy import SHARES, STAGES, Plan, load_policy
 from judge.register import Entry, Register
+from judge.render.rollout import proposal_text
 from judge.rollout import ENDED, TRANSITIONS, moved, replay, rollouts
 from judge.traffic import read_traffic
 from judge.watching import Move, Observation, differences, propose
@@ -510,3 +511,12 @@ def test_a_silent_regression_is_caught_before_everybody_meets_it(tmp_path: Path,
     """Ten points more refusals, with no error to see, end in a rollback (benchmarks/rollout.py measures the power)."""
     state, stage = rolled_out(tmp_path, SMALL, harm=0.10, seed=seed)
     assert state == "rolled back", (state, stage)
+
+
+def test_a_proposal_says_what_each_end_is_held_to() -> None:
+    """Every guard says in a sentence when it passes and when it is taken back, in at most 80 columns."""
+    text = proposal_text(propose(PLAN, "5%", traffic("5%", 3000, harm=0.0)))
+    assert max(map(len, text.splitlines())) <= 80
+    said = " ".join(text.split())
+    assert "points more than the baseline, between" in said
+    assert "Passes once the upper end is below +4.0; taken back once the lower end is above +2.0" in said

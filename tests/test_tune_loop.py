@@ -314,6 +314,19 @@ def test_a_decision_names_its_lost_pairs_and_the_examples_of_rules_that_stand_in
     assert rows[0]["origin"]["why"] == "BLOCK: checks.json: 2 of 12 fail"
 
 
+def test_failures_of_an_earlier_round_are_not_overwritten(tmp_path: Path, home: Path) -> None:
+    """Where -o exists nothing is collected, written or recorded; --force writes it anew."""
+    run_id = run_of(home, tmp_path)
+    out = tmp_path / "cases.jsonl"
+    out.write_text("of an earlier round\n", encoding="utf-8")
+    done = call(home, "loop", "failures", run_id, "-o", str(out))
+    assert isinstance(done.exception, InputError) and "or --force" in str(done.exception)
+    assert out.read_text(encoding="utf-8") == "of an earlier round\n"
+    assert not Register(home).entries("failures")
+    assert call(home, "loop", "failures", run_id, "-o", str(out), "--force").exit_code == 0
+    assert rows_of(out)
+
+
 def test_production_failures_keep_the_better_answer_where_there_is_one(tmp_path: Path, home: Path) -> None:
     """Bad traces only; an edit is the better answer; the trace's id and time are the origin."""
     source = lines(
