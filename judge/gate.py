@@ -137,7 +137,8 @@ def _preference_words(known: Preference) -> Iterator[str]:
         yield f"Human win {percentage(known.corrected)} (n = {known.labels} labels, N = {known.judged}{rho})."
         if known.judge is not None:
             bias = known.judge.value - known.corrected.value
-            yield f"The judge's mean preference is {known.judge.value:.1%}: {100 * bias:+.1f} pp are the judge's."
+            side = "below" if bias < 0 else "above"
+            yield f"The judge's mean preference is {known.judge.value:.1%}, {100 * abs(bias):.1f} pp {side} it."
     elif known.judge is not None:
         yield f"The judge's mean preference is {percentage(known.judge)}; what people would say is not known."
     length = known.log_length

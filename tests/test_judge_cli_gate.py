@@ -155,6 +155,7 @@ def test_a_good_candidate_ships_and_starts_a_rollout(place: tuple[Path, str]) ->
     done = judge("gate", run_id, "--by", "ada", home=home)
     assert (done.returncode, done.stdout.split()[0]) == (0, "SHIP."), done.stdout
     assert "judge rollout start decision-" in done.stdout
+    assert all(len(line) <= 80 for line in done.stdout.splitlines()), "not to a terminal, it keeps to 80 columns"
     entry = Register(home).entries("decision")[-1]
     assert (entry.subject, entry.by, entry.body["word"]) == (run_id, "ada", "SHIP")
     assert entry.body["inputs"]["eval set"] == Store(home).run(run_id).header["evalset"]["digest"]

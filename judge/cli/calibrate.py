@@ -246,10 +246,8 @@ class _Ways:
             judge_spec=spec,
             seed=self.options.seed,
         )
-        click.echo(
-            f"{plan.run_id}: {self.pairs} x 2 orders, rubric {rubric.ref}, judge {safe(str(backend.id))}",
-            err=True,
-        )
+        click.echo(f"{plan.run_id}: {self.pairs} x 2 orders, rubric {rubric.ref}", err=True)
+        click.echo(f"  judge {safe(str(backend.id))}", err=True)
 
         async def work() -> None:
             try:
