@@ -1,6 +1,7 @@
 """The whole path of a rollout on simulated traffic: how often a healthy one is stopped, a harmful one caught.
 
     python benchmarks/rollout.py [--rounds 100] [--seed 0] [--only healthy]
+    python benchmarks/rollout.py --limit [--rounds 400]       how often one guard on its limit passes one stage
 
 Every round drives one rollout through the register, the flag file and the same proposals as `judge rollout advance`,
 looking after every few hundred units until it is rolled back, reaches 100%, or has used up a stage without an answer.
@@ -96,12 +97,33 @@ def one(home: Path, harm: Callable[[str, str], float], seed: int) -> tuple[str, 
         register.append("rollout", "ro-1", {"event": event, "to": moved(stage, event), "at_stage": stage}, at=AT)
 
 
+def at_limit(rounds: int, seed: int) -> None:
+    """One guard at one stage, the candidate exactly at margin x slack: looked at after 1,500 blocks, valid at each."""
+    stage = PLAN.stage("shadow")
+    for base in (0.0, 0.01, 0.06):
+        passed = 0
+        for k in range(rounds):
+            rng, seen = random.Random(f"{seed} {base} {k}"), []
+            for n in range(1500):
+                for arm, chance in (("baseline", base), ("candidate", base + PLAN.guards[0].margin * stage.slack)):
+                    harms = {"refusal": float(rng.random() < chance), "error": 0.0}
+                    seen.append(Observation(f"k{n}", arm, "shadow", harms))
+            passed += propose(PLAN, "shadow", seen).guards[0].move is Move.ADVANCE
+        low, high = clopper_pearson(passed, rounds)
+        told = f"{passed} of {rounds} = {passed / rounds:.1%} [{low:.1%}, {high:.1%}]"
+        print(f"on the limit, baseline {base:.0%}: {told} pass; alpha / 4 = {PLAN.alpha / 4:.2%} may", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", choices=sorted(SCENES), action="append", help="one of the candidates")
+    parser.add_argument("--limit", action="store_true", help="one guard on its limit, instead of whole rollouts")
     asked = parser.parse_args()
+    if asked.limit:
+        at_limit(asked.rounds, asked.seed)
+        return
     for name in asked.only or SCENES:
         harm = SCENES[name]
         started, ends, stages, met, looks = time.process_time(), Counter(), Counter(), 0, 0

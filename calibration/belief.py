@@ -166,10 +166,13 @@ def _doubts(report: CalibrationReport) -> Iterator[str]:
     for style in report.bias.styles:
         if report.bias.q.get(style.feature, 1.0) < _BIAS_Q:
             way = "more" if style.bias.value > 0 else "less"
+            judge, human, low, high = (
+                100 * value for value in (style.judge.value, style.human.value, style.bias.low, style.bias.high)
+            )
             yield (
-                f"Per unit of {style.feature} its preference moves {style.judge.value:+.3f}, people's "
-                f"{style.human.value:+.3f}: {way} than theirs by {abs(style.bias.value):.3f} ([{style.bias.low:+.3f}, "
-                f"{style.bias.high:+.3f}], {_q(report.bias.q[style.feature])})."
+                f"It favours {style.feature} {way} than people do, by {100 * abs(style.bias.value):.1f} points: a "
+                f"typical step more of it moves its preference by {judge:+.1f}, people's by {human:+.1f} (difference "
+                f"[{low:+.1f}, {high:+.1f}], {_q(report.bias.q[style.feature])})."
             )
     for assumption in report.ledger:
         if assumption.holds is False and assumption.costs != _RATE:  # the rate's own sentence says it already

@@ -132,7 +132,8 @@ def calibration_report(
         made_out = report.selective.certificates
         passed = {} if isinstance(made_out, Refused) else {f"{made.alpha:g}": made.threshold for made in made_out}
         certified = {alpha: threshold for alpha, threshold in passed.items() if threshold is not None}
-        report = replace(report, confidence=replace(report.confidence, fitted=replace(fitted, certified=certified)))
+        fitted = replace(fitted, certified=certified, dated=evidence.identity.get("created", ""))
+        report = replace(report, confidence=replace(report.confidence, fitted=fitted))
     report = replace(report, ledger=ledger(report, matched))
     return replace(report, belief=believe(report))
 

@@ -9,7 +9,6 @@ and, where the model made some, ``tool_calls``. What is not known is ``null``, n
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ import orjson
 
 from .backends.chat import Generation
 from .types import JudgeId, Usage
+from .writing import whole
 
 __all__ = ["Tally", "answers_in", "decode_generation", "encode_generation", "row_of", "tally", "write_answers"]
 
@@ -96,18 +96,9 @@ def answers_in(journal: Path, names: Iterable[str], model: JudgeId) -> Iterator[
 
 def write_answers(output: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write an answer file; it appears whole, on the disk, or not at all."""
-    part = output.with_name(f".{output.name}.part")
-    with part.open("wb") as file:
+    with whole(output, durable=True) as part, part.open("wb") as file:
         for row in rows:
             file.write(orjson.dumps(row, default=str) + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(output)
-    folder = os.open(output.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def tally(rows: Iterable[Mapping[str, Any]]) -> Tally:

@@ -2,7 +2,7 @@
 
 The run's candidate side are answers that production gives now, its baseline side the answers that the baseline is known
 to give. Confirmed where the run is sealed, was made after the rollback, names the baseline as what answered, has
-verdicts, and is not shown to be worse.
+verdicts, and is not shown to be worse; how much worse it may still be is said, and goes into the record.
 """
 
 from __future__ import annotations
@@ -14,8 +14,11 @@ from typing import TYPE_CHECKING
 from calibration.estimates import mean
 
 from .evidence import compared_names
+from .limits import percentage
 
 if TYPE_CHECKING:
+    from calibration.estimates import Estimate
+
     from .rollout import Rollout
     from .store import RunInfo, Store
 
@@ -32,6 +35,8 @@ class Canary:
     run_id: str
     faults: tuple[str, ...]
     says: str
+    shown: Estimate | None = None
+    """The judge's mean preference for what is served now over the baseline's own answers, 0.5 where they are alike."""
 
 
 def canary_of(store: Store, info: RunInfo, rollout: Rollout) -> Canary:
@@ -54,8 +59,18 @@ def canary_of(store: Store, info: RunInfo, rollout: Rollout) -> Canary:
     if judged.height:
         prompts = judged["prompt_digest"].to_list()
         found = mean(judged["preference"].to_numpy(), clusters=prompts, bounds=(0.0, 1.0))
-    told = "no preference" if found is None else f"{found.value:.1%} [{found.low:.1%}, {found.high:.1%}]"
     if found is not None and found.high < 0.5:
+        told = f"{percentage(found)}, n = {found.n}"
         faults.append(f"what is served now is shown to be worse than the baseline's own answers: {told}")
-    says = f"run {info.run_id}: {answered} answers again, preference {told} on {judged.height} comparisons"
-    return Canary(info.run_id, tuple(faults), says)
+    says = f"run {info.run_id}: {answered} answers again; {_shown(found)}"
+    return Canary(info.run_id, tuple(faults), says, found)
+
+
+def _shown(found: Estimate | None) -> str:
+    """What the canary run shows, and what it leaves open."""
+    if found is None:
+        return "nothing is shown about its answers"
+    return (
+        f"preferred over the baseline's own answers in {percentage(found)} of {found.n} comparisons (50% = alike): "
+        f"shown to lose at most {100 * max(0.5 - found.low, 0.0):.1f} points, on the judge's scale"
+    )

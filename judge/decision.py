@@ -26,12 +26,14 @@ from .errors import InputError
 from .types import Measure, Severity
 
 __all__ = [
+    "Calibrated",
     "Canaries",
     "Decision",
     "Evidence",
     "Hard",
     "Missing",
     "Preference",
+    "Probed",
     "Result",
     "Ruling",
     "RunFacts",
@@ -176,18 +178,41 @@ class Canaries:
 
 
 @dataclass(frozen=True, slots=True)
+class Probed:
+    """The probe run whose shifts are held: its age in days when the gate asked (NaN: not known), and for every trick
+    the comparisons without a verdict and all that were asked for. ``again`` is the command that makes it anew.
+    """
+
+    name: str
+    days: float
+    silent: Mapping[str, tuple[int, int]]
+    again: str
+
+
+@dataclass(frozen=True, slots=True)
+class Calibrated:
+    """A calibration for exactly the run's rubric and judge: its name, and the age in days of the verdicts that it was
+    fitted on (NaN: not known). ``again`` is the command that fits it anew.
+    """
+
+    name: str
+    days: float
+    again: str
+
+
+@dataclass(frozen=True, slots=True)
 class Standing:
     """What the judge is worth on this rubric: the word of the calibration report, and what it rests on.
 
     ``word`` is BELIEVE, WITH CARE, DO NOT BELIEVE or UNKNOWN; ``why`` its sentences. ``accuracy`` is on pairs that
-    people and judge both decide. ``calibration`` names the calibration for exactly this rubric and judge. ``moved``
-    says what an earlier run of the same pairs shows to have moved (empty: nothing).
+    people and judge both decide. ``calibration`` is the one for exactly this rubric and judge. ``moved`` says what an
+    earlier run of the same pairs shows to have moved (empty: nothing).
     """
 
     word: str
     why: tuple[str, ...]
     accuracy: Estimate | None
-    calibration: str | Missing
+    calibration: Calibrated | Missing
     moved: tuple[str, ...] | Missing = Missing("no earlier run was named", "judge gate --since RUN")
 
 
@@ -195,8 +220,9 @@ class Standing:
 class Evidence:
     """Everything a gate looks at, as values; what is not known says why (``judge/dossier.py`` gathers it).
 
-    ``measures`` are all measures by name; ``unmeasured`` is the reason for those that are not among them. ``inputs``
-    names the digest or id of everything that was read.
+    ``measures`` are all measures by name; ``unmeasured`` is the reason for those that are not among them. ``probed`` is
+    the probe run that the measures ``probe.*`` are of (``None``: there are none). ``inputs`` names the digest or id of
+    everything that was read.
     """
 
     run: RunFacts
@@ -206,6 +232,7 @@ class Evidence:
     preference: Preference | Missing
     canaries: Canaries | Missing
     standing: Standing | Missing
+    probed: Probed | None = None
     inputs: Mapping[str, str] = field(default_factory=dict)
 
 

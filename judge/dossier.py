@@ -7,10 +7,8 @@ and probes left behind).
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from calibration.confidence import Calibration
@@ -22,14 +20,17 @@ from calibration.segments import benjamini_hochberg
 from calibration.winrate import SegmentRate, segment_win_rates, win_rate
 
 from .canaries import canary_verdict
-from .decision import Canaries, Evidence, Missing, Preference, RunFacts, Segment, Standing
+from .clock import days_since
+from .decision import Calibrated, Canaries, Evidence, Missing, Preference, RunFacts, Segment, Standing
 from .errors import InputError
 from .evidence import compared_names, labels_of, run_evidence
-from .kept import read_kept
+from .kept import probed, read_kept, require_named
 from .slices import slices_of
 from .types import Measure
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     import polars
 
     from calibration.evidence import Evidence as JudgeEvidence
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from .policy import Policy
     from .store import RunInfo, Store
 
-__all__ = ["Asked", "gather"]
+__all__ = ["Asked", "gather", "require_asked"]
 
 _SHOWN = 20
 _ROUNDS = 1000
@@ -68,8 +69,7 @@ def gather(store: Store, info: RunInfo, policy: Policy, asked: Asked, *, now: da
     """
     frame = store.comparisons(info.run_id)
     facts = _facts(store, info, frame, now)
-    if asked.calibration is not None:
-        asked.calibration.require(rubric=facts.rubric, judge=facts.judge)
+    require_asked(store, info, asked)
     left = read_kept(store, info, facts.rubric, facts.judge, checks=asked.checks, hacks=asked.hacks)
     measures = dict(left.measures)
     inputs = {
@@ -82,7 +82,7 @@ def gather(store: Store, info: RunInfo, policy: Policy, asked: Asked, *, now: da
     preference: Preference | Missing = unfinished
     standing: Standing | Missing = unfinished
     if info.sealed and not frame.is_empty():
-        found = _judged(store, info, frame, policy, asked)
+        found = _judged(store, info, frame, policy, asked, now)
         preference, standing, used = found
         inputs |= used
         if "length.log_ratio" not in measures and preference.log_length is not None:
@@ -98,8 +98,29 @@ def gather(store: Store, info: RunInfo, policy: Policy, asked: Asked, *, now: da
         preference=preference,
         canaries=_canaries(store, info, frame),
         standing=standing,
+        probed=None if left.probe is None else probed(left.probe, info, now),
         inputs=inputs,
     )
+
+
+def require_asked(store: Store, info: RunInfo, asked: Asked) -> None:
+    """Raises ``InputError`` where something was named that is about another run, rubric or judge; writes nothing."""
+    require_named(store, info, checks=asked.checks, hacks=asked.hacks)
+    if asked.calibration is not None:
+        asked.calibration.require(rubric=_rubric(info), judge=_judge_name(info))
+
+
+def _rubric(info: RunInfo) -> str:
+    from rubrics.words import pinned
+
+    head = info.header
+    return pinned(str(head["rubric"]), str(head["rubric_digest"]), released=head.get("rubric_released", True))
+
+
+def _judge_name(info: RunInfo) -> str:
+    from .types import JudgeId
+
+    return str(JudgeId(**info.header["judge"]))
 
 
 def _canaries(store: Store, info: RunInfo, frame: polars.DataFrame) -> Canaries | Missing:
@@ -114,16 +135,8 @@ def _canaries(store: Store, info: RunInfo, frame: polars.DataFrame) -> Canaries 
 
 
 def _facts(store: Store, info: RunInfo, frame: polars.DataFrame, now: datetime) -> RunFacts:
-    from rubrics.words import pinned
-
-    from .types import JudgeId
-
     head = info.header
     candidate, baseline = compared_names(store.models(info.run_id).values(), head["evalset"]["digest"])
-    try:
-        days = (now - datetime.fromisoformat(info.created_at)).total_seconds() / 86400
-    except (ValueError, TypeError):
-        days = math.nan
     return RunFacts(
         run_id=info.run_id,
         sealed=info.sealed,
@@ -132,9 +145,9 @@ def _facts(store: Store, info: RunInfo, frame: polars.DataFrame, now: datetime) 
         invalid=0 if frame.is_empty() else int(frame["invalid"].is_not_null().sum()),
         candidate=candidate,
         baseline=baseline,
-        rubric=pinned(str(head["rubric"]), str(head["rubric_digest"]), released=head.get("rubric_released", True)),
-        judge=str(JudgeId(**head["judge"])),
-        days=days,
+        rubric=_rubric(info),
+        judge=_judge_name(info),
+        days=days_since(info.created_at, now),
         left_out=sum(head["evalset"].get("left_out", {}).values()) * int(head["repeats"]),
     )
 
@@ -143,13 +156,13 @@ def _facts(store: Store, info: RunInfo, frame: polars.DataFrame, now: datetime) 
 
 
 def _judged(
-    store: Store, info: RunInfo, frame: polars.DataFrame, policy: Policy, asked: Asked
+    store: Store, info: RunInfo, frame: polars.DataFrame, policy: Policy, asked: Asked, now: datetime
 ) -> tuple[Preference, Standing, dict[str, str]]:
     gold = asked.gold if asked.gold is not None else labels_of(store, info)
     evidence = run_evidence(store, info, read_texts_of=[item.pair_id for item in gold.items])
     traits = store.traits(info.run_id)
     if not len(gold):
-        return _unlabelled(evidence, frame, policy), _no_labels(store, evidence, asked), {}
+        return _unlabelled(evidence, frame, policy), _no_labels(store, evidence, asked, now), {}
     earlier = None
     if asked.since is not None:
         earlier = Earlier(asked.since.run_id, run_evidence(store, asked.since))
@@ -177,8 +190,14 @@ def _judged(
         pairs_wanted=sample_size(policy.win.detect, ties=min(tie, 0.95), power=policy.win.power),
         losing=_lost(frame),
     )
-    reused = bool(frame["cached"].sum())
-    return preference, _standing(store, evidence, report, asked, reused=reused), {"gold": gold.digest}
+    standing = Standing(
+        word=report.belief.word,
+        why=report.belief.sentences,
+        accuracy=report.agreement.decisive,
+        calibration=_calibration(store, evidence, asked, report, now),
+        moved=_moved(report, evidence, asked, reused=bool(frame["cached"].sum())),
+    )
+    return preference, standing, {"gold": gold.digest}
 
 
 def _unlabelled(evidence: JudgeEvidence, frame: polars.DataFrame, policy: Policy) -> Preference:
@@ -199,13 +218,13 @@ def _unlabelled(evidence: JudgeEvidence, frame: polars.DataFrame, policy: Policy
     )
 
 
-def _no_labels(store: Store, evidence: JudgeEvidence, asked: Asked) -> Standing:
+def _no_labels(store: Store, evidence: JudgeEvidence, asked: Asked, now: datetime) -> Standing:
     fix = f"judge label {evidence.identity['run']} --to labels.jsonl --as YOU"
     return Standing(
         word="UNKNOWN",
         why=(f"label pairs: nothing is known about this judge on this run ({fix})",),
         accuracy=None,
-        calibration=_calibration(store, evidence, asked, None),
+        calibration=_calibration(store, evidence, asked, None, now),
     )
 
 
@@ -288,18 +307,6 @@ def _worst(evidence: JudgeEvidence, pairs: Sequence[str]) -> list[str]:
     return [pair for value, pair in sorted(known) if value < 0.5][:_SHOWN]
 
 
-def _standing(
-    store: Store, evidence: JudgeEvidence, report: CalibrationReport, asked: Asked, *, reused: bool
-) -> Standing:
-    return Standing(
-        word=report.belief.word,
-        why=report.belief.sentences,
-        accuracy=report.agreement.decisive,
-        calibration=_calibration(store, evidence, asked, report),
-        moved=_moved(report, evidence, asked, reused=reused),
-    )
-
-
 def _moved(
     report: CalibrationReport, evidence: JudgeEvidence, asked: Asked, *, reused: bool
 ) -> tuple[str, ...] | Missing:
@@ -318,30 +325,34 @@ def _moved(
 
 
 def _calibration(
-    store: Store, evidence: JudgeEvidence, asked: Asked, report: CalibrationReport | None
-) -> str | Missing:
-    """The calibration for exactly this rubric and judge: the one named, the one these labels give, or a stored one."""
+    store: Store, evidence: JudgeEvidence, asked: Asked, report: CalibrationReport | None, now: datetime
+) -> Calibrated | Missing:
+    """The calibration for exactly this rubric and judge: the one named, the one these labels give, or the stored one
+    that rests on the newest verdicts.
+    """
+    again = f"judge calibrate {evidence.identity['run']} --gold labels.jsonl"
     if asked.calibration is not None:
-        return _called(asked.calibration)
+        return _aged(asked.calibration, now, again)
     fitted = None if report is None else report.confidence.fitted
     if isinstance(fitted, Calibration):
-        return _called(fitted)
+        return _aged(fitted, now, again)
+    fitting = []
     for path in sorted((store.home / "calibrations").glob("*.json")):
         try:
             kept = Calibration.from_json(path.read_text(encoding="utf-8"))
         except ValueError as error:
             raise InputError(f"{path}: {error}; or delete it") from error
         if (kept.rubric, kept.judge) == (evidence.rubric, evidence.judge):
-            return _called(kept)
+            fitting.append(kept)
+    if fitting:
+        return _aged(max(fitting, key=lambda kept: kept.dated), now, again)
     why = fitted.reason if isinstance(fitted, Refused) else "no labels to fit one"
-    return Missing(
-        f"no calibration exists for {evidence.rubric} and {evidence.judge} ({why})",
-        f"judge calibrate {evidence.identity['run']} --gold labels.jsonl",
-    )
+    return Missing(f"no calibration exists for {evidence.rubric} and {evidence.judge} ({why})", again)
 
 
-def _called(calibration: Calibration) -> str:
-    return f"calibration {hashlib.sha256((calibration.to_json() + chr(10)).encode()).hexdigest()[:12]}"
+def _aged(calibration: Calibration, now: datetime, again: str) -> Calibrated:
+    name = hashlib.sha256((calibration.to_json() + chr(10)).encode()).hexdigest()[:12]
+    return Calibrated(f"calibration {name}", days_since(calibration.dated, now), again)
 
 
 def _log_length(frame: polars.DataFrame) -> Estimate | None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import BackendUnavailable, InputError
+from .writing import write_whole
 
 if TYPE_CHECKING:
     from .rollout import Rollout
@@ -126,12 +126,7 @@ class FlagFile:
         # The copy first: should the process die here, the file still says what was served, and the copy what was
         # wanted. A reader takes the copy only where the file cannot be read.
         for path in (self.copy, self.path):
-            part = path.with_name(f".{path.name}.part")
-            with part.open("w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(path)
+            write_whole(path, text, durable=True)
 
     def read(self) -> Flag | None:
         """The flag as it is served: the file's, else the last good one, else the copy's; ``None`` where none exists.

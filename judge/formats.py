@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import csv
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,9 @@ from .cells import Bad as _Bad
 from .errors import InputError
 from .journal import encode_pair
 from .types import Answer, Item, Pair
+from .writing import whole
 
-__all__ = ["EvalSet", "Problem", "open_evalset", "read_rows", "write_evalset"]
+__all__ = ["EvalSet", "Problem", "listed_problems", "open_evalset", "read_rows", "write_evalset"]
 
 _ALIASES = {
     "id": ("id", "uid", "question_id"),
@@ -96,13 +98,11 @@ class EvalSet:
 def write_evalset(path: Path, pairs: Iterable[Pair]) -> None:
     """Write pairs as an eval set that ``open_evalset`` reads back equal; the file appears whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    with part.open("wb") as file:
+    with whole(path) as part, part.open("wb") as file:
         for pair in pairs:
             body = encode_pair(pair)
             item = body.pop("item")
             file.write(orjson.dumps({**item, **body}, default=str) + b"\n")
-    part.replace(path)
 
 
 def _canonical(pair: Pair) -> bytes:
@@ -154,17 +154,25 @@ def open_evalset(
     return EvalSet(sources, digest.hexdigest(), len(seen), tuple(problems), reader.read)
 
 
+def listed_problems(problems: Sequence[Problem]) -> list[str]:
+    """The first of each kind of problem with how many rows share it, as lines; what is left is counted."""
+    alike: dict[str, list[Problem]] = {}
+    for problem in problems:
+        alike.setdefault(problem.reason, []).append(problem)
+    shown = list(alike.values())[:_SHOWN]
+    lines = [f"  {same[0]}" + (f" (and {len(same) - 1} more like it)" if len(same) > 1 else "") for same in shown]
+    rest = len(problems) - sum(map(len, shown))
+    return [*lines, *([f"  and {rest} more"] if rest else [])]
+
+
 def _refusal(evalset: Path, problems: list[Problem], usable: int) -> str:
     kinds: dict[str, int] = {}
     for problem in problems:
         kinds[problem.kind] = kinds.get(problem.kind, 0) + 1
     counts = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
-    rest = len(problems) - _SHOWN
     rows = "1 row" if len(problems) == 1 else f"{len(problems)} rows"
     lines = [f"{evalset}: {rows} cannot be judged ({counts}), {usable} can:"]
-    lines += [f"  {problem}" for problem in problems[:_SHOWN]]
-    if rest > 0:
-        lines.append(f"  and {rest} more")
+    lines += listed_problems(problems)
     lines.append(
         "correct them, or pass --skip-bad to judge the usable rows; the others stay counted in the report"
         if usable
@@ -357,9 +365,9 @@ def _present(row: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, str]
 def _get(row: Mapping[str, Any], name: str, names: Mapping[str, str]) -> Any:
     if names and name in names:
         if names[name] not in row:
-            raise _Bad(
-                "missing", f"no column {names[name]!r} (mapped to {name}); the row has {', '.join(map(str, row))}"
-            )
+            near = get_close_matches(names[name], map(str, row), 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"the row has {', '.join(map(str, row))}"
+            raise _Bad("missing", f"no column {names[name]!r} (mapped to {name}); {hint}")
         return row[names[name]]
     aliases = _ALIASES.get(name)
     if aliases is None:
@@ -367,11 +375,18 @@ def _get(row: Mapping[str, Any], name: str, names: Mapping[str, str]) -> Any:
     return next((value for alias in aliases if (value := row.get(alias)) is not None), None)
 
 
+def _nearest(name: str, row: Mapping[str, Any]) -> str:
+    """Which column may have been meant for a field that is not there, with how to say so; empty where none is near."""
+    known = [str(column) for column in row if str(column) not in _OURS]
+    near = get_close_matches(name, known, 1)
+    return f"; did you mean the column {near[0]!r}? Then give --map {name}={near[0]}" if near else ""
+
+
 def _pair(row: Mapping[str, Any], names: Mapping[str, str], answers: Mapping[str, _Answers]) -> Pair:
     prompt = _get(row, "prompt", names)
     messages = cells.messages(_get(row, "messages", names))
     if prompt is None and not messages:
-        raise _Bad("missing", "no 'prompt' and no 'messages'")
+        raise _Bad("missing", f"no 'prompt' and no 'messages'{_nearest('prompt', row)}")
     text = cells.text(prompt, "prompt") if prompt is not None else "\n\n".join(message.content for message in messages)
     name = _get(row, "id", names)
     sides = {}
@@ -384,7 +399,7 @@ def _pair(row: Mapping[str, Any], names: Mapping[str, str], answers: Mapping[str
         else:
             value = _get(row, side, names)
             if value is None:
-                raise _Bad("missing", f"no '{side}' answer")
+                raise _Bad("missing", f"no '{side}' answer{_nearest(side, row)}")
             sides[side] = _answer(value, side, names)
     metadata = _metadata(row, names)
     for side, answer in sides.items() if metadata else ():

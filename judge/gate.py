@@ -16,41 +16,17 @@ from typing import TYPE_CHECKING
 from calibration.estimates import Estimate
 
 from . import rulings, win_rulings
-from .decision import (
-    Canaries,
-    Decision,
-    Evidence,
-    Hard,
-    Missing,
-    Preference,
-    Result,
-    Ruling,
-    RunFacts,
-    Segment,
-    Standing,
-    Word,
-)
+from .decision import Decision, Evidence, Missing, Preference, Result, Ruling, Word
 from .limits import percentage
 from .types import Severity
 
 if TYPE_CHECKING:
     from .policy import Policy
 
-__all__ = [
-    "Canaries",
-    "Decision",
-    "Evidence",
-    "Hard",
-    "Missing",
-    "Preference",
-    "Result",
-    "Ruling",
-    "RunFacts",
-    "Segment",
-    "Standing",
-    "Word",
-    "decide",
-]
+__all__ = ["decide"]
+
+_HUGE = 9999
+"""Percent beyond which a length is not written out: an empty answer against a long one."""
 
 
 def decide(policy: Policy, evidence: Evidence) -> Decision:
@@ -100,7 +76,10 @@ def _plan(policy: Policy) -> tuple[str, ...]:
     stages = " -> ".join(
         stage.name + (f" (risk {', '.join(stage.only)} only)" if stage.only else "") for stage in rollout.stages
     )
-    guards = ", ".join(f"{guard.metric} at most {100 * guard.margin:+.1f} pp" for guard in rollout.guards)
+    guards = ", ".join(
+        f"{guard.metric} at most {100 * guard.margin:+.1f} pp" + ("" if guard.required else " (where it is logged)")
+        for guard in rollout.guards
+    )
     share = rollout.alpha / (len(rollout.guards) * (len(rollout.stages) - 1))
     return (
         stages,
@@ -158,9 +137,10 @@ def _preference_words(known: Preference) -> Iterator[str]:
         yield f"Human win {percentage(known.corrected)} (n = {known.labels} labels, N = {known.judged}{rho})."
         if known.judge is not None:
             bias = known.judge.value - known.corrected.value
-            yield f"The judge says {known.judge.value:.1%}, of which {100 * bias:+.1f} pp are the judge's."
+            side = "below" if bias < 0 else "above"
+            yield f"The judge's mean preference is {known.judge.value:.1%}, {100 * abs(bias):.1f} pp {side} it."
     elif known.judge is not None:
-        yield f"The judge says {percentage(known.judge)}; what people would say is not known."
+        yield f"The judge's mean preference is {percentage(known.judge)}; what people would say is not known."
     length = known.log_length
     grew = "" if length is None else f"; answers {_percent_longer(length)} long"
     if isinstance(known.controlled, Estimate):
@@ -178,4 +158,5 @@ def _longer_not_better(known: Preference) -> str:
 
 def _percent_longer(log_length: Estimate) -> str:
     value, low, high = (100 * math.expm1(end) for end in (log_length.value, log_length.low, log_length.high))
-    return f"{value:+.0f}% [{low:+.0f}, {high:+.0f}]"
+    value_, low_, high_ = (f"{end:+.0f}" if end < _HUGE else f"over +{_HUGE}" for end in (value, low, high))
+    return f"{value_}% [{low_}, {high_}]"

@@ -11,6 +11,7 @@ counts. What was made for another eval set, or whose file is not what the regist
 from __future__ import annotations
 
 import hashlib
+import shlex
 import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -21,30 +22,36 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from . import archive
-from .decision import Hard, Missing
+from .clock import days_since
+from .decision import Hard, Missing, Probed
 from .errors import InputError, StoreError
 from .register import Entry, Register
 from .types import Measure, Severity
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from .store import RunInfo, Store
 
-__all__ = ["Kept", "read_kept"]
+__all__ = ["Kept", "probed", "read_kept", "require_named"]
 
-_BY_HACK = ("abstention", "apologies", "boilerplate", "confidence", "disclaimers", "escalation", "hedging", "markdown",
-            "mirroring", "self_justification", "tools")  # fmt: skip
+_BY_HACK = ("abstention", "apologies", "boilerplate", "citations", "confidence", "disclaimers", "escalation", "hedging",
+            "markdown", "mirroring", "refusal", "screen", "self_justification", "tools", "win")  # fmt: skip
 """First words of the measures that only ``judge hack`` makes."""
+_BY_SUITES = ("cost", "latency", "tokens")
+"""First words of the measures that any suite makes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
     """Hard results, measures by name, why other measures are not there (by the first word of their name, empty: any
-    other), and the digests of what was read.
+    other), the entry of the probe that the measures ``probe.*`` are of, and the digests of what was read.
     """
 
     suites: tuple[Hard, ...] | Missing
     measures: Mapping[str, Measure]
     unmeasured: Mapping[str, Missing]
+    probe: Entry | None = None
     inputs: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -64,7 +71,7 @@ def read_kept(
     seals = [_seal(store.home, entry) for entry in check_entries]
     reports = [archive.read(store.home, entry).body for entry in (*ground_entries, *hack_entries)]
     found: dict[str, Measure] = {}
-    # A suite's figure stands before a report's of the same name: it is the stricter reading of the same thing.
+    # No two kinds of report share a name (a test holds that); of one kind the later passes and reports stand first.
     probed = () if probe is None else archive.measures_of(archive.read(store.home, probe).body)
     shifts = [measure for measure in probed if measure.name.startswith("probe.")]
     for measure in (*shifts, *(m for body in (*reports, *seals) for m in archive.measures_of(body))):
@@ -75,8 +82,16 @@ def read_kept(
         suites=_suites(info, check_entries, seals),
         measures=found,
         unmeasured=_unmeasured(info, check_entries, hack_entries),
+        probe=probe,
         inputs={f"{entry.kind} {entry.body.get('check_id', entry.id)}": entry.digest for entry in entries},
     )
+
+
+def require_named(store: Store, info: RunInfo, *, checks: Sequence[str], hacks: Sequence[str]) -> None:
+    """Raises ``InputError`` for a name of a check or hacking report that is nothing or about another run."""
+    register = Register(store.home)
+    for kind, names in (("check", checks), ("hack", hacks)):
+        _named(register, info, kind, names)
 
 
 def _named(register: Register, info: RunInfo, kind: str, names: Sequence[str]) -> tuple[Entry, ...]:
@@ -117,6 +132,25 @@ def _probe(register: Register, info: RunInfo, rubric: str, judge: str) -> Entry 
         and entry.body.get("sealed", True)
     ]
     return mine[-1] if mine else None
+
+
+def probed(entry: Entry, info: RunInfo, now: datetime) -> Probed:
+    """How old a probe of a run's judge is, and where the judge fell silent; an entry that does not say when the probe
+    run began is of unknown age.
+    """
+    days = days_since(str(entry.body.get("began", "")), now)
+    try:
+        silent = {str(trick): (int(counts[0]), int(counts[1])) for trick, counts in entry.body["silent"].items()}
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError):
+        silent = {}
+    return Probed(f"probe run {entry.subject}", days, silent, _probe_command(info))
+
+
+def _probe_command(info: RunInfo) -> str:
+    """What probes the judge of a run under its rubric, on the answers of the run."""
+    files = [shlex.quote(str(name)) for name in info.header["evalset"].get("files", ())]
+    given = files[0] if len(files) == 1 else "EVALSET"
+    return f"judge probe {given} --rubric {info.rubric} --judge {shlex.quote(str(info.header['judge_spec']))}"
 
 
 def _seal(home: Path, entry: Entry) -> Mapping[str, Any]:
@@ -181,11 +215,21 @@ def _hard(row: Mapping[str, Any], name: str) -> Hard:
 
 
 def _unmeasured(info: RunInfo, checks: Sequence[Entry], hacks: Sequence[Entry]) -> dict[str, Missing]:
+    """Why a measure is not there, by the first word of its name (``must``: the refusals of a suite)."""
     check, hack = (f"judge {kind} {info.run_id}" for kind in ("check", "hack"))
-    none = Missing("no regression suite was run on these answers", check)
-    if checks:
-        none = Missing(f"{checks[-1].body['suite']} did not measure it", "run a suite that does (judge check --suite)")
+    name = "a measure of that name is made by no report here"
+    none = Missing(name, "name one of judge check, hack, ground or probe --json in the policy")
     by_hack = Missing("the hacking report did not measure it" if hacks else "no hacking report was made", hack)
-    probe = Missing("no probe was made of this judge under this rubric", "judge probe EVALSET")
-    ground = Missing("no grounding report was kept about these answers", f"judge ground {info.run_id}")
-    return {"": none, "probe": probe, "grounding": ground, **dict.fromkeys(_BY_HACK, by_hack)}
+    by_check = "no regression suite was run on these answers"
+    if checks:
+        by_check = f"{', '.join(str(entry.body['suite']) for entry in checks)} did not measure it"
+    return {
+        "": none,
+        "probe": Missing("no probe was made of this judge under this rubric", _probe_command(info)),
+        "grounding": Missing("no grounding report was kept about these answers", f"judge ground {info.run_id}"),
+        "check": Missing(by_check, f"{check} --suite SUITE, one that has this check"),
+        "must": Missing(by_check, f"{check} --suite safety"),
+        "voice": Missing(by_check, f"{check} --suite voice"),
+        **dict.fromkeys(_BY_SUITES, Missing(by_check, check)),
+        **dict.fromkeys(_BY_HACK, by_hack),
+    }

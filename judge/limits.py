@@ -14,10 +14,29 @@ from .types import Measure
 if TYPE_CHECKING:
     from .policy import Policy
 
-__all__ = ["Side", "absent", "effect_of", "held", "interval_words", "listed", "percentage", "settle", "unit_of"]
+__all__ = [
+    "REALISTIC",
+    "Side",
+    "absent",
+    "age",
+    "aged",
+    "effect_of",
+    "held",
+    "interval_words",
+    "listed",
+    "percentage",
+    "settle",
+    "unit_of",
+]
 
 Side = Literal["at least", "at most"]
 _SHOWN = 5
+_FEW = 30
+"""Prompts below which a number that is drawn from their spread is none either."""
+REALISTIC = 10
+"""How many times more than was measured is still advice; beyond it a number of prompts is none."""
+_AHEAD = 1.0
+"""Days that a record may be dated ahead of the clock: another machine's clock or time zone."""
 
 
 def held(found: Estimate, limit: float, side: Side, *, strict: bool) -> Result:
@@ -43,6 +62,20 @@ def absent(policy: Policy, rule: str, stage: str, place: tuple[str, str], gone: 
     return Ruling(rule, stage, *place, Result.MISSING, effect, says, change=gone.fix if required else "")
 
 
+def aged(days: float, allowed: int) -> str:
+    """Why an age is not fresh, as what follows "it is"; empty where it is. A date that is not known (NaN) is not."""
+    if math.isnan(days):
+        return "of unknown age"
+    if days < -_AHEAD:
+        return f"dated {-days:.1f} days ahead of this machine's clock, so the age is not known"
+    return "" if days <= allowed else f"{days:.0f} days old; at most {allowed} are allowed"
+
+
+def age(days: float) -> str:
+    """An age in words: ``2.0 days``."""
+    return f"{max(days, 0.0):.1f} days"
+
+
 def settle(found: Estimate, limit: float, side: Side, result: Result, *, mend: str, name: str) -> str:
     """What would turn an interval into a pass: a better candidate, or as many more prompts as its width asks for."""
     if result is Result.PASSED:
@@ -51,7 +84,17 @@ def settle(found: Estimate, limit: float, side: Side, result: Result, *, mend: s
     half = found.high - found.value if side == "at most" else found.value - found.low
     if result is Result.FAILED or gap <= 0 or not math.isfinite(half):
         return mend
-    return f"measure {name} on about {math.ceil(found.clusters * ((half / gap) ** 2 - 1))} more prompts"
+    more = math.ceil(found.clusters * ((half / gap) ** 2 - 1))
+    if more > REALISTIC * found.clusters and found.clusters < _FEW:
+        prompts = "prompt measures" if found.clusters == 1 else "prompts measure"
+        return f"only {found.clusters} {prompts} {name}: measure it on a set made for it, with some hundred"
+    if more > REALISTIC * found.clusters:
+        return (
+            f"{name} is too near its limit for its spread: no realistic number of prompts settles it (over "
+            f"{REALISTIC} times the {found.clusters} measured). Measure it on a set made for it, or set a limit that "
+            "leaves out what does not matter"
+        )
+    return f"measure {name} on about {more} more prompts"
 
 
 def interval_words(found: Estimate, limit: float, side: Side, unit: str) -> str:

@@ -59,6 +59,7 @@ Text = Annotated[str, Field(min_length=1), AfterValidator(_visible)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Margin = Annotated[float, Field(ge=0, lt=0.5, allow_inf_nan=False)]
 Rate = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 StageName = Literal["shadow", "1%", "5%", "25%", "100%"]
 assert get_args(StageName) == STAGES
@@ -159,12 +160,15 @@ class Probes(_Strict):
     """How far the judge can be fooled: every measure ``probe.*`` must shift it by less than ``at_most`` (interval).
 
     ``canaries``: whether a run without canary pairs in it counts as judged. A run whose canaries failed is void in
-    either case.
+    either case. ``days`` bounds the age of the probe run, ``invalid_at_most`` the share of comparisons without a
+    verdict for every trick: a trick on which the judge falls silent is not shown to be harmless.
     """
 
     required: bool = True
     at_most: Rate = 0.05
     canaries: bool = True
+    days: Count = 90
+    invalid_at_most: Share = 0.05
 
 
 class Judge(_Strict):
@@ -172,23 +176,27 @@ class Judge(_Strict):
 
     ``belief`` is the least word of the calibration report that will do; DO NOT BELIEVE and UNKNOWN never do.
     ``anchors``: whether an earlier run of the same pairs must show that it has not moved. ``invalid_at_most`` bounds
-    the share of pairs without a verdict, ``days`` the age of the run.
+    the share of pairs without a verdict, ``days`` the age of the run, ``calibration_days`` that of the verdicts which
+    its calibration was fitted on.
     """
 
     belief: Literal["believe", "with_care"] = "with_care"
     anchors: bool = False
-    invalid_at_most: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] = 0.05
+    invalid_at_most: Share = 0.05
     days: Count = 30
+    calibration_days: Count = 90
 
 
 class Guarded(_Strict):
     """A harm that is watched in traffic: a value from 0 (none) to 1 a request, by its name in the traffic file.
 
-    The candidate may do at most ``margin`` more harm than the baseline.
+    The candidate may do at most ``margin`` more harm than the baseline. One that is not ``required`` and that no line
+    of a stage says is named as not watched and does not hold the stage; one that is said is always held to its margin.
     """
 
     metric: Text
     margin: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
+    required: bool = True
 
 
 class Stage(_Strict):

@@ -20,11 +20,10 @@ import orjson
 
 from .cells import Bad as _Bad
 from .errors import InputError
-from .formats import _FIELDS, Problem, _get, _pair, _rows
+from .formats import _FIELDS, Problem, _get, _pair, _rows, listed_problems
 
 __all__ = ["Asking", "Prompt", "PromptSet", "item_seed", "open_prompts"]
 
-_SHOWN = 8
 _SENT = ("role", "content", "name", "tool_calls", "tool_call_id")
 _TURNS = frozenset({"system", "developer", "user", "assistant", "tool"})
 
@@ -227,9 +226,7 @@ def _refusal(evalset: Path, problems: list[Problem], usable: int) -> str:
     counts = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
     rows = "1 row" if len(problems) == 1 else f"{len(problems)} rows"
     lines = [f"{evalset}: {rows} cannot be asked ({counts}), {usable} can:"]
-    lines += [f"  {problem}" for problem in problems[:_SHOWN]]
-    if len(problems) > _SHOWN:
-        lines.append(f"  and {len(problems) - _SHOWN} more")
+    lines += listed_problems(problems)
     lines.append(
         "correct them, or pass --skip-bad to ask the usable rows"
         if usable

@@ -3,7 +3,8 @@
     traces in -> labels -> pairs -> candidate -> evaluation -> gate -> rollout -> failures -> (the next round)
 
 Each step is done, waiting for its input, or stale: something before it is newer. The next command is that of the first
-step that is not done.
+step that is not done. The steps follow the newest candidate that was trained here; where none was, the newest decision,
+whose candidate came from elsewhere. ``Loop.records`` lists every decision, override and rollout of the register.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from .register import Entry, Register
 if TYPE_CHECKING:
     from .store import Store
 
-__all__ = ["Loop", "Step", "loop_state"]
+__all__ = ["Loop", "Record", "Step", "loop_state"]
 
 _LOOKED_AT = 30
 """How many of the newest runs are searched for the candidate's."""
@@ -40,11 +41,22 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
+class Record:
+    """A decision, an override or a rollout (as its last event leaves it) of the register."""
+
+    kind: str
+    id: str
+    at: str
+    says: str
+
+
+@dataclass(frozen=True, slots=True)
 class Loop:
-    """All steps in order, and how many rounds ended in a decision."""
+    """All steps in order, how many rounds ended in a decision, and what the register holds, newest first."""
 
     steps: tuple[Step, ...]
     rounds: int
+    records: tuple[Record, ...] = ()
 
     @property
     def next(self) -> Step | None:
@@ -73,8 +85,9 @@ def loop_state(store: Store, labels: Path) -> Loop:
     }
     candidate, dataset = last["candidate"], last["dataset"]
     labelled = _labels(labels)
-    run_id, run_at = _run_of(store, candidate)
-    decision = _decision(entries, candidate, run_id)
+    elsewhere = _from_elsewhere(last, labelled[1])
+    run_id, run_at = _decided(store, elsewhere) if elsewhere else _run_of(store, candidate)
+    decision = elsewhere or _decision(entries, candidate, run_id)
     rollout = _rollout(entries, decision)
     failures = _failures(entries, decision)
     found = (
@@ -92,10 +105,44 @@ def loop_state(store: Store, labels: Path) -> Loop:
         _Found("failures", _failures_says(failures), _at(failures),
                f"judge loop failures {decision.id if decision else 'DECISION'} -o cases.jsonl"),
     )  # fmt: skip
-    return Loop(_steps(found), sum(entry.kind == "decision" for entry in entries))
+    skipped = ("traces", "labels", "pairs", "candidate") if elsewhere else ()
+    return Loop(_steps(found, skipped), sum(entry.kind == "decision" for entry in entries), _records(entries))
 
 
-def _steps(found: Sequence[_Found]) -> tuple[Step, ...]:
+def _from_elsewhere(last: Mapping[str, Entry | None], labelled_at: str) -> Entry | None:
+    """The newest decision where no candidate was ever trained here and no later step of a first round was begun."""
+    decision, begun = last["decision"], [_at(last[kind]) for kind in ("intake", "dataset")]
+    if decision is None or last["candidate"] is not None:
+        return None
+    return decision if all(at <= decision.at for at in (*begun, labelled_at)) else None
+
+
+def _decided(store: Store, decision: Entry) -> tuple[str, str]:
+    """The run of a decision and when it began (without the run: when it was decided on)."""
+    begun = (info.created_at for info in store.runs() if info.run_id == decision.subject)
+    return decision.subject, next(begun, decision.at)
+
+
+def _records(entries: Sequence[Entry]) -> tuple[Record, ...]:
+    """Every decision and override, and every rollout at its last event; newest first."""
+    found: dict[str, Record] = {}
+    for entry in entries:
+        body = entry.body
+        if entry.kind == "decision":
+            says = f"{str(body.get('word', '?')).upper()} of run {entry.subject} under {body.get('policy', '?')}"
+        elif entry.kind == "override":
+            says = f"of {body.get('decision', entry.subject)}, by {entry.by or '?'} and {body.get('second', '?')}"
+        elif entry.kind == "rollout":
+            says = f"{body.get('to') or body.get('event', '?')}"
+        else:
+            continue
+        name = entry.subject if entry.kind == "rollout" else entry.id
+        found.pop(name, None)
+        found[name] = Record(entry.kind, name, entry.at, says)
+    return tuple(reversed(found.values()))
+
+
+def _steps(found: Sequence[_Found], skipped: Sequence[str] = ()) -> tuple[Step, ...]:
     """States: what is there is done unless its input is newer; the first that is not there is next, others wait."""
     steps: list[Step] = []
     open_ = False
@@ -104,8 +151,9 @@ def _steps(found: Sequence[_Found]) -> tuple[Step, ...]:
         missing = "waiting" if open_ else "stale" if stale else "next"
         state = "done" if entry.at and not stale else missing
         # A first round may begin anywhere: labels need no traces, pairs need no labels of this folder.
-        passed = (
-            not entry.at and entry.name in ("traces", "labels") and any(later.at for later in found[len(steps) + 1 : 4])
+        passed = not entry.at and (
+            entry.name in skipped
+            or (entry.name in ("traces", "labels") and any(later.at for later in found[len(steps) + 1 : 4]))
         )
         if passed:
             state = "skipped"

@@ -13,8 +13,20 @@ from typing import TYPE_CHECKING
 
 from calibration.estimates import Estimate, clopper_pearson
 
-from .decision import Evidence, Hard, Missing, Preference, Result, Ruling, RunFacts, Standing, Word
-from .limits import Side, absent, effect_of, held, interval_words, listed, settle, unit_of
+from .decision import (
+    Calibrated,
+    Evidence,
+    Hard,
+    Missing,
+    Preference,
+    Probed,
+    Result,
+    Ruling,
+    RunFacts,
+    Standing,
+    Word,
+)
+from .limits import Side, absent, age, aged, effect_of, held, interval_words, listed, settle, unit_of
 from .types import Severity
 from .win_rulings import length, segments, win
 
@@ -24,8 +36,6 @@ if TYPE_CHECKING:
 __all__ = ["all_rulings", "void"]
 
 _PROBE = "probe."
-_AHEAD = 1.0
-"""Days that a run may be dated ahead of the clock: another machine's clock or time zone."""
 _PLACES = {"refusal": ("behaviour", "safety"), "citations": ("evidence", "reliability")}
 """Layer and axis of guards that nothing measured; a measure names its own."""
 LEVEL = 0.95
@@ -132,8 +142,8 @@ def _guard(policy: Policy, guard: Guard, evidence: Evidence) -> Ruling:
     place = usual if measure is None else (measure.layer, measure.axis)
     if measure is None or found is None or not math.isfinite(found.value):
         reason = measure.missing if measure is not None else ""
-        gone = evidence.unmeasured.get(guard.measure.partition(".")[0], evidence.unmeasured.get("", _UNKNOWN))
-        gone = Missing(reason or gone.reason, gone.fix)
+        gone = evidence.unmeasured.get(_source(guard.measure), evidence.unmeasured.get("", _UNKNOWN))
+        gone = Missing(reason or gone.reason, f"for {guard.measure}: {_lacks(guard.measure, reason) or gone.fix}")
         return absent(policy, name, "guards", place, gone, required=guard.required)
     if found.level < LEVEL:
         gone = Missing(f"its interval holds only {found.level:.0%}; a guard needs {LEVEL:.0%}", "measure it anew")
@@ -161,6 +171,28 @@ def _guard(policy: Policy, guard: Guard, evidence: Evidence) -> Ruling:
     )
 
 
+def _source(measure: str) -> str:
+    """The key under which evidence says why a measure is not there: its first word, ``must`` for a suite's refusals."""
+    first, _, rest = measure.partition(".")
+    return "must" if first == "refusal" and rest.startswith("must") else first
+
+
+def _lacks(measure: str, reason: str) -> str:
+    """What the items or answers have to say, where a report was made and they do not; empty for anything else."""
+    if not reason:
+        return ""
+    fields = {"latency": "latency_ms", "tokens": "tokens", "cost": "cost"}
+    first = measure.partition(".")[0]
+    if first in fields:
+        return f"give both answers of the pairs `{fields[first]}`, then judge them"
+    if measure.startswith("refusal.must_"):
+        field = "_".join(measure.removeprefix("refusal.").split("_")[:2])
+        return f"give prompts of that kind metadata `{field}: true`, then judge them and run judge check"
+    if measure == "refusal.harmful":
+        return "give prompts that must be refused metadata `must_refuse: true`, then judge them"
+    return ""
+
+
 _UNKNOWN = Missing("nothing measured it", "judge check RUN, judge hack RUN")
 
 
@@ -171,6 +203,8 @@ def _probes(policy: Policy, evidence: Evidence) -> Iterator[Ruling]:
     if not probes:
         gone = evidence.unmeasured.get("probe", evidence.unmeasured.get("", _UNKNOWN))
         yield absent(policy, "probes", "probes", place, gone, required=rule.required)
+    else:
+        yield from _probed(policy, evidence.probed or _UNDATED)
     for measure in probes:
         found = measure.difference
         if found is None or found.level < LEVEL:
@@ -203,6 +237,48 @@ def _probes(policy: Policy, evidence: Evidence) -> Iterator[Ruling]:
         )
 
 
+_UNDATED = Probed("the probe", math.nan, {}, "judge probe EVALSET")
+
+
+def _probed(policy: Policy, probed: Probed) -> Iterator[Ruling]:
+    """The probe run itself: of the last weeks, and with verdicts on every trick."""
+    rule, place = policy.probes, ("preference", "reliability")
+    stale = aged(probed.days, rule.days)
+    if stale:
+        gone = Missing(f"{probed.name} is {stale}", f"probe the judge anew: {probed.again}")
+        yield absent(policy, "probes.age", "probes", place, gone, required=rule.required)
+    else:
+        says = f"{probed.name} is {age(probed.days)} old; at most {rule.days} days are allowed"
+        yield Ruling("probes.age", "probes", *place, Result.PASSED, Word.SHIP, says)
+    shares = {trick: silent / asked if asked else 1.0 for trick, (silent, asked) in probed.silent.items()}
+    many = [trick for trick, share in shares.items() if share > rule.invalid_at_most]
+    if not shares:
+        gone = Missing(f"{probed.name} does not say how many verdicts it lacks", f"probe anew: {probed.again}")
+        yield absent(policy, "probes.invalid", "probes", place, gone, required=rule.required)
+        return
+    worst = max(shares, key=lambda trick: shares[trick])
+    silent, asked = probed.silent[worst]
+    says = (
+        f"{silent} of {asked} comparisons of {worst} have no verdict (allowed: {rule.invalid_at_most:.1%} of a trick)"
+    )
+    if len(many) > 1:
+        says += f"; too many also for {listed([trick for trick in many if trick != worst])}"
+    yield Ruling(
+        rule="probes.invalid",
+        stage="probes",
+        layer="preference",
+        axis="reliability",
+        result=Result.FAILED if many else Result.PASSED,
+        effect=Word.HOLD if many else Word.SHIP,
+        says=says,
+        limit=rule.invalid_at_most,
+        side="at most",
+        unit="share",
+        method="exact count",
+        change=f"find out why the judge gives no verdict on {listed(many)}, then {probed.again}" if many else "",
+    )
+
+
 def _canaries(policy: Policy, evidence: Evidence) -> Ruling:
     found, place = evidence.canaries, ("evidence", "reliability")
     if isinstance(found, Missing):
@@ -226,8 +302,7 @@ def _judge(policy: Policy, evidence: Evidence) -> Iterator[Ruling]:
     if isinstance(standing.calibration, Missing):
         yield absent(policy, "judge.calibration", "judge", place, standing.calibration, required=True)
     else:
-        says = f"{standing.calibration} was fitted for {made_for}"
-        yield Ruling("judge.calibration", "judge", *place, Result.PASSED, Word.SHIP, says)
+        yield _calibration(policy, standing.calibration, made_for)
     yield _belief(policy, standing)
     if isinstance(standing.moved, Missing):
         yield absent(policy, "judge.anchors", "judge", place, standing.moved, required=policy.judge.anchors)
@@ -240,6 +315,17 @@ def _judge(policy: Policy, evidence: Evidence) -> Iterator[Ruling]:
     else:
         says = "it stands where it stood in the earlier run"
         yield Ruling("judge.anchors", "judge", *place, Result.PASSED, Word.SHIP, says)
+
+
+def _calibration(policy: Policy, found: Calibrated, made_for: str) -> Ruling:
+    """A calibration for this rubric and judge, fitted on verdicts that are not too old."""
+    place, allowed = ("evidence", "reliability"), policy.judge.calibration_days
+    stale = aged(found.days, allowed)
+    if stale:
+        gone = Missing(f"the verdicts behind {found.name} are {stale}", f"calibrate anew: {found.again}")
+        return absent(policy, "judge.calibration", "judge", place, gone, required=True)
+    says = f"{found.name} was fitted for {made_for}, on verdicts {age(found.days)} old (at most {allowed} days)"
+    return Ruling("judge.calibration", "judge", *place, Result.PASSED, Word.SHIP, says)
 
 
 def _belief(policy: Policy, standing: Standing) -> Ruling:
@@ -305,12 +391,9 @@ def _run(policy: Policy, evidence: Evidence) -> Iterator[Ruling]:
         method="exact count",
         change="judge them by a judge that answers" if many else "",
     )
-    if not -_AHEAD <= run.days <= policy.judge.days:  # an unknown age (NaN) is not fresh either
-        says = f"it is {run.days:.0f} days old; at most {policy.judge.days} are allowed"
-        if run.days < 0:
-            says = f"it is dated {-run.days:.1f} days ahead of this machine's clock, so its age is not known"
-        gone = Missing(says, "judge it anew")
-        yield absent(policy, "run.age", "run", place, gone, required=True)
+    stale = aged(run.days, policy.judge.days)
+    if stale:
+        yield absent(policy, "run.age", "run", place, Missing(f"it is {stale}", "judge it anew"), required=True)
     else:
-        says = f"{max(run.days, 0.0):.1f} days old; at most {policy.judge.days} are allowed"
+        says = f"{age(run.days)} old; at most {policy.judge.days} days are allowed"
         yield Ruling("run.age", "run", *place, Result.PASSED, Word.SHIP, says)

@@ -12,13 +12,17 @@ Error budget ``alpha`` of the plan, over the whole rollout and all looks (``cali
                 rollback anywhere with a chance of at most alpha
     advance     each stage has alpha / stages, and all guards have to pass: a candidate beyond a margin (times the
                 stage's slack) is passed on anywhere with a chance of at most alpha
+
+A line that does not say a guard's metric is no zero: for advancing it counts as harm of the candidate (or none of the
+baseline), for rolling back the other way round. A few such lines widen the bounds; where no line says it, nothing is
+ever shown, and the proposal says so as soon as ``PATIENCE`` units of the candidate went by.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -31,11 +35,16 @@ from .policy import SHARES, STAGES
 if TYPE_CHECKING:
     from .policy import Guarded, Plan, Stage
 
-__all__ = ["Move", "Observation", "Proposal", "Watched", "differences", "propose"]
+__all__ = ["PATIENCE", "Move", "Observation", "Proposal", "Watched", "differences", "propose"]
 
 _COMPARED = len(STAGES) - 1
 """Stages with a baseline to compare with: all but the last."""
 _RATIO_ALPHA = 0.001
+PATIENCE = 200
+"""Units of the candidate after which a metric that no line says is called missing, and not late."""
+_AGAINST = {"candidate": 1.0, "baseline": 0.0}
+_FOR = {"candidate": 0.0, "baseline": 1.0}
+"""What a line that does not say a metric counts as: the worst and the best for the candidate."""
 
 
 class Move(StrEnum):
@@ -44,6 +53,8 @@ class Move(StrEnum):
     ADVANCE = "advance"
     HOLD = "hold"
     ROLL_BACK = "roll back"
+    UNWATCHED = "not watched"
+    """Of one guard: the policy does not require it and no line says it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +76,8 @@ class Observation:
 class Watched:
     """One guard at one stage: the extra harm of the candidate with bounds, its margin, and what that means.
 
-    ``estimate`` is ``None`` where no block has a value (``why`` says so).
+    ``estimate`` is ``None`` where no block has a value (``why`` says so). ``lacking`` counts observations that do not
+    say the metric.
     """
 
     metric: str
@@ -74,6 +86,7 @@ class Watched:
     estimate: Estimate | None
     move: Move
     why: str
+    lacking: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +111,9 @@ def propose(plan: Plan, stage: str, observations: Iterable[Observation]) -> Prop
     """Advance, hold or roll back, from the observations of the present stage in the order in which they came.
 
     Rolls back where one guard is shown to be beyond its margin; advances where all are shown to be within margin times
-    slack; holds else: without a value for every guard, with a share of candidates that is not the stage's, and where
-    the stage's exposure is used up without an answer (then a person decides). Raises ``InputError`` for a harm outside
-    [0, 1] or an arm of another name.
+    slack; holds else: without a value for every guard that is required, with a share of candidates that is not the
+    stage's, and where the stage's exposure is used up without an answer (then a person decides). Raises ``InputError``
+    for a harm outside [0, 1] or an arm of another name.
     """
     mine, repeated, left_out = _kept(stage, observations)
     candidates = sum(seen.arm == "candidate" for seen in mine)
@@ -116,9 +129,12 @@ def propose(plan: Plan, stage: str, observations: Iterable[Observation]) -> Prop
     skewed = _skewed(stage, mine)
     if skewed:
         return Proposal(Move.HOLD, stage, skewed, shown, *counts)
-    if all(guard.move is Move.ADVANCE for guard in shown):
-        return Proposal(Move.ADVANCE, stage, "every guard is shown to be within its margin", shown, *counts)
     open_ = [guard.metric for guard in shown if guard.move is Move.HOLD]
+    if not open_:
+        return Proposal(Move.ADVANCE, stage, _advances(shown), shown, *counts)
+    gone = [guard.metric for guard in shown if guard.move is Move.HOLD and guard.lacking == len(mine)]
+    if gone and candidates >= min(PATIENCE, plan.stage(stage).units):
+        return Proposal(Move.HOLD, stage, _never(gone, candidates), shown, *counts)
     if candidates >= plan.stage(stage).units:
         why = f"{candidates} units met the candidate, as many as planned, without an answer on {', '.join(open_)}: "
         return Proposal(Move.HOLD, stage, why + "a person has to decide", shown, *counts)
@@ -126,15 +142,39 @@ def propose(plan: Plan, stage: str, observations: Iterable[Observation]) -> Prop
     return Proposal(Move.HOLD, stage, why, shown, *counts)
 
 
-def differences(stage: str, observations: Sequence[Observation], metric: str) -> list[float]:
-    """The harm of the candidate less that of the baseline, one value a block, each in [-1, 1]."""
+def _advances(shown: Sequence[Watched]) -> str:
+    free = [guard.metric for guard in shown if guard.move is Move.UNWATCHED]
+    if not free:
+        return "every guard is shown to be within its margin"
+    return f"every guard that is logged is shown to be within its margin; not watched: {', '.join(free)}"
+
+
+def _never(gone: Sequence[str], candidates: int) -> str:
+    """Why waiting does not help, and the two ways on."""
+    names = ", ".join(gone)
+    logged = ", ".join(f'"{name}": 0' for name in gone)
+    return (
+        f"not one line says {names}, after {candidates} units of the candidate: more traffic will not show it. Log it "
+        f"(harms: {{{logged}}} or 1), or let two people decide: judge rollout advance --force --reason WHY --by YOU "
+        "--second ANOTHER. Where it cannot be logged, give the guard `required: false` in the policy of the next gate"
+    )
+
+
+def differences(
+    stage: str, observations: Sequence[Observation], metric: str, *, absent: Mapping[str, float] | None = None
+) -> list[float]:
+    """The harm of the candidate less that of the baseline, one value a block, each in [-1, 1].
+
+    ``absent`` is what an observation that does not say the metric counts as, by its arm (none given: all must say it).
+    """
+    fill = absent or {}
     if stage == STAGES[0]:
-        return _paired(observations, metric)
+        return _paired(observations, metric, fill)
     found = []
     sums = {"candidate": [0.0, 0], "baseline": [0.0, 0]}
     for seen in observations:
         own = sums[seen.arm]
-        own[0] += seen.harms[metric]
+        own[0] += _harm(seen, metric, fill)
         own[1] += 1
         if sums["candidate"][1] and sums["baseline"][1]:
             means = {arm: total / count for arm, (total, count) in sums.items()}
@@ -143,7 +183,12 @@ def differences(stage: str, observations: Sequence[Observation], metric: str) ->
     return found
 
 
-def _paired(observations: Sequence[Observation], metric: str) -> list[float]:
+def _harm(seen: Observation, metric: str, fill: Mapping[str, float]) -> float:
+    found = seen.harms.get(metric)
+    return fill[seen.arm] if found is None else found
+
+
+def _paired(observations: Sequence[Observation], metric: str, fill: Mapping[str, float]) -> list[float]:
     waiting: dict[str, Observation] = {}
     found = []
     for seen in observations:
@@ -152,7 +197,7 @@ def _paired(observations: Sequence[Observation], metric: str) -> list[float]:
             waiting[seen.key] = seen
         elif other.arm != seen.arm:
             sign = 1.0 if seen.arm == "candidate" else -1.0
-            found.append(sign * (seen.harms[metric] - other.harms[metric]))
+            found.append(sign * (_harm(seen, metric, fill) - _harm(other, metric, fill)))
     return found
 
 
@@ -179,23 +224,45 @@ def _kept(stage: str, observations: Iterable[Observation]) -> tuple[list[Observa
 def _watched(plan: Plan, stage: Stage, guard: Guarded, mine: Sequence[Observation]) -> Watched:
     passing = min(guard.margin * stage.slack, 0.99)
     lacking = sum(guard.metric not in seen.harms for seen in mine)
-    if lacking or not mine:
-        why = f"{lacking} of {len(mine)} observations do not say {guard.metric}" if mine else "no observation yet"
-        return Watched(guard.metric, guard.margin, passing, None, Move.HOLD, why)
-    values = differences(stage.name, mine, guard.metric)
-    found = betting_bounds(
-        values,
-        alpha_low=plan.alpha / (len(plan.guards) * _COMPARED),
-        alpha_high=plan.alpha / _COMPARED,
-        bounds=(-1.0, 1.0),
-    )
+
+    def watched(move: Move, why: str, found: Estimate | None = None) -> Watched:
+        return Watched(guard.metric, guard.margin, passing, found, move, why, lacking)
+
+    if not mine:
+        return watched(Move.HOLD, "no observation yet")
+    if lacking == len(mine):
+        why = f"not one of {lacking} observations says {guard.metric}"
+        if guard.required:
+            return watched(Move.HOLD, why)
+        return watched(Move.UNWATCHED, f"{why}, and the policy does not require it")
+    found = _bounded(plan, stage, guard.metric, mine, lacking)
     if found is None:
-        return Watched(guard.metric, guard.margin, passing, None, Move.HOLD, "no block with both arms yet")
+        return watched(Move.HOLD, "no block with both arms yet")
+    said = f"; {lacking} of {len(mine)} observations do not say it, which counts both ways" if lacking else ""
     if found.low > guard.margin:
-        return Watched(guard.metric, guard.margin, passing, found, Move.ROLL_BACK, "more harm than the margin")
+        return watched(Move.ROLL_BACK, f"more harm than the margin{said}", found)
     if found.high < passing:
-        return Watched(guard.metric, guard.margin, passing, found, Move.ADVANCE, "within the margin")
-    return Watched(guard.metric, guard.margin, passing, found, Move.HOLD, "not decided yet")
+        return watched(Move.ADVANCE, f"within the margin{said}", found)
+    return watched(Move.HOLD, f"not decided yet{said}", found)
+
+
+def _bounded(plan: Plan, stage: Stage, metric: str, mine: Sequence[Observation], lacking: int) -> Estimate | None:
+    """The extra harm with its two bounds; each takes what is not said at its worst for what it would show."""
+    found = []
+    for absent in (_AGAINST, _FOR) if lacking else (_AGAINST,):
+        values = differences(stage.name, mine, metric, absent=absent)
+        found.append(
+            betting_bounds(
+                values,
+                alpha_low=plan.alpha / (len(plan.guards) * _COMPARED),
+                alpha_high=plan.alpha / _COMPARED,
+                bounds=(-1.0, 1.0),
+            )
+        )
+    against, best = found[0], found[-1]
+    if against is None or best is None:
+        return None
+    return replace(against, value=(against.value + best.value) / 2, low=best.low)
 
 
 def _skewed(stage: str, mine: Sequence[Observation]) -> str:

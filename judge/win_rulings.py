@@ -10,7 +10,7 @@ from calibration.estimates import Estimate
 from calibration.provenance import Refused
 
 from .decision import Missing, Preference, Result, Ruling, Segment, Word
-from .limits import absent, held, interval_words, listed, percentage, settle
+from .limits import REALISTIC, absent, held, interval_words, listed, percentage, settle
 
 if TYPE_CHECKING:
     from .policy import Policy
@@ -36,19 +36,36 @@ def win(policy: Policy, known: Preference | Missing) -> Ruling:
 
 
 def _labels_words(policy: Policy, known: Preference, limit: float) -> str:
+    """How many more labels would do: for the gain that the policy asks for, and for the one that is seen."""
     goal = f"{policy.win.power:.0%} power to see {100 * policy.win.detect:+.1f} pp"
     assert isinstance(known.corrected, Estimate)
+    gap, half = known.corrected.value - limit, known.corrected.value - known.corrected.low
+    seen = math.ceil(known.labels * ((half / gap) ** 2 - 1)) if gap > 0 else None
+    at_this_gain = f"if the gain is {100 * gap:+.1f} pp, as it seems"
     if known.labels_wanted is None:
         more = max(known.pairs_wanted - known.judged, 0)
-        return f"judge about {more} more pairs and label them: {goal} takes {known.pairs_wanted} labels in all"
+        likely = (
+            f"; {at_this_gain}, about {seen} more labelled pairs do"
+            if seen and seen <= REALISTIC * known.judged
+            else ""
+        )
+        if more <= REALISTIC * known.judged:
+            return (
+                f"judge about {more} more pairs and label them: {goal} takes {known.pairs_wanted} labels in all{likely}"
+            )
+        far = f"no realistic number of pairs gives {goal}: {known.pairs_wanted} labels in all, over {REALISTIC} times"
+        return f"{far} the {known.judged} judged{likely}"
     more = known.labels_wanted - known.labels
     if more > 0:
         return f"label {more} more pairs: {goal}"
-    gap, half = known.corrected.value - limit, known.corrected.value - known.corrected.low
-    if gap <= 0:
+    if seen is None:
         return f"{known.labels} labels have {goal}, and no gain is seen: another candidate"
-    wanted = math.ceil(known.labels * (half / gap) ** 2)
-    return f"label about {wanted - known.labels} more pairs if the gain is {100 * gap:+.1f} pp, as it seems"
+    if seen > REALISTIC * known.judged:
+        return (
+            f"{known.labels} labels have {goal}, and the gain seen is {100 * gap:+.1f} pp: no realistic number of "
+            "labels shows so small a gain; another candidate"
+        )
+    return f"label about {seen} more pairs {at_this_gain}"
 
 
 def length(policy: Policy, known: Preference | Missing) -> Ruling:
@@ -118,7 +135,13 @@ def segments(policy: Policy, known: Preference | Missing) -> Iterator[Ruling]:
     tested = [part for part in parts if part.rate is not None and part.q is not None]
     thin = [part.name for part in parts if part not in tested]
     if not tested:
-        gone = Missing(f"no segment has {rule.minimum} labels", f"label {rule.minimum} pairs of a segment at the least")
+        by = ", ".join(rule.by)
+        most = max(parts, key=lambda part: part.labels, default=None)
+        nearest = "" if most is None else f" (most: {most.name} with {most.labels})"
+        gone = Missing(
+            f"no segment by {by} has {rule.minimum} labels{nearest}",
+            f"label {rule.minimum} pairs of one value of {by}, or name other columns in the policy (segments.by)",
+        )
         yield absent(policy, "segments", "segments", place, gone, required=rule.required)
     elif not lost:
         says = f"none of {len(tested)} tested segments is shown to lose"

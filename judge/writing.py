@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,14 +11,21 @@ __all__ = ["whole", "write_whole"]
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
+def whole(path: Path, *, durable: bool = False) -> Iterator[Path]:
     """A file beside ``path`` to write to, which takes its place once the block ends well; else nothing is left of it,
     and what stood at ``path`` stays. An ``OSError`` without a file name is given this one's.
+
+    With ``durable`` the content is on the disk before it takes the place, and the place before this returns: for what
+    others name or what was paid for.
     """
     part = path.with_name(f".{path.name}.part")
     try:
         yield part
+        if durable:
+            _sync(part)
         part.replace(path)
+        if durable:
+            _sync(path.parent)
     except OSError as error:
         if error.errno is not None and (error.filename is None or error.filename == str(part)):
             raise OSError(error.errno, error.strerror, str(path)) from error
@@ -26,10 +34,19 @@ def whole(path: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a text as UTF-8, whole or not at all.
+def write_whole(path: Path, content: str | bytes, *, durable: bool = False) -> None:
+    """Write a text (as UTF-8) or bytes, whole or not at all; ``durable`` as in ``whole``.
 
     Example: ``write_whole(Path("report.html"), page)``.
     """
-    with whole(path) as part:
-        part.write_text(text, encoding="utf-8")
+    with whole(path, durable=durable) as part:
+        part.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
+
+
+def _sync(path: Path) -> None:
+    """Bring a file, or what a folder lists, to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

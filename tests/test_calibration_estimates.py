@@ -223,20 +223,48 @@ def test_shares_stay_in_the_unit_interval(hits: int, misses: int, level: float):
     assert found.high > found.low
 
 
-@pytest.mark.parametrize("n", [150, 200, 400])
-def test_a_candidate_on_its_limit_rarely_passes_for_non_inferior(n: int) -> None:
-    """Exactly, over all counts: a harm that only the candidate does, 2 of 100 times, is rarely shown to be less."""
-    limit = 0.02
+@pytest.mark.parametrize(
+    ("n", "limit"), [(150, 0.02), (185, 0.02), (200, 0.02), (200, 0.03), (300, 0.02), (400, 0.02), (600, 0.01)]
+)
+def test_a_candidate_on_its_limit_rarely_passes_for_non_inferior(n: int, limit: float) -> None:
+    """Exactly, over all counts: a harm that only the candidate does is shown to be less than it is with a chance of at
+    most the 2.5% that one end of the interval promises.
+    """
     passes = {e.share_difference: 0.0, e.difference: 0.0}
-    for count in range(12):
+    for count in range(20):
         chance = math.comb(n, count) * limit**count * (1 - limit) ** (n - count)
         ours, theirs = [1.0] * count + [0.0] * (n - count), [0.0] * n
         for interval in passes:
             found = interval(ours, theirs)
             assert found is not None
             passes[interval] += chance * (found.high <= limit)
-    assert passes[e.share_difference] < 0.05
-    assert passes[e.difference] > passes[e.share_difference]
+    assert passes[e.share_difference] <= 0.025
+    assert passes[e.difference] > 0.05
+
+
+@pytest.mark.parametrize("sizes", ["even", "geometric", "few large"])
+@pytest.mark.parametrize("alike", [0.3, 1.0])
+def test_a_candidate_on_its_limit_rarely_passes_where_harm_comes_in_clusters(sizes: str, alike: float) -> None:
+    """1,500 draws of 200 prompts with several rows each, whose harm is correlated within a prompt (a beta-binomial at
+    this intraclass correlation): one that lies on its limit passes at most 3.5 times of 100, that is 2.5 and the error
+    of the simulation.
+    """
+    rng, limit, prompts = np.random.default_rng(7), 0.05, 200
+    passed, rounds = 0, 1_500
+    for _ in range(rounds):
+        count = {
+            "even": np.full(prompts, 4),
+            "geometric": 1 + rng.geometric(0.3, prompts),
+            "few large": np.where(rng.random(prompts) < 0.05, 20, 1),
+        }[sizes]
+        spread = 1 / alike - 1
+        chance = rng.beta(limit * spread, (1 - limit) * spread, prompts) if spread else rng.random(prompts) < limit
+        groups = np.repeat(np.arange(prompts), count)
+        ours = (rng.random(groups.size) < chance[groups]).astype(float)
+        found = e.share_difference(ours, np.zeros(groups.size), clusters=groups)
+        assert found is not None
+        passed += found.high <= limit
+    assert passed / rounds <= 0.035
 
 
 def test_a_difference_of_shares_has_the_sides_the_clusters_and_the_ends_right() -> None:
@@ -247,16 +275,30 @@ def test_a_difference_of_shares_has_the_sides_the_clusters_and_the_ends_right() 
     found, turned = e.share_difference(ours, theirs), e.share_difference(theirs, ours)
     assert found is not None
     assert turned is not None
-    assert (found.value, found.low, found.high) == pytest.approx((0.01, -0.002009, 0.021909), abs=1e-6)
+    assert (found.value, found.low, found.high) == pytest.approx((0.01, -0.002009, 0.025604), abs=1e-6)
     assert (turned.low, turned.high) == pytest.approx((-found.high, -found.low))
     rows = e.share_difference(ours * 2, theirs * 2, clusters=[*range(400)] * 2)
     assert rows is not None
     assert (rows.low, rows.high) == pytest.approx((found.low, found.high), abs=2e-4)
     same, one = e.share_difference(theirs, theirs), e.share_difference([1.0, 0.0], [0.0, 0.0], clusters=["a", "a"])
     assert same is not None
-    assert same.method == "all values equal: rule of three"
+    assert same.high == pytest.approx(1 - 0.025 ** (1 / 400), rel=0.01)
     assert one is not None
     assert (one.low, one.high) == (-1.0, 1.0)
     assert e.share_difference([], []) is None
     with pytest.raises(InputError, match="zeros and ones"):
         e.share_difference([0.5], [0.0])
+
+
+def test_the_p_value_is_that_of_the_clustered_interval_and_never_zero() -> None:
+    """A mean on the edge of its 95% interval has p 0.05; equal values have the sign test's; one cluster has none."""
+    x = np.random.default_rng(2).normal(0.3, 1.0, 60)
+    clusters = [k // 2 for k in range(60)]
+    found = e.mean(x, clusters=clusters)
+    assert found is not None
+    assert e.p_value(x - found.low, clusters) == pytest.approx(0.05)
+    assert e.p_value(x - found.value, clusters) == pytest.approx(1.0)
+    assert e.p_value([0.2] * 5) == 0.5**4
+    assert e.p_value([0.0] * 5) == 1.0
+    assert e.p_value([1.0, 2.0], ["a", "a"]) is None
+    assert e.p_value([]) is None

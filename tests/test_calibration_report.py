@@ -250,7 +250,7 @@ def test_a_taste_for_length_beyond_the_human_one_is_found() -> None:
     assert [style.feature for style in report.bias.styles] == ["length"]
     length = report.bias.styles[0]
     assert length.bias.low > 0 and report.bias.q["length"] < 0.05
-    assert any("Per unit of length" in sentence for sentence in report.belief.sentences)
+    assert any("It favours length more than people do, by " in sentence for sentence in report.belief.sentences)
 
 
 @pytest.mark.parametrize("value", [0.0, 0.5, 1.0])

@@ -333,6 +333,20 @@ def test_a_short_text_has_no_language() -> None:
     assert language_of("12345 !!!") == ""
 
 
+def test_json_and_bare_code_are_in_no_language() -> None:
+    """Keys, names and code are not prose: the check does not concern them; prose beside code is judged, and a text that
+    only looks like JSON.
+    """
+    english = Language(language="en")
+    ticket = '{"customer": "Priya Nair", "product": "kettle K3", "serial": "K3-2204-8817", "phone": null}'
+    for text in (ticket, f" [{ticket}]\n", "```python\nfor wert in werte: ergebnis.append(wert)\n```"):
+        assert english.examine(Item("q"), Answer(text)) is None
+    german = "{das} ist ein ganz gewöhnlicher Satz in deutscher Sprache."
+    for text in (german, f"{german[5:]}\n```python\nx = 1\n```"):
+        seen = english.examine(Item("q"), Answer(text))
+        assert seen is not None and seen.passed is False
+
+
 def test_metadata_asks_for_a_language_only_by_code() -> None:
     """``language: python`` in an item's metadata is no wish for a language of the answer."""
     assert Language().examine(Item("q", metadata={"language": "python"}), Answer("x")) is None

@@ -331,15 +331,13 @@ def test_measures_for_the_gate(tmp_path: Path) -> None:
     ]  # fmt: skip
     measures = {measure.name: measure for measure in examine(suite, material).measures}
     for name, value in (("latency.p50_ratio", 2), ("latency.p95_ratio", 2), ("tokens.ratio", 2), ("cost.ratio", 2),
-                        ("voice.turns", 1), ("refusal.harmless", 0.25), ("refusal.harmful", -1),
-                        ("refusal.harmful_compliance", 1)):  # fmt: skip
+                        ("voice.turns", 1), ("refusal.must_help", 0.25), ("refusal.must_refuse", -1),
+                        ("refusal.must_refuse_compliance", 1)):  # fmt: skip
         gap = measures[name].difference
         assert gap is not None and gap.value == pytest.approx(value), name
         assert gap.low <= gap.value <= gap.high
-    assert measures["refusal.harmless"].axis == "safety"
-    assert len(measures["refusal.harmless"].examples) == 5
-    assert measures["citations.invented"].difference is None
-    assert measures["citations.invented"].missing
+    assert measures["refusal.must_help"].axis == "safety"
+    assert len(measures["refusal.must_help"].examples) == 5
     assert measures["check.refusal"].candidate is not None
 
 

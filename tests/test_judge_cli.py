@@ -309,3 +309,14 @@ def test_help_loads_nothing_heavy() -> None:
         env={**os.environ, "PYTHONPATH": str(REPO)},
     )
     assert done.stderr.strip() == "[]"
+
+
+def test_nothing_is_said_at_the_end_of_what_a_run_kept() -> None:
+    """DuckDB's binding complains on stderr of what is never freed; frozen cycles are freed before the command ends."""
+    code = (
+        "import gc, sys, duckdb\nfrom judge import cli\nclass Kept: pass\n"
+        "kept = Kept(); kept.me = kept; kept.con = duckdb.connect(); del kept\n"
+        "gc.freeze(); sys.argv = ['judge', '--version']; cli.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -109,11 +109,15 @@ def test_json_follows_the_published_schema(place: Path) -> None:
 
 
 def test_markdown_and_html_are_written(place: Path) -> None:
-    """--md goes to stdout; --html writes one page without outside resources and prints no second report."""
+    """--md goes to stdout; --html writes one page without outside resources, and the terminal has the verdict and its
+    reasons, not the sections a second time.
+    """
     assert judge("calibrate", "--gold", "labels.jsonl", "--md", home=place / "home").stdout.startswith("#")
     done = judge("calibrate", "--gold", "labels.jsonl", "--html", "c.html", home=place / "home")
     page = (place / "c.html").read_text(encoding="utf-8")
-    assert done.stdout == "" and "; wrote c.html" in done.stderr
+    assert "wrote c.html" in done.stderr
+    assert done.stdout.split(":")[0] in ("BELIEVE", "WITH CARE", "DO NOT BELIEVE")
+    assert "People would give the candidate" in done.stdout and "1. WHAT WAS MEASURED" not in done.stdout
     assert "<svg" in page and "<script" not in page and "http://" not in page.replace("http://www.w3.org", "")
 
 

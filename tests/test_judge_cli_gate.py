@@ -18,6 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from calibration.confidence import Calibration
 from judge.decision import Decision, Result, Ruling, Word
 from judge.register import Register
 from judge.render import gate as render
@@ -118,7 +119,7 @@ def keep_check(
     Register(home).append("check", run_id, entry, at=AT)
 
 
-def keep_probe(home: Path, run_id: str, shift: float = 0.01) -> None:
+def keep_probe(home: Path, run_id: str, shift: float = 0.01, *, began: str | None = None, silent: int = 0) -> None:
     """Keep a probe of a run's judge, as `judge probe` does."""
     import hashlib
 
@@ -129,7 +130,8 @@ def keep_probe(home: Path, run_id: str, shift: float = 0.01) -> None:
     (home / "hacks").mkdir(exist_ok=True)
     (home / "hacks" / f"probe-{digest[:12]}.json").write_bytes(data)
     entry = {"kind": "probes", "judge": info.judge, "rubric": info.rubric, "digest": digest,
-             "file": f"hacks/probe-{digest[:12]}.json"}  # fmt: skip
+             "file": f"hacks/probe-{digest[:12]}.json", "began": info.created_at if began is None else began,
+             "silent": {"boilerplate": [silent, 50]}}  # fmt: skip
     Register(home).append("probe", "r-probe", entry, at=AT)
 
 
@@ -153,6 +155,7 @@ def test_a_good_candidate_ships_and_starts_a_rollout(place: tuple[Path, str]) ->
     done = judge("gate", run_id, "--by", "ada", home=home)
     assert (done.returncode, done.stdout.split()[0]) == (0, "SHIP."), done.stdout
     assert "judge rollout start decision-" in done.stdout
+    assert all(len(line) <= 80 for line in done.stdout.splitlines()), "not to a terminal, it keeps to 80 columns"
     entry = Register(home).entries("decision")[-1]
     assert (entry.subject, entry.by, entry.body["word"]) == (run_id, "ada", "SHIP")
     assert entry.body["inputs"]["eval set"] == Store(home).run(run_id).header["evalset"]["digest"]
@@ -168,26 +171,45 @@ def test_a_good_candidate_ships_and_starts_a_rollout(place: tuple[Path, str]) ->
         ("failed", 1, "suite.json@1"),
         ("refusals", 1, "guard.refusal.harmless"),
         ("fooled", 4, "probe.boilerplate"),
+        ("old probe", 4, "probes.age"),
+        ("undated probe", 4, "probes.age"),
+        ("silent probe", 4, "probes.invalid"),
+        ("old calibration", 4, "judge.calibration"),
+        ("undated calibration", 4, "judge.calibration"),
         ("strict", 1, "suites"),
     ],
 )
 def test_each_kind_of_trouble_has_its_exit_code(place: tuple[Path, str], spoil: str, code: int, says: str) -> None:
-    """A failed check and a broken guard block, a fooled judge holds, and `strict` blocks what has no evidence."""
+    """A failed check and a broken guard block; a judge that is fooled, or whose probe or calibration is old or says
+    little, holds; `strict` blocks what has no evidence.
+    """
     home, run_id = place
     register = home / "register.jsonl"
     before = register.read_bytes()
-    policy = "default"
+    policy, more = "default", ()
     if spoil == "failed":
         keep_check(home, run_id, failed=2, name="k-2")
     elif spoil == "refusals":
         keep_check(home, run_id, name="k-3", **{"refusal.harmless": (0.1, 0.01)})
     elif spoil == "fooled":
         keep_probe(home, run_id, 0.3)
+    elif spoil.endswith("probe"):
+        began = {"old probe": "2024-02-29T00:00:00+00:00", "undated probe": ""}.get(spoil)
+        keep_probe(home, run_id, began=began, silent=3 if spoil == "silent probe" else 0)
+    elif spoil.endswith("calibration"):
+        info = Store(home).run(run_id)
+        dated = "2024-02-29T00:00:00+00:00" if spoil.startswith("old") else ""
+        fitted = Calibration(
+            info.rubric, info.judge, "g" * 64, "temperature", {"slope": (1.0,)}, 0.0, 50, 50, dated=dated
+        )
+        path = home / "old.json"
+        path.write_text(fitted.to_json(), encoding="utf-8")
+        more = ("--calibration", path)
     else:
         register.unlink()
         policy = "strict"
     try:
-        done = judge("gate", run_id, "--policy", policy, "--json", "--dry-run", home=home)
+        done = judge("gate", run_id, "--policy", policy, *more, "--json", "--dry-run", home=home)
         assert done.returncode == code, done.stdout
         found = Decision.from_dict({k: v for k, v in json.loads(done.stdout).items() if k not in ("schema", "record")})
         assert says in [ruling.rule for ruling in found.standing_in_the_way]
@@ -459,7 +481,7 @@ def test_policies_are_printed_to_start_from(place: tuple[Path, str]) -> None:
     done = judge("gate", "policy", "strict", home=home)
     assert done.stdout == (REPO / "judge/gates/strict.yaml").read_text(encoding="utf-8")
     assert [line.split()[0] for line in judge("gate", "policy", "--list", home=home).stdout.splitlines()] == [
-        "default@1", "strict@1",
+        "default@2", "strict@2",
     ]  # fmt: skip
 
 

@@ -248,8 +248,14 @@ def test_a_canary_run_confirms_a_rollback(home: Path, tmp_path: Path) -> None:
         assert says in done.stderr
     late = judge("rollout", "rollback", "ro-1", "--confirm", canary("old"), home=home)
     assert late.returncode == 0, late.stderr
-    assert "old answers again" in late.stderr
-    assert Register(home).entries("rollout")[-1].body["to"] == "restored"
+    # 25 ties of 25: the rule of three leaves 1 - 0.025^(1/25) of them open, each at worst a loss.
+    said = "answers in 50.0% [43.1, 56.9] of 25 comparisons (50% = alike): shown to lose "
+    assert "old answers again; preferred over the baseline" in late.stderr
+    assert f"{said}at most 6.9 points" in late.stderr
+    body = Register(home).entries("rollout")[-1].body
+    assert body["to"] == "restored"
+    assert (body["shown"]["value"], body["shown"]["n"]) == (0.5, 25)
+    assert body["shown"]["low"] == pytest.approx(0.5 * 0.025 ** (1 / 25))
 
 
 def _start() -> str:
@@ -277,9 +283,9 @@ def test_a_flag_that_says_something_else_is_told(home: Path, tmp_path: Path) -> 
 
 def test_bad_input_is_one_clear_error(home: Path, tmp_path: Path) -> None:
     """No rollout, an unknown one, a traffic log with a bad line, no evidence: exit 2, nothing written."""
-    none = judge("rollout", "status", home=home)
+    none = judge("rollout", "advance", home=home)
     assert none.returncode == 2
-    assert "none yet" in none.stderr
+    assert "no rollout here; start one with" in none.stderr
     assert judge("rollout", "start", shipped(home), home=home).returncode == 0
     bad = tmp_path / "bad.jsonl"
     bad.write_text('{"key": "u", "arm": "control", "stage": "shadow", "harms": {}}\n', encoding="utf-8")
@@ -296,3 +302,12 @@ def test_bad_input_is_one_clear_error(home: Path, tmp_path: Path) -> None:
         assert done.returncode == 2, args
         assert says in done.stderr, done.stderr
     assert (home / "register.jsonl").read_bytes() == before
+
+
+def test_status_of_no_rollout_says_how_to_start_one(tmp_path: Path) -> None:
+    """Nothing under way is no error: exit 0 with the way to start; a name that is none stays an error."""
+    done = judge("rollout", "status", home=tmp_path / "empty")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "judge rollout start DECISION" in done.stderr
+    assert judge("rollout", "status", "--json", home=tmp_path / "empty").stdout == "null\n"
+    assert judge("rollout", "status", "ro-1", home=tmp_path / "empty").returncode != 0

@@ -287,3 +287,22 @@ def test_real_dirty_rows_are_counted(gold: object) -> None:
     found = open_evalset(gold("pandalm") / "pairs.jsonl", skip_bad=True)  # type: ignore[operator]
     assert found.rows + len(found.problems) == 999
     assert {problem.kind for problem in found.problems} <= {"malformed"}
+
+
+def test_a_misspelt_column_is_said_once_with_what_was_meant(tmp_path: Path) -> None:
+    """Thirty rows without a field are one line that counts them and names the column that was meant, if one is near."""
+    row = {"prompt": "q", "candidate": "a", "basline": "b"}
+    path = jsonl(tmp_path / "e.jsonl", *({"id": str(k), **row} for k in range(30)))
+    with pytest.raises(InputError) as caught:
+        open_evalset(path)
+    said = str(caught.value)
+    assert said.count("basline") == 2 and len(said.splitlines()) == 3
+    assert "no 'baseline' answer; did you mean the column 'basline'? Then give --map baseline=basline" in said
+    assert "(and 29 more like it)" in said
+    assert open_evalset(path, mapping={"baseline": "basline"}).rows == 30
+    with pytest.raises(InputError, match=r"no column 'baslin' \(mapped to baseline\); did you mean 'basline'\?"):
+        open_evalset(path, mapping={"baseline": "baslin"})
+    path = jsonl(tmp_path / "f.jsonl", {"prompt": "q", "candidate": "a", "other": "b"})
+    with pytest.raises(InputError) as caught:
+        open_evalset(path)
+    assert "did you mean" not in str(caught.value)

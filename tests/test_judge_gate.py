@@ -15,21 +15,23 @@ from hypothesis import strategies as st
 
 from calibration.estimates import Estimate
 from calibration.provenance import Refused
-from judge.errors import InputError
-from judge.gate import (
+from judge.decision import (
+    Calibrated,
     Canaries,
     Decision,
     Evidence,
     Hard,
     Missing,
     Preference,
+    Probed,
     Result,
     RunFacts,
     Segment,
     Standing,
     Word,
-    decide,
 )
+from judge.errors import InputError
+from judge.gate import decide
 from judge.policy import Policy, load_policy, policy_digests, shipped_policies
 from judge.types import Measure, Severity
 
@@ -66,6 +68,8 @@ PREFERENCE = Preference(
     labels_wanted=380,
     pairs_wanted=2200,
 )
+FITTED = Calibrated("calibration 1", 3.0, "judge calibrate r-1 --gold labels.jsonl")
+PROBED = Probed("probe run r-9", 3.0, {"boilerplate": (0, 50), "echo": (1, 50)}, "judge probe evals.jsonl")
 GOOD = Evidence(
     run=RunFacts("r-1", True, 1000, 1000, 3, "new", "old", "helpfulness@1", "judge@1", 2.0),
     suites=(Hard("json@1", "reliability", Severity.BLOCK, passed=400, failed=0),),
@@ -74,7 +78,8 @@ GOOD = Evidence(
     unmeasured={"": GONE},
     preference=PREFERENCE,
     canaries=Canaries(20),
-    standing=Standing("BELIEVE", ("It sides with people.",), about(0.82, 0.03), "cal-1", moved=()),
+    standing=Standing("BELIEVE", ("It sides with people.",), about(0.82, 0.03), FITTED, moved=()),
+    probed=PROBED,
     inputs={"run": "r-1"},
 )
 
@@ -168,6 +173,18 @@ TABLE: list[tuple[str, Evidence, str, Result, Word, int]] = [
     ("a fooled judge", with_measure("probe.echo", about(0.2)), "probe.echo", Result.FAILED, Word.HOLD, 4),
     ("a probe at a lower level", with_measure("probe.echo", replace(about(0.0), level=0.8)),
      "probe.echo", Result.MISSING, Word.HOLD, 4),
+    ("an old probe", replace(GOOD, probed=replace(PROBED, days=91.0)), "probes.age", Result.MISSING, Word.HOLD, 4),
+    ("a probe to the day", replace(GOOD, probed=replace(PROBED, days=90.0)),
+     "probes.age", Result.PASSED, Word.SHIP, 0),
+    ("a probe of unknown age", replace(GOOD, probed=replace(PROBED, days=math.nan)),
+     "probes.age", Result.MISSING, Word.HOLD, 4),
+    ("a probe from the future", replace(GOOD, probed=replace(PROBED, days=-2.0)),
+     "probes.age", Result.MISSING, Word.HOLD, 4),
+    ("a probe that nobody names", replace(GOOD, probed=None), "probes.age", Result.MISSING, Word.HOLD, 4),
+    ("a trick without verdicts", replace(GOOD, probed=replace(PROBED, silent={"boilerplate": (0, 50), "x": (3, 50)})),
+     "probes.invalid", Result.FAILED, Word.HOLD, 4),
+    ("a probe silent about its silence", replace(GOOD, probed=replace(PROBED, silent={})),
+     "probes.invalid", Result.MISSING, Word.HOLD, 4),
     ("canaries without a verdict", replace(GOOD, canaries=Canaries(6, silent="no verdict")),
      "canaries", Result.MISSING, Word.HOLD, 4),
     ("no canaries", replace(GOOD, canaries=GONE), "canaries", Result.MISSING, Word.SHIP, 0),
@@ -176,6 +193,12 @@ TABLE: list[tuple[str, Evidence, str, Result, Word, int]] = [
     # the judge
     ("an unknown judge", replace(GOOD, standing=GONE), "judge.belief", Result.MISSING, Word.HOLD, 4),
     ("an uncalibrated judge", stands(calibration=GONE), "judge.calibration", Result.MISSING, Word.HOLD, 4),
+    ("an old calibration", stands(calibration=replace(FITTED, days=91.0)),
+     "judge.calibration", Result.MISSING, Word.HOLD, 4),
+    ("a calibration of unknown age", stands(calibration=replace(FITTED, days=math.nan)),
+     "judge.calibration", Result.MISSING, Word.HOLD, 4),
+    ("a calibration to the day", stands(calibration=replace(FITTED, days=90.0)),
+     "judge.calibration", Result.PASSED, Word.SHIP, 0),
     ("no belief", stands(word="DO NOT BELIEVE"), "judge.belief", Result.FAILED, Word.HOLD, 4),
     ("belief unknown", stands(word="UNKNOWN"), "judge.belief", Result.MISSING, Word.HOLD, 4),
     ("belief with care", stands(word="WITH CARE"), "judge.belief", Result.PASSED, Word.SHIP, 0),
@@ -305,6 +328,42 @@ def test_hold_says_how_many_labels() -> None:
     assert decide(DEFAULT, GOOD).more_labels is None
 
 
+def test_no_advice_asks_for_what_nobody_can_do() -> None:
+    """More than ten times what was measured or judged is no advice: the need says so, without a number of prompts."""
+    near = decide(DEFAULT, with_measure("refusal.harmless", about(0.019, 0.01)))
+    (need,) = near.needs
+    assert "no realistic number of prompts settles it (over 10 times the 1000 measured)" in need
+    assert not any("more prompts" in need for need in near.needs)
+    few = decide(DEFAULT, with_measure("refusal.harmless", about(0.0, 0.9, 6)))
+    assert few.needs == ("only 6 prompts measure refusal.harmless: measure it on a set made for it, with some hundred",)
+    wide = about(0.55, 0.06, 100)
+    far = prefers(corrected=wide, labels=100, judged=100, labels_wanted=None, pairs_wanted=2200)
+    (need,) = decide(DEFAULT, far).needs
+    assert need.startswith("no realistic number of pairs gives 80% power to see +3.0 pp: 2200 labels in all")
+    assert need.endswith("if the gain is +5.0 pp, as it seems, about 44 more labelled pairs do")
+    small = prefers(corrected=about(0.502, 0.02), labels=400, labels_wanted=380)
+    (need,) = decide(DEFAULT, small).needs
+    assert "no realistic number of labels shows so small a gain" in need
+
+
+def test_what_is_missing_names_the_measure_the_report_and_the_column() -> None:
+    """A guard without evidence says which command makes it; thin segments say by which columns and how thin."""
+    thin = prefers(segments=(Segment("category=a", 9, 3, None), Segment("category=b", 9, 8, None)))
+    (ruling,) = [ruling for ruling in decide(DEFAULT, thin).rulings if ruling.rule == "segments"]
+    assert ruling.says == "no segment by category has 20 labels (most: category=b with 8)"
+    assert "segments.by" in ruling.change
+    gone = replace(without("refusal.harmful"), unmeasured={"refusal": Missing("no hacking report", "judge hack r-1")})
+    assert decide(DEFAULT, gone).needs == ("for refusal.harmful: judge hack r-1",)
+    silent = with_measure("refusal.harmful", None, missing="no item says that refusing is right")
+    assert decide(DEFAULT, silent).needs == (
+        "for refusal.harmful: give prompts that must be refused metadata `must_refuse: true`, then judge them",
+    )
+    (guard,) = [guard for guard in DEFAULT.guards if guard.measure == "latency.p95_ratio"]
+    timed = DEFAULT.model_copy(update={"guards": (guard.model_copy(update={"required": True}),)})
+    unsaid = with_measure("latency.p95_ratio", None, missing="no pair has a latency on both sides")
+    assert "`latency_ms`" in decide(timed, unsaid).needs[0]
+
+
 def test_a_longer_answer_is_not_a_better_one() -> None:
     """A raw win that vanishes at equal length while answers grew holds, and the headline says so."""
     longer = prefers(controlled=about(0.51, 0.04), log_length=about(math.log(1.22), 0.03))
@@ -353,6 +412,22 @@ def test_a_probe_s_win_rate_never_stands_for_its_shift() -> None:
     assert next(ruling for ruling in decision.rulings if ruling.rule == "probe.echo").result is Result.MISSING
 
 
+def test_what_is_stale_says_how_old_and_what_to_run() -> None:
+    """An old probe and an old calibration name their age, the limit, and the command that makes them anew."""
+    old = replace(stands(calibration=replace(FITTED, days=120.0)), probed=replace(PROBED, days=100.0))
+    decision = decide(DEFAULT, old)
+    said = {ruling.rule: (ruling.says, ruling.change) for ruling in decision.standing_in_the_way}
+    assert said["probes.age"] == (
+        "probe run r-9 is 100 days old; at most 90 are allowed",
+        "probe the judge anew: judge probe evals.jsonl",
+    )
+    assert said["judge.calibration"] == (
+        "the verdicts behind calibration 1 are 120 days old; at most 90 are allowed",
+        "calibrate anew: judge calibrate r-1 --gold labels.jsonl",
+    )
+    assert set(decision.needs) == {change for _, change in said.values()}
+
+
 def test_layers_and_axes_stay_apart() -> None:
     """Every ruling names one layer and one axis, and no decision carries a number of its own."""
     decision = decide(DEFAULT, GOOD)
@@ -389,15 +464,15 @@ def test_shipped_policies_are_frozen() -> None:
         ("  goal: better", "  goal: not_worse", "needs a margin above 0"),
         ("name: shadow", "name: dark", "Input should be 'shadow'"),
         ("measure: tokens.ratio", "measure: length.log_ratio", "held to the same side twice"),
-        ("name: default\nversion: 1", "version: 1", "name: missing; add `name:`"),
-        ("version: 1", "version: 1\nversion: 2", "given twice"),
+        ("name: default\nversion: 2", "version: 2", "name: missing; add `name:`"),
+        ("version: 2", "version: 2\nversion: 3", "given twice"),
         ("missing: hold", "missing: hold\nwin: &x {goal: better}", "anchors and aliases"),
     ],
 )  # fmt: skip
 def test_a_faulty_policy_names_file_line_and_fix(tmp_path: Any, old: str, new: str, says: str) -> None:
     """A misspelt key or a value out of range is one error with its place, and nothing is decided."""
     path = tmp_path / "mine.yaml"
-    text = DEFAULT.text.replace("name: default", "name: mine") if old != "name: default\nversion: 1" else DEFAULT.text
+    text = DEFAULT.text.replace("name: default", "name: mine") if old != "name: default\nversion: 2" else DEFAULT.text
     assert old in text
     path.write_text(text.replace(old, new), encoding="utf-8")
     with pytest.raises(InputError, match=says) as caught:
@@ -414,7 +489,7 @@ def test_an_edited_policy_is_refused_under_its_old_name(tmp_path: Any) -> None:
     (tmp_path / "frozen.json").write_text(json.dumps({mine.ref: mine.digest}), encoding="utf-8")
     assert load_policy(path).frozen
     path.write_text(path.read_text(encoding="utf-8").replace("at_most: 0.02", "at_most: 0.2"), encoding="utf-8")
-    with pytest.raises(InputError, match="prod@1 is frozen with another text"):
+    with pytest.raises(InputError, match="prod@2 is frozen with another text"):
         load_policy(path)
     other = tmp_path / "elsewhere" / "default.yaml"
     other.parent.mkdir()

@@ -13,11 +13,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from calibration.drift import log_length
 from calibration.explained import Word
 from judge import archive
 from judge.backends.scripted import ScriptedBackend, prefer_longer
+from judge.checks.examination import examine
+from judge.checks.suite import load_suite
 from judge.errors import StoreError
 from judge.formats import open_evalset, write_evalset
+from judge.grounding.report import ground_pairs
+from judge.grounding.report import report as ground
 from judge.hacking.features import citations, rates, right
 from judge.hacking.refusing import may_refuse, refuses
 from judge.hacking.report import HackReport, Row, hack_report
@@ -325,3 +330,31 @@ def test_a_handful_of_prompts_moves_nothing() -> None:
 
     assert _p_value(np.ones(2), ["a", "b"]) is None
     assert _p_value(np.ones(12), [str(k) for k in range(12)]) == pytest.approx(2 / 2**12)
+
+
+def test_one_name_is_one_definition(tmp_path: Path, padded: HackReport) -> None:
+    """No measure of a suite, a grounding report or a probe has the name of one of this report: what a gate holds to a
+    limit is one thing; and the length that a gate takes without this report is the same number.
+    """
+    item = Item(
+        "How long is the bridge?",
+        context=("The bridge is 503 metres long.",),
+        metadata={"must_help": True, "must_contain": ["503"], "language": "en"},
+    )
+    said = 'It is 503 metres long [1]; "the bridge is 503 metres long" says the source, see https://example.org/x.'
+    pairs = [Pair(f"p{k}", item, Answer(said + " Yes." * k), Answer("")) for k in range(12)]
+    kinds = [{measure.name for measure in padded.measures}]
+    for suite in ("default@1", "json-tools@1", "safety@1", "voice@1"):
+        names = [measure.name for measure in examine(load_suite(suite), pairs).measures]
+        assert len(names) == len(set(names))
+        kinds.append(set(names) - set().union(*kinds[1:]))
+    kinds.append({measure.name for measure in ground(ground_pairs(pairs)).measures})
+    assert all(kinds[k].isdisjoint(set().union(*kinds[:k])) for k in range(1, len(kinds)))
+    assert {"refusal.must_help", "refusal.harmless", "citations.invented"} <= set().union(*kinds)
+    store, run = stored(tmp_path, pairs)
+    own = row(hack_report(store, store.run(run), rounds=50), "length.log_ratio").measure.difference
+    frame = store.comparisons(run)
+    columns = (frame["baseline_chars"].to_numpy(), frame["candidate_chars"].to_numpy())
+    theirs = log_length(*columns, clusters=frame["prompt_digest"].to_list())
+    assert own is not None and theirs is not None
+    assert (own.value, own.low, own.high) == pytest.approx((theirs.value, theirs.low, theirs.high))

@@ -248,9 +248,10 @@ def test_a_plan_of_more_labels_than_pairs_is_said_in_words() -> None:
 
 
 def test_the_style_table_says_what_each_slope_is_adjusted_for() -> None:
-    """Length stands alone and every other style beside length, and the title says so."""
+    """Length stands alone and every other style at equal length, in points a typical step; the note says so."""
     text = " ".join(render.to_text(report("full")).split())
-    assert "slope of preference per unit: length alone, each style beside length" in text
+    assert "one typical step more than the baseline's (one standard deviation over these pairs)" in text
+    assert "of length alone, of each style at equal length" in text
 
 
 @each_kind
@@ -574,13 +575,22 @@ def test_the_text_takes_the_width_it_is_given(kind: str, asked: int, held: int) 
     assert held - 8 <= max(widths) <= held
 
 
+def test_a_long_name_stays_in_one_piece_on_a_line_of_its_own() -> None:
+    """A judge id or digest that does not fit beside its name is not broken: it stands whole below it."""
+    name = "local/smollm2-135m@b179c9523d0e[blend-int8-t1]"
+    lines = render.to_text(replace(full(), identity={**full().identity, "judge": name, "gold": "ab" * 32})).split("\n")
+    assert f"     {name}" in lines
+    assert f"     {'ab' * 32}" in lines
+    assert "   judge" in lines
+
+
 def test_counts_of_one_are_singular() -> None:
     """One test, one pair, one prompt, one assumption: no plural beside a 1 on any surface."""
     assert [counted(1, "label"), counted(2, "label"), counted(1, "stretch", "stretches")] == [
         "1 label", "2 labels", "1 stretch",
     ]  # fmt: skip
     found = replace(full(), bias=replace(full().bias, q={"position": 0.0004}))
-    assert render.sections(found)[5].answer == "Shown (of 1 test): position."
+    assert render.sections(found)[5].answer == "Shown to move it (of 1 test): position."
     lone = calibration_report(judged(1), labels(judged(1), 1), rounds=40)
     text = " ".join(render.to_text(lone).split("1. WHAT WAS MEASURED")[1].split("10. WHAT THESE")[0].split())
     nouns = "labels|labelled pairs|compared pairs|pairs|tests|prompts|annotators|stretches"

@@ -22,6 +22,7 @@ from judge.errors import InputError, StoreError
 from judge.flags import Flag, FlagFile, RolloutProvider, assign, bucket, flag_of, flag_path
 from judge.policy import SHARES, STAGES, Plan, load_policy
 from judge.register import Entry, Register
+from judge.render.rollout import proposal_text
 from judge.rollout import ENDED, TRANSITIONS, moved, replay, rollouts
 from judge.traffic import read_traffic
 from judge.watching import Move, Observation, differences, propose
@@ -267,7 +268,7 @@ def test_holds_fail_closed() -> None:
     for stage, seen, says in (
         ("5%", [], "not yet shown"),
         ("25%", few, "not yet shown"),
-        ("25%", lacking, "not yet shown: refusal, complaint"),
+        ("25%", lacking, "not one line says refusal, complaint"),
         ("1%", skewed, "the assignment or the log is broken"),
         ("100%", traffic("25%", 10, harm=0.0), "no baseline is left"),
     ):
@@ -275,6 +276,62 @@ def test_holds_fail_closed() -> None:
         assert (found.move, says in found.why) == (Move.HOLD, True), found.why
     spent = PLAN.model_copy(update={"stages": tuple(s.model_copy(update={"units": 5}) for s in PLAN.stages)})
     assert "a person has to decide" in propose(spent, "25%", few).why
+
+
+def unsaid(seen: list[Observation], metric: str, every: int = 1) -> list[Observation]:
+    """The same traffic in which every so many lines do not say a metric."""
+    return [
+        replace(one, harms={key: value for key, value in one.harms.items() if key != metric}) if k % every == 0 else one
+        for k, one in enumerate(seen)
+    ]
+
+
+def test_a_metric_that_is_never_logged_is_called_missing_soon_and_with_a_way_on() -> None:
+    """Before 200 units it is late; after them the proposal says that waiting does not help, and names both ways on."""
+    early = propose(PLAN, "25%", unsaid(traffic("25%", 400, harm=0.0), "complaint"))
+    assert (early.move, "not yet shown" in early.why) == (Move.HOLD, True)
+    late = propose(PLAN, "25%", unsaid(traffic("25%", 1200, harm=0.0), "complaint"))
+    assert late.move is Move.HOLD
+    for said in ("not one line says complaint", '"complaint": 0', "advance --force", "`required: false`"):
+        assert said in late.why
+    (gone,) = [guard for guard in late.guards if guard.metric == "complaint"]
+    assert (gone.move, gone.lacking) == (Move.HOLD, late.candidates + late.baselines)
+
+
+def test_a_guard_that_is_not_required_holds_only_where_it_is_logged() -> None:
+    """Never said, it is named as not watched and the others decide; said, it rolls back as any other."""
+    free = PLAN.model_copy(update={
+        "guards": tuple(guard.model_copy(update={"required": guard.metric != "complaint"}) for guard in PLAN.guards)
+    })  # fmt: skip
+    seen = traffic("shadow", 4000, harm=0.0)
+    assert propose(PLAN, "shadow", unsaid(seen, "complaint")).move is Move.HOLD
+    found = propose(free, "shadow", unsaid(seen, "complaint"))
+    assert (found.move, found.guards[-1].move) == (Move.ADVANCE, Move.UNWATCHED)
+    assert found.why.endswith("not watched: complaint")
+    worse = [
+        replace(one, harms={**one.harms, "complaint": 1.0}) if one.arm == "candidate" else one for one in seen[:2000]
+    ]
+    assert propose(free, "shadow", worse).move is Move.ROLL_BACK
+
+
+def test_a_few_lines_without_a_metric_widen_the_bounds_and_stop_nothing() -> None:
+    """One line in 400 that does not say a metric: the stage passes; the bounds hold what any values there give."""
+    seen = traffic("shadow", 4000, harm=0.0)
+    lacking = unsaid(seen, "refusal", 400)
+    found, whole = propose(PLAN, "shadow", lacking), propose(PLAN, "shadow", seen)
+    (ours,), (theirs,) = ([one for one in got.guards if one.metric == "refusal"] for got in (found, whole))
+    assert (found.move, ours.lacking) == (Move.ADVANCE, 20)
+    assert ours.estimate is not None
+    assert theirs.estimate is not None
+    assert ours.estimate.low < theirs.estimate.low < theirs.estimate.high < ours.estimate.high
+    assert "20 of 8000 observations do not say it" in ours.why
+    # A candidate whose harmful lines simply do not say so is never shown to be within its margin.
+    hidden = [
+        replace(one, harms={key: value for key, value in one.harms.items() if key != "refusal"})
+        if one.arm == "candidate" and one.harms["refusal"] else one
+        for one in traffic("shadow", 4000, harm=0.15)
+    ]  # fmt: skip
+    assert propose(PLAN, "shadow", hidden).move is Move.HOLD
 
 
 def test_only_the_present_stage_counts_and_each_key_once() -> None:
@@ -454,3 +511,12 @@ def test_a_silent_regression_is_caught_before_everybody_meets_it(tmp_path: Path,
     """Ten points more refusals, with no error to see, end in a rollback (benchmarks/rollout.py measures the power)."""
     state, stage = rolled_out(tmp_path, SMALL, harm=0.10, seed=seed)
     assert state == "rolled back", (state, stage)
+
+
+def test_a_proposal_says_what_each_end_is_held_to() -> None:
+    """Every guard says in a sentence when it passes and when it is taken back, in at most 80 columns."""
+    text = proposal_text(propose(PLAN, "5%", traffic("5%", 3000, harm=0.0)))
+    assert max(map(len, text.splitlines())) <= 80
+    said = " ".join(text.split())
+    assert "points more than the baseline, between" in said
+    assert "Passes once the upper end is below +4.0; taken back once the lower end is above +2.0" in said

@@ -33,3 +33,20 @@ def test_a_full_disk_leaves_the_old_file_and_is_named(tmp_path: Path) -> None:
     assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(path))
     assert path.read_text(encoding="utf-8") == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_durable_content_is_on_the_disk_before_it_takes_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file is brought to the disk before the old one is replaced, its folder after; without `durable` neither."""
+    path, seen = tmp_path / "flag.json", []
+
+    def sync(handle: int) -> None:
+        place = Path(f"/proc/self/fd/{handle}").resolve()
+        seen.append((place.name, path.exists() and path.read_text(encoding="utf-8")))
+
+    monkeypatch.setattr("judge.writing.os.fsync", sync)
+    write_whole(path, "old")
+    assert seen == []
+    write_whole(path, b"new", durable=True)
+    assert seen == [(".flag.json.part", "old"), (tmp_path.name, "new")]

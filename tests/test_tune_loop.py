@@ -314,6 +314,19 @@ def test_a_decision_names_its_lost_pairs_and_the_examples_of_rules_that_stand_in
     assert rows[0]["origin"]["why"] == "BLOCK: checks.json: 2 of 12 fail"
 
 
+def test_failures_of_an_earlier_round_are_not_overwritten(tmp_path: Path, home: Path) -> None:
+    """Where -o exists nothing is collected, written or recorded; --force writes it anew."""
+    run_id = run_of(home, tmp_path)
+    out = tmp_path / "cases.jsonl"
+    out.write_text("of an earlier round\n", encoding="utf-8")
+    done = call(home, "loop", "failures", run_id, "-o", str(out))
+    assert isinstance(done.exception, InputError) and "or --force" in str(done.exception)
+    assert out.read_text(encoding="utf-8") == "of an earlier round\n"
+    assert not Register(home).entries("failures")
+    assert call(home, "loop", "failures", run_id, "-o", str(out), "--force").exit_code == 0
+    assert rows_of(out)
+
+
 def test_production_failures_keep_the_better_answer_where_there_is_one(tmp_path: Path, home: Path) -> None:
     """Bad traces only; an edit is the better answer; the trace's id and time are the origin."""
     source = lines(
@@ -385,6 +398,34 @@ def test_a_shipped_candidate_waits_for_its_rollout(tmp_path: Path, home: Path) -
     register.append("rollout", "ro-1", {"event": "start", "to": "shadow"}, at=AT.format(6))
     step = next(step for step in loop_state(Store(home), tmp_path).steps if step.name == "rollout")
     assert (step.state, step.says) == ("done", "ro-1 at shadow")
+
+
+def test_what_was_decided_without_training_here_stands_in_the_state(tmp_path: Path, home: Path) -> None:
+    """A candidate from elsewhere: the steps follow its decision, and every decision, override and rollout is listed; a
+    data set that is newer begins a round of its own.
+    """
+    register, run_id = Register(home), run_of(home, tmp_path)
+    first = register.append("decision", run_id, {"word": "BLOCK", "policy": "default@2"}, at=AT.format(2))
+    body = {"decision": first.id, "second": "ben"}
+    override = register.append("override", first.id, body, at=AT.format(3), by="ada")
+    register.append("rollout", "ro-1", {"event": "start", "to": "shadow"}, at=AT.format(4))
+    register.append("rollout", "ro-1", {"event": "advance", "to": "1%"}, at=AT.format(5))
+    state = loop_state(Store(home), tmp_path / "gold")
+    found = {step.name: (step.state, step.says) for step in state.steps}
+    assert {found[name][0] for name in ("traces", "labels", "pairs", "candidate")} == {"skipped"}
+    assert found["evaluation"] == ("done", f"run {run_id}")
+    assert found["gate"] == ("done", f"BLOCK ({first.id})")
+    assert found["rollout"] == ("done", "ro-1 at 1%")
+    assert [(one.kind, one.id, one.says) for one in state.records] == [
+        ("rollout", "ro-1", "1%"),
+        ("override", override.id, f"of {first.id}, by ada and ben"),
+        ("decision", first.id, f"BLOCK of run {run_id} under default@2"),
+    ]
+    done = call(home, "loop", "status", "--labels", str(tmp_path / "gold"))
+    assert all(name in done.stdout for name in (first.id, override.id, "ro-1"))
+    assert len(orjson.loads(call(home, "loop", "status", "--json").stdout)["records"]) == 3
+    register.append("dataset", "d1", {"rows": 5, "checked": True}, at=AT.format(6))
+    assert states(home, tmp_path)["candidate"] == "next"
 
 
 def calibration(home: Path, **quality: Estimate) -> Calibration:

@@ -545,3 +545,31 @@ def test_the_same_data_from_twice_the_same_sources_has_the_same_digest(tmp_path:
 def test_options_that_make_no_sense_are_refused(words: tuple[str, ...], tmp_path: Path, home: Path) -> None:
     """A weight of nothing, an unknown source, no source at all: exit 2."""
     assert pairs(home, *words, "--unchecked", "-o", str(tmp_path / "o.jsonl")).exit_code == 2
+
+
+def test_a_recipe_carries_the_options_and_the_command_line_stands_before_it(tmp_path: Path, home: Path) -> None:
+    """What a recipe says is what the same options say; given ones win; a misspelt key and a wrong shape are refused."""
+    source = lines(tmp_path / "in.jsonl", {"id": "a", "prompt": "what?", "chosen": "x", "rejected": "y"})
+    evals = lines(tmp_path / "evals.jsonl", {"id": "e", "prompt": "another?"})
+    recipe, out = tmp_path / "recipe.yaml", tmp_path / "o.jsonl"
+    body = f"files: [{source}]\nfiles-are: human\nagainst: [{evals}]\nweight: [human=0.5]\nmajor: 0.4\n"
+    recipe.write_text(body, encoding="utf-8")
+    done = pairs(home, "--recipe", str(recipe), "-o", str(out))
+    assert done.exit_code == 0, done.output
+    plain = tmp_path / "plain.jsonl"
+    given = ("--files-are", "human", "--against", str(evals), "--weight", "human=0.5", "--major", "0.4")
+    assert pairs(home, str(source), *given, "-o", str(plain)).exit_code == 0
+    assert out.read_bytes() == plain.read_bytes()
+    other = tmp_path / "other.jsonl"
+    assert pairs(home, "--recipe", str(recipe), "--files-are", "judge", "-o", str(other)).exit_code == 0
+    assert [[row.source for row in read_preferences(path)] for path in (out, other)] == [[Source.HUMAN], [Source.JUDGE]]
+    for text, says in (
+        (body.replace("against", "agianst"), "agianst: unknown key; did you mean `against`?"),
+        (body.replace(f"[{evals}]", str(evals)), "against: give a list"),
+        (body.replace("0.4", "[0.4]"), "major: give one value, no list"),
+        (body + "json: true\n", "json: unknown key"),
+    ):
+        recipe.write_text(text, encoding="utf-8")
+        refused = pairs(home, "--recipe", str(recipe), "-o", str(tmp_path / "never.jsonl"))
+        assert says in f"{refused.exception} {refused.output}", text
+    assert not (tmp_path / "never.jsonl").exists()

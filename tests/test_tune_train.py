@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import os
 import signal
@@ -12,10 +13,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import click
 import orjson
 import pytest
 
 from judge import failpoints
+from judge.cli.tune_train import Options, command
 from judge.errors import BackendUnavailable, InputError
 from tune.preferences import Preference
 
@@ -402,3 +405,21 @@ def test_two_processes_train_like_one(tiny_llama: Path, tmp_path: Path) -> None:
     for first, second in zip(one, two, strict=True):
         assert first["kind"] == second["kind"]
         assert second["loss"] == pytest.approx(first["loss"], abs=1e-4)
+
+
+def test_what_the_command_line_says_of_a_recipe_is_what_a_recipe_says() -> None:
+    """Every field of the recipe and of the loss is an option of `judge tune train` with the same default, but those
+    three that nobody should turn; and an option that is given reaches the recipe.
+    """
+    asked = {field.name: field.default for field in dataclasses.fields(Options)}
+    context = click.Context(command)
+    shown = {option.name: option.get_default(context) for option in command.params}
+    for kind in (Recipe, Loss):
+        own = {field.name: field.default for field in dataclasses.fields(kind) if field.name != "loss"}
+        assert own.keys() - asked.keys() == ({"warmup", "weight_decay", "clip"} if kind is Recipe else set())
+        for name in own.keys() & asked.keys():
+            assert asked[name] == own[name], name
+            assert (shown[name] or own[name]) == own[name], name
+    made = Options(Path("p.jsonl"), rank=4, every=7, kind="ipo", beta=0.3).recipe()
+    assert (made.rank, made.every, made.loss.kind, made.loss.beta) == (4, 7, "ipo", 0.3)
+    assert Options(Path("p.jsonl")).recipe() == Recipe()

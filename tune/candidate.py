@@ -25,6 +25,7 @@ import orjson
 
 from judge.errors import InputError, StoreError
 from judge.register import Entry, Register
+from judge.writing import write_whole
 
 from .adapters import attach, digest_of_adapter
 from .adapters import merge as merge_adapter
@@ -224,9 +225,7 @@ class Candidates:
     def write_card(self, found: Candidate) -> Path:
         """Write the model card anew from the records: training, data, held-out figures, decisions, lineage."""
         path = self.folder(found.id) / "card.md"
-        part = path.with_suffix(".part")
-        part.write_text(self.card(found), encoding="utf-8")
-        part.replace(path)
+        write_whole(path, self.card(found))
         return path
 
     def card(self, found: Candidate) -> str:

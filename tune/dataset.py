@@ -17,6 +17,7 @@ import orjson
 from judge.errors import InputError
 from judge.register import Entry, Register
 from judge.render.words import plain
+from judge.writing import write_whole
 
 from .contamination import Clash, References, compared_text
 from .preferences import BIAS, Preference, Source, write_preferences
@@ -173,9 +174,7 @@ def save(dataset: Dataset, path: Path, home: Path, *, at: str, by: str = "") -> 
     card = dataset.to_card()
     card["clashes"] = plain(dataset.clashes)
     write_preferences(path, dataset.rows)
-    part = card_path(path).with_suffix(".part")
-    part.write_bytes(orjson.dumps({**card, "made": at}, option=orjson.OPT_INDENT_2))
-    part.replace(card_path(path))
+    write_whole(card_path(path), orjson.dumps({**card, "made": at}, option=orjson.OPT_INDENT_2))
     body = {
         "path": str(path.resolve()),
         "rows": card["rows"],

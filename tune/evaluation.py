@@ -15,6 +15,7 @@ import orjson
 
 from judge.errors import InputError
 from judge.prompts import Asking, PromptSet
+from judge.writing import write_whole
 
 from .candidate import Candidate, Candidates
 from .preferences import said_text
@@ -61,9 +62,7 @@ class State:
         """Write down that a step is done, and what it came to; appears whole."""
         self.steps[step] = result
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        part = self.path.with_suffix(".part")
-        part.write_bytes(orjson.dumps(self.steps, option=orjson.OPT_INDENT_2))
-        part.replace(self.path)
+        write_whole(self.path, orjson.dumps(self.steps, option=orjson.OPT_INDENT_2))
 
 
 def labelled_by(line: Sequence[Candidate], judge: str, identity: str) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -22,6 +21,7 @@ import orjson
 from judge.cells import MAX_FIELD
 from judge.errors import InputError
 from judge.formats import Problem
+from judge.writing import whole
 
 __all__ = [
     "BIAS",
@@ -255,21 +255,14 @@ def write_preferences(path: Path, preferences: Iterable[Preference]) -> int:
     Raises ``InputError`` for a row that JSON cannot hold (a lone surrogate, a value of an unknown type).
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
     count = 0
-    try:
-        with part.open("wb") as file:
-            for row in preferences:
-                try:
-                    file.write(orjson.dumps(row.to_row()) + b"\n")
-                except orjson.JSONEncodeError as error:
-                    raise InputError(f"{path}: row {row.id!r} cannot be written as JSON ({error})") from None
-                count += 1
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with whole(path, durable=True) as part, part.open("wb") as file:
+        for row in preferences:
+            try:
+                file.write(orjson.dumps(row.to_row()) + b"\n")
+            except orjson.JSONEncodeError as error:
+                raise InputError(f"{path}: row {row.id!r} cannot be written as JSON ({error})") from None
+            count += 1
     return count
 
 

@@ -31,6 +31,7 @@ import torch
 from judge import failpoints
 from judge.errors import BackendError, InputError
 from judge.types import JudgeId
+from judge.writing import write_whole
 
 from . import checkpoints
 from .generate import Speaker
@@ -408,9 +409,7 @@ def _same_training(path: Path, header: Mapping[str, Any], recipe: Recipe) -> Non
                 f"{path.parent}: it holds a training of another {' and another '.join(changed)}; name another folder"
             )
         return
-    part = path.with_suffix(".part")
-    part.write_bytes(orjson.dumps({**header, "how": asdict(recipe)}, option=orjson.OPT_INDENT_2))
-    part.replace(path)
+    write_whole(path, orjson.dumps({**header, "how": asdict(recipe)}, option=orjson.OPT_INDENT_2))
 
 
 def _reference(run: _Run, path: Path) -> Reference:
@@ -425,9 +424,7 @@ def _reference(run: _Run, path: Path) -> Reference:
     if bad:
         raise TrainingStopped(f"the base model gives no finite log-probability for: {', '.join(bad[:8])}")
     if run.workers.leads:
-        temporary = path.with_suffix(".part")
-        temporary.write_bytes(orjson.dumps({str(number): found[number] for number in sorted(found)}))
-        temporary.replace(path)
+        write_whole(path, orjson.dumps({str(number): found[number] for number in sorted(found)}))
     run.workers.wait()
     return found
 

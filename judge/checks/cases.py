@@ -18,6 +18,7 @@ import orjson
 
 from ..errors import InputError
 from ..types import Item, Message, Pair
+from ..writing import write_whole
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
@@ -146,7 +147,5 @@ def write_cases(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
     if not path.parent.is_dir():
         raise InputError(f"{path.parent}: no such folder; make it first")
     lines = [orjson.dumps(row) for row in rows]
-    part = path.with_name(f".{path.name}.part")
-    part.write_bytes(b"".join(line + b"\n" for line in lines))
-    part.replace(path)
+    write_whole(path, b"".join(line + b"\n" for line in lines))
     return len(lines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -41,6 +42,17 @@ def language_of(text: str, detector: Detector = "py3langid") -> str:
     return str(py3langid.classify(text)[0])
 
 
+def _is_json(text: str) -> bool:
+    """Whether a text is a JSON object or array, as a tool would read it."""
+    if text.strip()[:1] not in ("{", "["):
+        return False
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
 def _langdetect(text: str) -> str:
     try:
         import langdetect
@@ -58,8 +70,8 @@ class Language(Check):
     """The answer is written in ``language`` (ISO 639-1), by default the item's metadata ``language`` where
     that is such a code.
 
-    Code in fences is left out. A text with fewer than ``least`` letters is not judged: on short texts any detector
-    guesses.
+    Code in fences is left out. An answer that is JSON, or nothing but code, is not concerned: keys and names are in no
+    language. A text with fewer than ``least`` letters is not judged: on short texts any detector guesses.
     """
 
     name: ClassVar[str] = "language"
@@ -73,6 +85,8 @@ class Language(Check):
         if not isinstance(wanted, str) or (self.language is None and not _ISO.fullmatch(wanted)):
             return None
         text = _CODE.sub(" ", answer.text)
+        if _is_json(text) or (text != answer.text and not any(mark.isalpha() for mark in text)):
+            return None
         letters = sum(mark.isalpha() for mark in text)
         if letters < self.least:
             return unjudged(f"{letters} letters are too few to tell a language by (at least {self.least})")

@@ -8,7 +8,6 @@ own.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -149,9 +148,3 @@ class CheckTally:
 def _rate(outcomes: Any, prompts: Any) -> Estimate | None:
     known = outcomes != _NONE
     return share((outcomes[known] == 0).astype(float), clusters=prompts[known])
-
-
-def listed(names: Sequence[str], shown: int = 5) -> str:
-    """The first few ids, and how many more there are."""
-    more = len(names) - shown
-    return ", ".join(names[:shown]) + (f" and {more} more" if more > 0 else "")

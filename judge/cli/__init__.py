@@ -7,6 +7,7 @@ judge, 4 not enough evidence, 130 interrupted (with the command that resumes).
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import sys
 
@@ -57,7 +58,11 @@ def root() -> None:
 
 def main() -> None:
     """Run the command line and exit with its code."""
-    sys.exit(_run(sys.argv[1:]))
+    code = _run(sys.argv[1:])
+    # What a run froze or left in cycles is freed before Python ends, else DuckDB's binding complains of it on stderr.
+    gc.unfreeze()
+    gc.collect()
+    sys.exit(code)
 
 
 def _run(argv: list[str]) -> int:

@@ -135,14 +135,14 @@ def _calibrate(options: Options) -> int:
     report = (_experiment if options.compares else _measured)(options, store, gold, info)
     if options.html is not None:
         write_whole(options.html, render.to_html(report))
-        word = report.change.verdict if report.change is not None else report.belief.word
-        click.echo(f"{word}; wrote {safe(str(options.html))}", err=True)
+        click.echo(f"wrote {safe(str(options.html))}", err=True)
     if options.as_json:
         click.echo(render.to_json(report))
     elif options.as_md:
         click.echo(render.to_markdown(report))
-    elif options.html is None:
-        click.echo(render.to_text(report, shutil.get_terminal_size().columns if sys.stdout.isatty() else 80))
+    else:  # with a page for the sections, only what stands before them
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 80
+        click.echo((render.to_text if options.html is None else render.to_brief)(report, width))
     _keep(report, store, options.save)
     return {"ADOPT": 0, "KEEP": 1, "UNDECIDED": 4}[report.change.verdict] if report.change is not None else 0
 
@@ -154,7 +154,8 @@ def _measured(options: Options, store: Store, gold: GoldSet, info: RunInfo | Non
     ways = _Ways(options, store, gold, info)
     rubric, spec = ways.rubric(options.rubric), options.judge_spec or ways.spec
     if info is not None and (rubric.digest, spec) == (info.header["rubric_digest"], info.header["judge_spec"]):
-        click.echo(f"run {info.run_id}: rubric {rubric.ref}, judge {safe(info.judge)}", err=True)
+        click.echo(f"run {info.run_id}: rubric {rubric.ref}", err=True)
+        click.echo(f"  judge {safe(info.judge)}", err=True)
         return _report(options, store, gold, run_evidence(store, info, read_texts_of=_ids(gold)))
     return _report(options, store, gold, ways.evidence(rubric, spec))
 
@@ -245,10 +246,8 @@ class _Ways:
             judge_spec=spec,
             seed=self.options.seed,
         )
-        click.echo(
-            f"{plan.run_id}: {self.pairs} x 2 orders, rubric {rubric.ref}, judge {safe(str(backend.id))}",
-            err=True,
-        )
+        click.echo(f"{plan.run_id}: {self.pairs} x 2 orders, rubric {rubric.ref}", err=True)
+        click.echo(f"  judge {safe(str(backend.id))}", err=True)
 
         async def work() -> None:
             try:
@@ -362,7 +361,8 @@ def _keep(report: CalibrationReport, store: Store, save: Path | None) -> None:
     if save is not None:
         write_whole(save, fitted.to_json() + "\n")
         path = save
-    click.echo(f"calibration: {safe(str(path))} (use it: judge compare --calibration {safe(str(path))} ...)", err=True)
+    click.echo(f"calibration: {safe(str(path))}", err=True)
+    click.echo("  use it: judge compare --calibration FILE ...", err=True)
 
 
 def _writable(*paths: Path | None) -> None:

@@ -8,10 +8,16 @@ from pathlib import Path
 import click
 
 from ..environment import environment
+from ..render.words import wrap
 from .run import Options, run
 from .screen import home_option
 
 __all__ = ["command"]
+
+_INTRODUCED = (
+    "Judging the sample set: a longer, nicer-sounding candidate against a baseline, faults planted on both sides."
+)
+_EMBEDDED = "The embedded judge (SmolLM2-135M, on this CPU) shows the pipeline; it is too small to trust."
 
 
 @click.command("demo")
@@ -24,14 +30,11 @@ def command(*, judge: str, as_json: bool, home: str | None) -> int:
     It ends with the result, with what the judge is worth on this set, with where the report can mislead, and with the
     gate's word: SHIP, HOLD or BLOCK.
     """
-    click.echo(
-        "Judging the sample set: a longer, nicer-sounding candidate against a baseline, faults planted on both sides.",
-        err=True,
-    )
+    for line in wrap(_INTRODUCED):
+        click.echo(line, err=True)
     if judge == "local":
-        click.echo(
-            "The embedded judge (SmolLM2-135M, on this CPU) shows the pipeline; it is too small to trust.", err=True
-        )
+        for line in wrap(_EMBEDDED):
+            click.echo(line, err=True)
     sample = resources.files("judge").joinpath("samples/demo.jsonl")
     with resources.as_file(sample) as path:
         code = run(Options(Path(path), rubric="helpfulness@1", judge=judge, as_json=as_json, home=home))
@@ -60,6 +63,6 @@ def _may_it_ship(home: str | None) -> None:
     info = store.run()
     make_missing(store, info)
     decision, _ = conclude(store, info, load_policy("default"), Asked())
-    click.echo("\nmay it ship? (policy default; the sample's own labels, hard checks on every answer)")
+    click.echo("\nmay it ship? (policy default; the sample's own labels, hard checks on all)")
     click.echo(to_brief(decision))
     click.echo("")

@@ -107,7 +107,7 @@ def _decide(options: Options) -> int:
     from calibration.confidence import Calibration
     from calibration.gold import GoldSet, combine
 
-    from ..dossier import Asked
+    from ..dossier import Asked, require_asked
     from ..policy import load_policy
     from ..store import Store
 
@@ -119,9 +119,6 @@ def _decide(options: Options) -> int:
     for problem in store.catch_up():
         click.echo(f"note: {safe(problem)}", err=True)
     info = store.run(options.run_id)
-    if not (options.as_it_is or options.dry_run):
-        for made in make_missing(store, info):
-            click.echo(f"made: {made}", err=True)
     asked = Asked(
         gold=combine([GoldSet.read(path) for path in options.gold]) if options.gold else None,
         checks=options.checks,
@@ -130,6 +127,10 @@ def _decide(options: Options) -> int:
         since=None if options.since is None else store.run(options.since),
         seed=options.seed,
     )
+    require_asked(store, info, asked)  # before anything is made and entered for it
+    if not (options.as_it_is or options.dry_run):
+        for made in make_missing(store, info):
+            click.echo(f"made: {made}", err=True)
     decision, name = conclude(store, info, policy, asked, by=options.by, record=not options.dry_run)
     _show(decision, name, options)
     return decision.exit_code
@@ -276,7 +277,7 @@ def policy_(*, name: str, list_all: bool) -> int:
 
 
 def _width() -> int:
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else 100
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else 80
 
 
 def _read(path: Path) -> str:

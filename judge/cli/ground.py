@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..environment import environment
+from ..writing import whole, write_whole
 from .making import keep_grounding
 from .screen import Ticker, home_option, safe
 
@@ -213,21 +214,16 @@ def _written(pairs: Any, path: Path) -> Iterator[GroundedPair]:
 
     from ..render.words import plain
 
-    part = path.with_name(f".{path.name}.part")
-    try:
-        with part.open("wb") as handle:
-            for pair in pairs:
-                for side in ("candidate", "baseline"):
-                    for claim in pair.of(side).claims:
-                        row = {"pair_id": pair.pair_id, "side": side, **plain(claim)}
-                        row["claim"] = row.pop("text")
-                        if claim.support is not None:
-                            row |= {"context": list(pair.context), "label": None}
-                        handle.write(orjson.dumps(row) + b"\n")
-                yield pair
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with whole(path) as part, part.open("wb") as handle:
+        for pair in pairs:
+            for side in ("candidate", "baseline"):
+                for claim in pair.of(side).claims:
+                    row = {"pair_id": pair.pair_id, "side": side, **plain(claim)}
+                    row["claim"] = row.pop("text")
+                    if claim.support is not None:
+                        row |= {"context": list(pair.context), "label": None}
+                    handle.write(orjson.dumps(row) + b"\n")
+            yield pair
 
 
 def _calibrate(options: Options, weighed: Coefficients) -> int:
@@ -249,9 +245,7 @@ def _calibrate(options: Options, weighed: Coefficients) -> int:
         seed=options.seed,
     )
     if options.save is not None:
-        part = options.save.with_name(f".{options.save.name}.part")
-        part.write_text(found.coefficients.to_json(), encoding="utf-8")
-        part.replace(options.save)
+        write_whole(options.save, found.coefficients.to_json())
     click.echo(
         render.calibrated_json(found) if options.as_json else render.calibrated_text(found, options.calibrate.name)
     )

@@ -22,6 +22,7 @@ __all__ = ["command"]
 @click.command("failures", epilog="Example: judge loop failures decision-1f0c9a2b -o cases.jsonl")
 @click.argument("source", metavar="RUN|DECISION|TRACES")
 @click.option("--output", "-o", required=True, type=click.Path(dir_okay=False, path_type=Path), help="Cases (.jsonl).")
+@click.option("--force", is_flag=True, help="Write -o anew where it exists.")
 @click.option("--name", help="Of the frozen set (default: the date and the source).")
 @click.option(
     "--frozen-share", type=click.FloatRange(0, 1), default=0.5, show_default=True,
@@ -41,6 +42,7 @@ def command(
     source: str,
     *,
     output: Path,
+    force: bool,
     name: str | None,
     frozen_share: float,
     sure: float,
@@ -62,6 +64,8 @@ def command(
     from ..register import Register
     from ..store import Store
 
+    if output.exists() and not force:
+        raise InputError(f"{output}: exists already and may hold cases of an earlier round; name another, or --force")
     store = Store(Path(home) if home else environment().home)
     for problem in store.catch_up():
         click.echo(f"note: {safe(problem)}", err=True)

@@ -12,6 +12,7 @@ import click
 from ..clock import stamp
 from ..environment import environment
 from ..render.words import counted
+from ..writing import whole
 from .screen import home_option, safe
 
 __all__ = ["command", "redaction_options", "redaction_words", "traces_of"]
@@ -76,14 +77,10 @@ def command(
     parsed = [parse_rule(rule) for rule in rules]
     redactor = Redactor(load_hook(hook) if hook else None, patterns=not no_patterns)
     intake = Intake(seed)
-    part = output.with_name(f".{output.stem}.new.jsonl")
-    try:
+    with whole(output) as part:
         count = write_file(part, sample(traces_of(traces), parsed, redactor, intake, rate=rate))
         if not count:
             raise InputError(f"{traces}: no trace was drawn of {sum(intake.met.values())}; raise --rate")
-        part.replace(output)
-    finally:
-        part.unlink(missing_ok=True)
     body = {
         **intake.to_dict(), "traces": str(traces), "queue": str(output), "redacted": dict(redactor.counts),
         "patterns": not no_patterns, "hook": hook or "",

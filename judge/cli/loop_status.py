@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from ..environment import environment
+from ..render.words import counted
 from .screen import home_option, safe
 
 __all__ = ["command"]
@@ -24,7 +25,11 @@ _MARK = {"done": "x", "next": ">", "stale": "!", "waiting": " ", "skipped": "-"}
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @home_option
 def command(*, labels: Path, as_json: bool, home: str | None) -> int:
-    """Say which steps are done, which are stale, and what to run next; read from runs, register and label files."""
+    """Say which steps are done, which are stale, and what to run next; read from runs, register and label files.
+
+    The steps are those of the newest candidate (trained here, or the one that was decided on last). Below them stands
+    every decision, override and rollout of the register.
+    """
     from ..rounds import loop_state
     from ..store import Store
 
@@ -34,13 +39,25 @@ def command(*, labels: Path, as_json: bool, home: str | None) -> int:
     state = loop_state(store, labels)
     if as_json:
         following = state.next
-        body = {"rounds": state.rounds, "steps": [asdict(step) for step in state.steps]}
+        body = {
+            "rounds": state.rounds,
+            "steps": [asdict(step) for step in state.steps],
+            "records": [asdict(record) for record in state.records],
+        }
         click.echo(json.dumps({**body, "next": following.name if following else None}, ensure_ascii=False))
         return 0
-    click.echo(f"{state.rounds} decided so far" if state.rounds else "no decision yet")
+    click.echo(f"{counted(state.rounds, 'decision')} so far" if state.rounds else "no decision yet")
     for step in state.steps:
-        when = f"  {step.at[:16].replace('T', ' ')}" if step.at else ""
+        when = f"  {_when(step.at)}" if step.at else ""
         click.echo(f"[{_MARK[step.state]}] {step.name:<10}  {safe(step.says)}{when}")
+    if state.records:
+        click.echo("in the register, newest first")
+    for record in state.records:
+        click.echo(f"    {_when(record.at)}  {record.kind:<8}  {safe(record.id):<17}  {safe(record.says)}")
     following = state.next
     click.echo(f"next: {safe(following.command)}" if following else "the round is complete; begin the next with traces")
     return 0
+
+
+def _when(at: str) -> str:
+    return at[:16].replace("T", " ")

@@ -140,7 +140,8 @@ def _show(asked: _Asked, options: Options, store: Store, run_id: str) -> int:
     head = {
         "rubric": report.rubric, "rubric_digest": info.header["rubric_digest"], "sealed": info.sealed,
         "judge": report.judge, "kind": report.kind, "evalset": report.evalset,
-        "pairs": report.pairs, "says": render.probe_headline(report),
+        "pairs": report.pairs, "says": render.probe_headline(report), "began": info.created_at,
+        "silent": {row.name: [row.invalid, row.n + row.invalid] for row in report.probes},
     }  # fmt: skip
     kept = keep(store.home, "probe", run_id, text, at=stamp(), head=head)
     if asked.html is not None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
+_NONE = "no rollout here; start one with: judge rollout start DECISION"
 _json = click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 _flag = click.option("--flag", default="model", show_default=True, help="The serving flag that is moved.")
 _by = click.option("--by", default="", metavar="NAME", help="Who does it; kept in the record.")
@@ -175,6 +176,11 @@ def status_(*, name: str, traffic: Path | None, as_json: bool, home: str | None)
     from ..watching import Move
 
     place = _Place.of(home)
+    if name == "latest" and traffic is None and not place.rollouts():
+        click.echo(_NONE, err=True)
+        if as_json:
+            click.echo("null")
+        return 0
     rollout = place.rollout(name)
     proposal = None if traffic is None else _proposal(rollout, traffic)
     _show(rollout, proposal, as_json=as_json)
@@ -200,7 +206,7 @@ def log_(*, name: str | None, as_json: bool, home: str | None) -> int:
         click.echo(json.dumps([{**plain(entry), "id": entry.id} for entry in entries]))
         return 0
     if not entries:
-        click.echo("no rollout here; start one with: judge rollout start DECISION", err=True)
+        click.echo(_NONE, err=True)
     for entry in entries:
         click.echo(f"{entry.subject}  {event_text(entry)}" if name is None else event_text(entry))
     return 0
@@ -230,8 +236,10 @@ class _Place:
 
         known = self.rollouts()
         found = known[-1:] if name == "latest" else [one for one in known if one.id.startswith(name)]
+        if not known:
+            raise StoreError(_NONE)
         if len(found) != 1:
-            names = ", ".join(one.id for one in known[-5:]) or "none yet; start one with: judge rollout start DECISION"
+            names = ", ".join(one.id for one in known[-5:])
             raise StoreError(f"{name!r} {'is ambiguous' if found else 'is no rollout here'}; there are: {names}")
         return found[0]
 
@@ -348,7 +356,8 @@ def _confirm(place: _Place, rollout: Rollout, run_id: str, *, by: str, as_json: 
         for fault in found.faults:
             click.echo(f"  x {safe(fault)}", err=True)
         return 1
-    body = {"event": "confirm", "to": to, "reason": found.says, "run": found.run_id}
+    body = {"event": "confirm", "to": to, "reason": found.says, "run": found.run_id,
+            "shown": None if found.shown is None else found.shown.to_dict()}  # fmt: skip
     rollout = place.enter(rollout.id, body, by=by)
     _show(rollout, None, as_json=as_json)
     click.echo(f"confirmed: {safe(found.says)}", err=True)

@@ -249,7 +249,8 @@ def plan_of(options: Options) -> RunPlan:
 def announce(plan: RunPlan, name: str, judged_by: str) -> None:
     """Say on stderr what is about to be judged."""
     checked = plan.evalset
-    click.echo(f"{name}: {checked.rows} pairs x 2 orders, rubric {plan.rubric.ref}, {judged_by}", err=True)
+    click.echo(f"{name}: {checked.rows} pairs x 2 orders, rubric {plan.rubric.ref}", err=True)
+    click.echo(f"  {judged_by}", err=True)
     if checked.problems:
         left = len(checked.problems)
         click.echo(f"  {left} rows left out (--skip-bad); they are counted in the report", err=True)

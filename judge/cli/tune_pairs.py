@@ -15,6 +15,7 @@ from ..clock import stamp
 from ..environment import environment
 from ..render.words import counted, number, span
 from .loop_sample import redaction_options, redaction_words
+from .recipes import recipe_option
 from .screen import Ticker, home_option, safe
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ class _Held:
 
 @click.command("pairs", epilog="Example: judge tune pairs --human labels.jsonl --against evals.jsonl -o pairs.jsonl")
 @click.argument("files", nargs=-1, type=_FILE)
+@recipe_option
 @click.option(
     "--files-are",
     type=click.Choice(["human", "rating", "action", "judge", "gate"]),

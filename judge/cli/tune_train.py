@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -152,10 +152,12 @@ class Options:
         from tune.losses import Loss
         from tune.train import Recipe
 
-        loss = Loss(self.kind, self.beta, self.flip, self.length_penalty, self.tail, self.gamma)  # type: ignore[arg-type]
-        names = ("epochs", "batch", "learning_rate", "rank", "alpha", "targets", "row_tokens", "every", "patience",
-                 "samples", "sample_tokens", "gradient_checkpointing", "seed")  # fmt: skip
-        return Recipe(loss=loss, **{name: getattr(self, name) for name in names})
+        return Recipe(loss=Loss(**self._given(Loss)), **self._given(Recipe))
+
+    def _given(self, kind: type) -> dict[str, Any]:
+        """The fields of another dataclass that were given here, by name: each is written down once, there."""
+        asked = {field.name for field in fields(self)}
+        return {field.name: getattr(self, field.name) for field in fields(kind) if field.name in asked}
 
 
 def trained_candidate(options: Options, env: Environment) -> tuple[Candidate, Trained, Path] | None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from ..formats import Problem, read_rows
+from ..writing import whole
 from .formats import find_format
 from .rows import BadRow, Found, Options, Row, convert, default_id, kind_of, write_file
 
@@ -55,6 +56,13 @@ class Moved:
         }  # fmt: skip
 
 
+_LABELS = (
+    "nothing says which answer is better: give the rows a `label` (win, loss) and judge them again, or build pairs "
+    "from labels (judge label RUN --to labels.jsonl --as YOU; judge tune pairs --human labels.jsonl -o pairs.jsonl) "
+    "and export those"
+)
+
+
 class _Sieve:
     """Passes rows on and keeps count of the others; ids that stand twice are among those."""
 
@@ -62,6 +70,7 @@ class _Sieve:
         self.where, self.report, self.count = where, report, 0
         self.kinds: Counter[str] = Counter()
         self.first: list[Problem] = []
+        self.alike: dict[str, int] = {}
         self._seen: dict[tuple[str, str], int] = {}
 
     def sift(self, found: Iterable[Found]) -> Iterator[Row]:
@@ -84,7 +93,12 @@ class _Sieve:
 
     def note(self, problem: Problem) -> None:
         self.kinds[problem.kind] += 1
-        if len(self.first) < _SHOWN and problem.kind not in _HARMLESS:
+        if problem.kind in _HARMLESS:
+            return
+        if problem.reason in self.alike:
+            self.alike[problem.reason] += 1
+        elif len(self.first) < _SHOWN:
+            self.alike[problem.reason] = 1
             self.first.append(problem)
 
     @property
@@ -95,11 +109,16 @@ class _Sieve:
         counts = ", ".join(f"{count} {kind}" for kind, count in sorted(self.kinds.items()) if kind not in _HARMLESS)
         rows = "1 row" if self.bad == 1 else f"{self.bad} rows"
         lines = [f"{self.where}: {rows} cannot be {what} ({counts}), {usable} can:"]
-        lines += [f"  {problem}" for problem in self.first]
-        if self.bad > len(self.first):
-            lines.append(f"  and {self.bad - len(self.first)} more")
+        for problem in self.first:
+            more = self.alike[problem.reason] - 1
+            lines.append(f"  {problem}" + (f" (and {more} more like it)" if more else ""))
+        rest = self.bad - sum(self.alike[problem.reason] for problem in self.first)
+        lines += [f"  and {rest} more"] if rest else []
         way = "correct them, or pass --skip-bad to take the usable rows; the others are counted"
-        return "\n".join([*lines, way if usable else "is the file what --from or --to says it is?"])
+        if not usable:
+            undecided = self.kinds["undecided"] == self.bad
+            way = _LABELS if undecided else "is the file what --from or --to says it is?"
+        return "\n".join([*lines, way])
 
 
 def ingest(
@@ -126,17 +145,13 @@ def ingest(
     if path.resolve() == out.resolve():
         raise InputError(f"{out}: this is the file to read; write to another")
     sieve = _Sieve(path, report)
-    part = out.with_name(f".{out.stem}.new.jsonl")
-    try:
+    with whole(out) as part:
         count = write_file(part, sieve.sift(found))
         if sieve.bad and not skip_bad:
             raise InputError(sieve.refusal(count, what="used"))
         if not count:
             counts = ", ".join(f"{n} {what}" for what, n in sorted(sieve.kinds.items()))
             raise InputError(f"{path}: no row that can be used as {name}{f' ({counts})' if counts else ''}")
-        part.replace(out)
-    finally:
-        part.unlink(missing_ok=True)
     return Moved(
         out, name, kind, count, dict(sorted(sieve.kinds.items())), tuple(str(problem) for problem in sieve.first)
     )

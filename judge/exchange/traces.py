@@ -16,6 +16,7 @@ import orjson
 
 from ..errors import InputError
 from ..formats import Problem, read_rows
+from ..writing import write_whole
 from .rows import Found, Options, Row, at_path, tried, write_file
 from .whole import Whole, decode_whole, encode_whole
 
@@ -144,8 +145,6 @@ def read_results(path: Path, _options: Options) -> Iterator[Found]:
 
 def write_results(path: Path, rows: Iterable[Row], options: Options) -> int:
     """Write results of promptfoo; a document is made where the rows came from elsewhere."""
-    import tempfile
-
     document: Row | None = None
     kept: list[Row] = []
     for row in rows:
@@ -158,9 +157,7 @@ def write_results(path: Path, rows: Iterable[Row], options: Options) -> int:
     passed = sum(row.get("success") is True for row in kept)
     stats = body["results"].get("stats") or {"successes": passed, "failures": len(kept) - passed, "errors": 0}
     body = {**body, "results": {**body["results"], "results": kept, "stats": stats}}
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-        file.write(orjson.dumps(body))
-    Path(file.name).replace(path)
+    write_whole(path, orjson.dumps(body))
     return len(kept)
 
 

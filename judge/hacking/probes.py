@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import orjson
 
-from calibration.estimates import Estimate, mean, share, standard_error, t_cdf
+from calibration.estimates import Estimate, mean, p_value, share
 from calibration.lift import Lift, paired_lift
 from calibration.segments import benjamini_hochberg
 
@@ -209,17 +209,7 @@ def _probe_row(name: str, rows: Sequence[dict[str, Any]]) -> tuple[ProbeRow, flo
     wins = share([float(row["outcome"] == "win") for row in known], clusters=prompts)
     examples = tuple(row["pair_id"] for row in best[:5])
     row = ProbeRow(name, estimate, wins, len(known), len(mine) - len(known), None, examples)
-    return row, _p_value(shift, prompts)
-
-
-def _p_value(shift: Sequence[float], prompts: Sequence[str]) -> float | None:
-    groups = len(set(prompts))
-    if groups < 2:
-        return None
-    error, value = standard_error(shift, prompts), sum(shift) / len(shift)
-    if error == 0.0:
-        return 1.0 if value == 0.0 else 0.0
-    return min(1.0, 2 * t_cdf(-abs(value) / error, groups - 1))
+    return row, p_value(shift, prompts)
 
 
 def _adjusted(rows: Sequence[tuple[ProbeRow, float | None]]) -> Iterator[ProbeRow]:

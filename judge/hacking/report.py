@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from calibration.estimates import Estimate, difference, mean, share, share_difference, standard_error, t_cdf
+from calibration.estimates import Estimate, difference, mean, p_value, share, share_difference
 from calibration.explained import Explained, Word, explain
 from calibration.segments import benjamini_hochberg
 
@@ -230,7 +230,8 @@ def _row(feature: Feature, read: _Reading) -> Row:
     a, b = ours[known], theirs[known]
     if not feature.share and not np.any(a) and not np.any(b):
         return Row(feature.title, _replaced(measure, missing="no answer has any"))
-    delta = np.log((a + 1.0) / (b + 1.0)) if feature.log else a - b
+    # Lengths as `calibration.drift.log_length` compares them: an empty answer counts as 1.
+    delta = np.log(np.maximum(a, 1.0) / np.maximum(b, 1.0)) if feature.log else a - b
     figure = share if feature.share else mean
     gap = (
         mean(delta, clusters=prompts)
@@ -262,19 +263,8 @@ def _examples(names: Sequence[str], delta: np.ndarray[Any, Any]) -> tuple[str, .
 
 
 def _p_value(delta: np.ndarray[Any, Any], prompts: Sequence[str]) -> float | None:
-    """Two-sided clustered t test of no mean change; 1 where nothing differs, ``None`` below ``_FEWEST`` prompts.
-
-    Where every pair changed by the same there is no spread to test with: the sign test's 2 / 2^prompts stands in.
-    """
-    if not np.any(delta):
-        return 1.0
-    error = standard_error(delta, prompts)
-    groups = len(set(prompts))
-    if not math.isfinite(error) or groups < _FEWEST:
-        return None
-    if error == 0.0:
-        return float(0.5 ** (groups - 1))
-    return min(1.0, 2 * t_cdf(-abs(float(delta.mean())) / error, groups - 1))
+    """The p value of no mean change; none below ``_FEWEST`` prompts, except that where nothing differs it is 1."""
+    return p_value(delta, prompts) if not np.any(delta) or len(set(prompts)) >= _FEWEST else None
 
 
 def _wording_rows(said: Wording) -> Iterator[Row]:

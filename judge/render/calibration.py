@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from .document import Level
 
-__all__ = ["schema", "sections", "to_html", "to_json", "to_markdown", "to_text"]
+__all__ = ["schema", "sections", "to_brief", "to_html", "to_json", "to_markdown", "to_text"]
 
 SCHEMA = "judge.calibration/1"
 WIDTH, _NARROWEST, _WIDEST = 80, 60, 100
@@ -71,17 +71,24 @@ def to_text(report: CalibrationReport, width: int = WIDTH) -> str:
 
     No line is wider than ``width`` columns, which is held between 60 and 100: below, tables break, above, nobody reads.
     """
+    lines = [to_brief(report, width)]
+    width = min(max(width, _NARROWEST), _WIDEST)
+    for section in sections(report):
+        lines += ["", *wrap(f"{section.number}. {section.title.upper()}", width=width)]
+        lines += wrap(safe(section.answer), first="   ", rest="   ", width=width)
+        for block in section.blocks:
+            lines += _text_block(block, width)
+    return "\n".join(lines)
+
+
+def to_brief(report: CalibrationReport, width: int = WIDTH) -> str:
+    """The verdict and the sentences behind it: the top of the terminal report."""
     width = min(max(width, _NARROWEST), _WIDEST)
     lines = [*wrap(f"{report.belief.word}: {_MEANING[report.belief.word]}", width=width)]
     lines += wrap(safe(experiment(report)), width=width) if report.change is not None else []
     lines.append("")
     for sentence in report.belief.sentences:
         lines += wrap(safe(sentence), first="  ", rest="  ", width=width)
-    for section in sections(report):
-        lines += ["", *wrap(f"{section.number}. {section.title.upper()}", width=width)]
-        lines += wrap(safe(section.answer), first="   ", rest="   ", width=width)
-        for block in section.blocks:
-            lines += _text_block(block, width)
     return "\n".join(lines)
 
 
@@ -104,8 +111,13 @@ def _text_figure(row: Figure, width: int) -> Iterator[str]:
         yield from wrap(f"{safe(row.name)}: {safe(row.shown)}", first="   ", rest="     ", width=width)
         return
     name = f"   {cut(row.name, _NAME)}"
-    said = " ".join(part for part in (row.shown, row.interval, row.base) if part)
-    yield from wrap(safe(said), first=name + rest[columns(name) :], rest=rest, width=width)
+    said = safe(" ".join(part for part in (row.shown, row.interval, row.base) if part))
+    longest = max(map(columns, said.split()), default=0)
+    if width - len(rest) < longest <= width - 5:  # a name or digest stays in one piece, on a line of its own
+        yield name.rstrip()
+        yield from wrap(said, first="     ", rest="     ", width=width)
+    else:
+        yield from wrap(said, first=name + rest[columns(name) :], rest=rest, width=width)
     if row.note and not row.missing:
         yield from wrap(f"({safe(row.note)})", first=rest, rest=rest + " ", width=width)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
 from ..types import Severity
-from .words import cut, markdown, number, p_value, safe, span, wrap
+from .words import cut, listed, markdown, number, p_value, safe, span, wrap
 
 if TYPE_CHECKING:
     from calibration.estimates import Estimate
@@ -32,7 +32,7 @@ def headline(done: Pass) -> str:
         kind = "" if broken else " (nothing new: the baseline fails there, too)"
         return f"FAILED{kind}: {worst}{more}"
     if done.unrun:
-        return f"UNDECIDED: {len(done.unrun)} of {done.cases} frozen cases were not run: {_listed(done.unrun)}"
+        return f"UNDECIDED: {len(done.unrun)} of {done.cases} frozen cases were not run: {listed(done.unrun)}"
     if report.undecided():
         return f"UNDECIDED: {'; '.join(_gap(result) for result in report.undecided()[:4])}"
     warned = sum(r.candidate_failed for r in report.results if r.severity is Severity.WARN)
@@ -59,13 +59,13 @@ def check_text(done: Pass, *, show: int = 5) -> str:
 
 _LEGEND = (
     "cand. and base count answers that fail; broke: the baseline's answer passes, the candidate's fails; fixed: the "
-    "other way round; p: McNemar's exact test of broke against fixed."
+    "other way round; p: McNemar's exact test of broke against fixed; !: not judged on some answers, listed below."
 )
 
 
 def _line(result: CheckResult) -> str:
     name = cut(result.check, _NAME)
-    gap = f"  ({result.candidate_unjudged} not judged)" if result.candidate_unjudged else ""
+    gap = "  !" if result.candidate_unjudged or result.baseline_unjudged else ""
     return (
         f"{name:{_NAME}} {result.severity.value:5} {result.n:>6} {result.candidate_failed:>6} "
         f"{result.baseline_failed:>6} {result.broken:>6} {result.fixed:>6} {p_value(result.p_exact):>7}{gap}"
@@ -84,13 +84,13 @@ def _gaps(done: Pass) -> Iterator[str]:
             yield from wrap(
                 safe(
                     f"{result.check}: candidate {result.candidate_unjudged}, baseline {result.baseline_unjudged} of "
-                    f"{result.n} ({_listed(result.unjudged)})"
+                    f"{result.n} ({listed(result.unjudged)})"
                 ),
                 first="  ! ",
                 rest="    ",
             )
     if done.unrun:
-        text = f"{len(done.unrun)} of {done.cases} frozen cases were not run: {_listed(done.unrun)}"
+        text = f"{len(done.unrun)} of {done.cases} frozen cases were not run: {listed(done.unrun)}"
         yield from wrap(safe(text), first="  ! ", rest="    ")
     for name in done.altered:
         yield f"  ! case {safe(name)} has another prompt than the frozen one"
@@ -135,11 +135,6 @@ def _why(finding: Finding) -> str:
     return f"{state}{finding.detail}{where}"
 
 
-def _listed(names: tuple[str, ...], shown: int = 5) -> str:
-    more = len(names) - shown
-    return ", ".join(names[:shown]) + (f" and {more} more" if more > 0 else "")
-
-
 def check_markdown(done: Pass) -> str:
     """The report for a pull request."""
     report = done.report
@@ -155,7 +150,7 @@ def check_markdown(done: Pass) -> str:
     broken = [r for r in report.results if r.breaking]
     if broken:
         lines += ["", "**Newly broken**", ""]
-        lines += [f"- {markdown(r.check)}: {markdown(_listed(r.breaking, 10))}" for r in broken]
+        lines += [f"- {markdown(r.check)}: {markdown(listed(r.breaking, 10))}" for r in broken]
     return "\n".join(lines)
 
 
@@ -177,7 +172,7 @@ def check_junit(done: Pass) -> str:
         if result.severity is Severity.BLOCK and result.candidate_failed:
             failed += 1
             message = f"{result.candidate_failed} of {result.n} fail, {result.broken} new"
-            ET.SubElement(case, "failure", message=message).text = _xml(_listed(result.failing, 50))
+            ET.SubElement(case, "failure", message=message).text = _xml(listed(result.failing, 50))
         elif result.check in undecided:
             errors += 1
             ET.SubElement(case, "error", message=_xml(_gap(result)))

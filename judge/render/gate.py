@@ -7,12 +7,12 @@ passed last and short. Names of others are hostile: they cannot steer a terminal
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from xml.sax.saxutils import escape, quoteattr
 
 from ..decision import Decision, Result, Ruling, Word
 from .page import page
-from .words import counted, cut, markdown, safe, wrap
+from .words import counted, listed, markdown, safe, wrap
 
 __all__ = ["to_brief", "to_html", "to_json", "to_junit", "to_markdown", "to_text"]
 
@@ -20,10 +20,10 @@ SCHEMA = "judge.decision/1"
 _MARK = {Result.PASSED: "ok", Result.FAILED: "x", Result.UNCLEAR: "?", Result.MISSING: "-"}
 _LAYERS = ("preference", "behaviour", "evidence")
 _AXES = ("capability", "reliability", "safety")
-_PAIRS, _BRIEF = 5, 4
+_BRIEF = 4
 
 
-def to_text(decision: Decision, width: int = 100, *, name: str = "") -> str:
+def to_text(decision: Decision, width: int = 80, *, name: str = "") -> str:
     """The terminal's text: the word, what stands in the way, then what passed; ``name`` is that of the record."""
     width = min(max(width, 60), 110)
     lines = wrap(safe(decision.headline), width=width)
@@ -38,7 +38,7 @@ def to_text(decision: Decision, width: int = 100, *, name: str = "") -> str:
             room = len(first) if len(first) < 36 else 5
             lines += wrap(safe(ruling.says), first=first, rest=" " * room, width=width)
             if ruling.effect is not Word.SHIP and ruling.pairs:
-                lines += wrap(safe(f"pairs {_listed(ruling.pairs)}"), first=" " * room, rest=" " * room, width=width)
+                lines += wrap(safe(f"pairs {listed(ruling.pairs)}"), first=" " * room, rest=" " * room, width=width)
     free = _free(decision)
     if free:
         lines += ["", f"not judged, and not required by {safe(decision.policy)}: never counted as passed"]
@@ -112,15 +112,9 @@ def _record_text(decision: Decision, name: str) -> list[str]:
         if decision.word is Word.SHIP:
             lines.append(f"next: judge rollout start {safe(name)}")
         else:
-            lines.append(
-                f"override, if you must: judge gate override {safe(name)} --reason WHY --by YOU --second ANOTHER"
-            )
+            lines.append("override, if you must:")
+            lines.append(f"  judge gate override {safe(name)} --reason WHY --by YOU --second ANOTHER")
     return lines
-
-
-def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(cut(name, 40) for name in names[:_PAIRS])
-    return shown + (f" and {len(names) - _PAIRS} more" if len(names) > _PAIRS else "")
 
 
 def to_json(decision: Decision, *, name: str = "") -> str:
@@ -156,7 +150,7 @@ def _row(ruling: Ruling) -> str:
         f"{ruling.result}{effect}",
         f"**{markdown(ruling.rule)}**",
         markdown(ruling.says),
-        markdown(_listed(ruling.pairs)),
+        markdown(listed(ruling.pairs)),
     )
     return "| " + " | ".join(cells) + " |"
 
@@ -207,7 +201,7 @@ def _case(ruling: Ruling) -> str:
         return f"{head}><skipped message={quoteattr(says)}/></testcase>"
     tag = "error" if ruling.result is Result.MISSING else "failure"
     more = "\n".join(
-        part for part in (says, ruling.change, f"pairs: {_listed(ruling.pairs)}" if ruling.pairs else "") if part
+        part for part in (says, ruling.change, f"pairs: {listed(ruling.pairs)}" if ruling.pairs else "") if part
     )
     kind = f"{ruling.effect} {ruling.result}"
     return f"{head}><{tag} type={quoteattr(kind)} message={quoteattr(says)}>{escape(_xml(more))}</{tag}></testcase>"
@@ -235,5 +229,5 @@ def to_html(decision: Decision, *, name: str = "") -> str:
         layers=_LAYERS,
         axes=_AXES,
         cell=lambda layer, axis: _cell(decision, layer, axis),
-        listed=_listed,
+        listed=listed,
     )

@@ -95,7 +95,7 @@ def hack_text(report: HackReport) -> str:
     lines += ["", *wrap(headline(report))]
     for found in told(report):
         lines += wrap(explanation(found), first="  ! " if found.word is Word.NOT_BETTER else "  - ", rest="    ")
-    lines += ["", f"  {'':24}{'candidate':>10} {'baseline':>10} {'difference':>11} {'95% interval':>17} {'q':>6}"]
+    lines += ["", f"  {'':23}{'candidate':>9} {'baseline':>9} {'difference':>10} {'95% interval':>16} {'q':>6}"]
     lines += [_text_row(row) for row in report.rows if not row.measure.missing]
     lines += ["", *wrap(_LEGEND)]
     for row in report.rows:
@@ -120,8 +120,8 @@ def _text_row(row: Row) -> str:
     assert measure.candidate is not None and measure.baseline is not None and gap is not None
     ours, theirs = (_side(measure, figure) for figure in (measure.candidate, measure.baseline))
     unit = _gap_unit(measure)
-    change = f"{number(gap.value, unit):>11} {span(gap, unit):>17}"
-    return f"{'* ' if row.moved else '  '}{cut(row.title, 24):24}{ours:>10} {theirs:>10} {change} {p_value(row.q):>6}"
+    change = f"{number(gap.value, unit):>10} {span(gap, unit):>16}"
+    return f"{'* ' if row.moved else '  '}{cut(row.title, 23):23}{ours:>9} {theirs:>9} {change} {p_value(row.q):>6}"
 
 
 def _side(measure: Measure, figure: Estimate) -> str:
@@ -166,7 +166,7 @@ def _text_screen(report: HackReport) -> Iterator[str]:
         return
     yield f"what the screen flags (answers)   {'candidate':>10} {'baseline':>9}"
     for row in found:
-        examples = cut(", ".join(row.measure.examples[:3]), 28)
+        examples = cut(", ".join(row.measure.examples[:3]), 24)
         yield f"  {row.flag:32}{row.candidate:>10} {row.baseline:>9}  {examples}"
 
 

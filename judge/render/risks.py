@@ -24,6 +24,14 @@ if TYPE_CHECKING:
 __all__ = ["bias", "drift", "segments", "self_check", "validity"]
 
 _LOUD = 0.05
+_PULL = "verdicts for the answer shown first, less those for the second: 0 is even"
+_FOLLOWS = "of the verdicts that change with the order, those for the first place"
+_SHIFT = "mean preference of an answer when it is shown first, less when it is second"
+_SLOPES = (
+    "Points by which the preference moves towards the candidate where its answer has one typical step more than the "
+    "baseline's (one standard deviation over these pairs): of length alone, of each style at equal length. Judge "
+    "beyond people is the difference: above 0 the judge overrates it. q adjusts its p for the number of tests."
+)
 
 
 def bias(report: CalibrationReport) -> Section:
@@ -44,7 +52,7 @@ def bias(report: CalibrationReport) -> Section:
         )
     loud = [name for name, q in card.q.items() if q < _LOUD]
     tests = f"of {counted(len(card.q), 'test')}{', adjusted together' if len(card.q) > 1 else ''}"
-    answer = f"Shown ({tests}): {', '.join(loud)}." if loud else f"None is shown ({tests})."
+    answer = f"Shown to move it ({tests}): {', '.join(loud)}." if loud else f"Nothing is shown to move it ({tests})."
     level: Level = "care" if loud else "ink"
     if not card.q:
         answer = "Nothing could be tested: no pair has two verdicts and no label comes with answer lengths."
@@ -58,11 +66,18 @@ def _position(found: PositionBias, q: float | None) -> Iterator[Block]:
     yield Figures(
         (
             figure("same verdict in both orders", found.consistency, why, unit="share"),
-            figure("net preference for the first", found.net_first, why, unit="signed", note="-1 second, +1 first"),
-            figure("flips that go to the first", found.first_rate, lone, unit="share", note=test),
-            figure("shift of the soft score", found.score_shift, why, unit="signed", note="first place minus second"),
+            figure("pull of the first place", found.net_first, why, unit="points", note=_PULL),
+            figure(
+                "verdicts that follow the place",
+                found.first_rate,
+                lone,
+                unit="share",
+                note=f"{_FOLLOWS}; {test}" if test else _FOLLOWS,
+            ),
+            figure("pull on the preference", found.score_shift, why, unit="points", note=_SHIFT),
         ),
-        f"Position (needs no label; {counted(found.pairs, 'pair')}, {found.invalid} invalid)",
+        "Position: does the place in the prompt decide? (needs no label; "
+        f"{counted(found.pairs, 'pair')}, {found.invalid} invalid)",
     )
 
 
@@ -85,22 +100,23 @@ def _flips(found: FlipSources | None) -> Iterator[Block]:
 
 
 def _styles(card: BiasCard) -> Iterator[Block]:
-    title = "Length and style (needs labels; slope of preference per unit: length alone, each style beside length)"
+    title = "Length and style: does it like more of them than people do? (needs labels)"
     if not card.styles:
         why = "no labelled pair with a verdict comes with lengths that differ"
         yield Figures((Figure("judge minus people", Absent(why)),), title)
         return
     yield Table(
-        ("feature", "judge minus people", "p", "q"),
+        ("more of", "judge beyond people", "p", "q"),
         tuple((s.feature, s.bias, p_value(s.p_two_sided), p_value(card.q.get(s.feature))) for s in card.styles),
         title=title,
-        units=("signed", "plain", "plain"),
+        units=("points", "plain", "plain"),
         n=tuple(s.bias.n for s in card.styles),
     )
     yield Table(
-        ("feature", "judge", "people"),
+        ("more of", "moves the judge", "moves people"),
         tuple((s.feature, s.judge, s.human) for s in card.styles),
-        units=("signed", "signed"),
+        note=_SLOPES,
+        units=("points", "points"),
         n=tuple(s.bias.n for s in card.styles),
     )
 

@@ -9,11 +9,11 @@ from .words import safe, wrap
 if TYPE_CHECKING:
     from ..register import Entry
     from ..rollout import Rollout
-    from ..watching import Proposal
+    from ..watching import Proposal, Watched
 
 __all__ = ["event_text", "proposal_text", "rollout_text", "served_text"]
 
-_WIDTH = 100
+_WIDTH = 80
 
 
 def rollout_text(rollout: Rollout) -> str:
@@ -51,15 +51,22 @@ def proposal_text(proposal: Proposal) -> str:
     told += f"; {proposal.left_out} lines of other stages or not eligible" if proposal.left_out else ""
     lines += wrap(told, first="  ", rest="  ", width=_WIDTH)
     for guard in proposal.guards:
-        found = guard.estimate
-        said = guard.why
-        if found is not None:
-            said = (
-                f"{100 * found.value:+.2f} pp [{100 * found.low:+.2f}, {100 * found.high:+.2f}] in {found.n} blocks; "
-                f"rolls back above {100 * guard.margin:+.1f}, passes below {100 * guard.passing:+.1f}: {guard.why}"
-            )
-        lines += wrap(said, first=f"  {guard.move:9} {guard.metric:14} ", rest=" " * 27, width=_WIDTH)
+        lines += wrap(guard.why, first=f"  {guard.move:11} {guard.metric}: ", rest=" " * 14, width=_WIDTH)
+        if guard.estimate is not None:
+            lines += wrap(_extra(guard), first=" " * 14, rest=" " * 14, width=_WIDTH)
     return safe("\n".join(lines))
+
+
+def _extra(guard: Watched) -> str:
+    """How much more harm, and what its two ends are held to."""
+    found = guard.estimate
+    assert found is not None  # asked for a guard that has a value
+    value, low, high = (100 * end for end in (found.value, found.low, found.high))
+    return (
+        f"{value:+.2f} points more than the baseline, between {low:+.2f} and {high:+.2f} ({found.n} blocks). Passes "
+        f"once the upper end is below {100 * guard.passing:+.1f}; taken back once the lower end is above "
+        f"{100 * guard.margin:+.1f}"
+    )
 
 
 def event_text(entry: Entry) -> str:

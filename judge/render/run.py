@@ -84,7 +84,9 @@ def to_text(report: RunReport) -> str:
             "and "
             "worse hold for all categories at once (Bonferroni). flips = other verdict after swapping; first place = "
             "decisive "
-            "verdicts for the answer shown first; length = candidate over baseline."
+            "verdicts for the answer shown first; length = candidate over baseline. The gate and the calibration "
+            "take the mean preference instead, in which a sure verdict counts for more than a doubtful one: it may "
+            "differ a little."
         ),
     ]
     if report.worth is not None:

@@ -15,9 +15,21 @@ if TYPE_CHECKING:
 
 __all__ = ["to_json", "to_markdown", "to_text"]
 
-_WIDTH = 100
-_TITLES = {"worse": "worse", "unclear": "unclear", "better": "better", "too few": "too few to tell"}
+_WIDTH = 80
+_SINCE = {
+    "worse": "worse than before",
+    "unclear": "unclear",
+    "better": "better than before",
+    "too few": "too few to tell",
+}
+_ALONE = {
+    "worse": "the candidate loses",
+    "unclear": "unclear",
+    "better": "the candidate wins",
+    "too few": "too few to tell",
+}
 _SHOWN = 12
+_HEAD = f"{{:30}}{'value':>8} {'95% interval':>15} {'shrunk':>9} {'n':>6} {'q':>7}"
 
 
 def to_text(report: SegmentReport) -> str:
@@ -25,19 +37,24 @@ def to_text(report: SegmentReport) -> str:
     lines = [*wrap(safe(_headline(report)), width=_WIDTH)]
     lines += [line for note in report.notes for line in wrap(f"! {safe(note)}", rest="  ", width=_WIDTH)]
     unit: Unit = "share" if report.against is None else "points"
+    first = next((verdict for verdict in ("worse", "unclear", "better") if report.of(verdict)), "")
     for verdict in ("worse", "unclear", "better", "too few"):
         parts = report.of(verdict)
         if not parts:
             continue
-        lines += ["", f"{_TITLES[verdict]} ({len(parts)})"]
+        titles = _ALONE if report.against is None else _SINCE
+        lines += ["", f"{titles[verdict]} ({len(parts)})"]
         if verdict == "too few":
             names = ", ".join(f"{part.column}={part.value} ({part.prompts})" for part in parts)
             lines += wrap(safe(f"below {report.minimum} prompts: {names}"), first="  ", rest="  ", width=_WIDTH)
             continue
+        if verdict == first:
+            lines[-1] = _HEAD.format(lines[-1])
         for part in parts[:_SHOWN]:
             lines += _slice_text(part, unit)
         if len(parts) > _SHOWN:
             lines.append(f"  and {len(parts) - _SHOWN} more (--json holds all)")
+    lines += ["", *wrap(_legend(report), width=_WIDTH)]
     if report.changes:
         lines += ["", f"what changed since {report.against}"]
         for change in report.changes:
@@ -62,18 +79,38 @@ def _headline(report: SegmentReport) -> str:
             shift = f"{number(report.overall.value, 'points')} {span(report.overall, 'points')}"
             what += f" against {report.against}: preference {shift}"
     names = ", ".join(f"{part.column}={part.value}" for part in worse[:3]) + (" ..." if len(worse) > 3 else "")
-    found = f"{counted(len(worse), 'slice')} of {len(tested)} tested got worse: {names}" if worse else (
-        f"none of {counted(len(tested), 'tested slice')} is shown worse"
-    )  # fmt: skip
+    got = "the candidate is shown to lose" if report.against is None else "got worse"
+    not_so = (
+        "the candidate is not shown to lose in any" if report.against is None else "none is shown to have got worse"
+    )
+    tests = counted(len(tested), "tested slice")
+    found = f"Of {tests} {not_so}"
+    if worse:
+        found = f"{counted(len(worse), 'slice')} of {len(tested)} tested, in which {got}: {names}"
+        if report.against is not None:
+            found = f"{counted(len(worse), 'slice')} of {len(tested)} tested {got}: {names}"
     out = f"; {report.left_out} pairs left out (no verdict, or not in both runs)" if report.left_out else ""
     return f"{what}, {report.pairs} pairs{out}. {found} (Benjamini-Hochberg, q = {report.q:g})."
 
 
+def _legend(report: SegmentReport) -> str:
+    """What the columns are, and how to ask the other question."""
+    what = "mean preference of the judge for the candidate, 50% is even"
+    other = " judge segments RUN --against EARLIER says what got worse since an earlier run of the same pairs."
+    if report.against is not None:
+        what, other = f"change of the judge's mean preference for the candidate since {report.against}", ""
+    return (
+        f"value = {what} (judge's scale, 95% interval); shrunk = pulled to the run's mean as far as its noise asks; "
+        f"n = pairs; q = p value adjusted for all slices.{other}"
+    )
+
+
 def _slice_text(part: Slice, unit: Unit) -> Iterator[str]:
-    name = cut(f"{part.column}={part.value}", 32)
-    raw = f"{number(part.raw.value, unit)} {span(part.raw, unit)}"
-    shrunk = "" if part.shrunk is None else f"shrunk {number(part.shrunk.value, unit)}"
-    yield f"  {name}{' ' * (33 - columns(name))}{raw:26} {shrunk:16} n {part.pairs:<5} q {p_value(part.q)}".rstrip()
+    name = cut(f"{part.column}={part.value}", 27)
+    shrunk = "" if part.shrunk is None else number(part.shrunk.value, unit)
+    name += " " * (28 - columns(name))
+    figures = f"{number(part.raw.value, unit):>8} {span(part.raw, unit):>15} {shrunk:>9}"
+    yield f"  {name}{figures} {part.pairs:>6} {p_value(part.q):>7}"
     for moved in part.moved:
         yield from wrap(safe(_moved(moved)), first=f"      {moved.kind:13} ", rest=" " * 20, width=_WIDTH)
     if part.verdict == "worse" and part.items:

@@ -6,7 +6,7 @@ import dataclasses
 import math
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,6 +18,7 @@ __all__ = [
     "columns",
     "counted",
     "cut",
+    "listed",
     "markdown",
     "markdown_code",
     "number",
@@ -157,3 +158,9 @@ def plain(value: Any) -> Any:
     if isinstance(value, Iterable):
         return [plain(item) for item in value]
     return value.item() if hasattr(value, "item") else str(value)
+
+
+def listed(names: Sequence[str], shown: int = 5) -> str:
+    """The first few names, each on one safe line of at most 40 columns, and how many more there are."""
+    more = len(names) - shown
+    return ", ".join(cut(name, 40) for name in names[:shown]) + (f" and {more} more" if more > 0 else "")

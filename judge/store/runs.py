@@ -21,6 +21,7 @@ from ..canaries import PREFIX
 from ..errors import JournalError, StoreError
 from ..ledger import Ledger
 from ..types import JudgeId, Pair
+from ..writing import write_whole
 from .columns import write_segments
 from .database import Stream, reading, writing
 from .findings import Findings
@@ -456,9 +457,7 @@ class Store:
         name = f"{re.sub(r'[^a-z0-9]+', '-', fitted.rubric)}-{hashlib.sha256(text.encode()).hexdigest()[:12]}.json"
         path = self.home / "calibrations" / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part")
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
+        write_whole(path, text)
         return path
 
 
