@@ -36,6 +36,9 @@ def to_text(decision: Decision, width: int = 80, *, name: str = "") -> str:
         for ruling in rulings:
             first = f"  {_MARK[ruling.result]:2} {safe(ruling.rule):{min(size, 34)}}  "
             room = len(first) if len(first) < 36 else 5
+            if room == 5:  # a long name stands alone, so that its text is one block
+                lines.append(first.rstrip())
+                first = " " * room
             lines += wrap(safe(ruling.says), first=first, rest=" " * room, width=width)
             if ruling.effect is not Word.SHIP and ruling.pairs:
                 lines += wrap(safe(f"pairs {listed(ruling.pairs)}"), first=" " * room, rest=" " * room, width=width)
