@@ -17,6 +17,7 @@ import streamlit as st
 
 from judge.errors import InputError, StoreError
 from judge.register import Entry, Register
+from judge.render.svg import picture
 from judge.render.words import markdown
 from judge.store.views import Views
 
@@ -172,12 +173,26 @@ def tile(title: str, value: str, note: str) -> None:
         st.caption(markdown(note))
 
 
-def chart(spec: Mapping[str, Any], *, key: str, alt: str, pick: bool = False) -> Mapping[str, Any]:
-    """Draw a specification; with ``pick`` return what a click chose (empty where nothing is)."""
+def chart(spec: Mapping[str, Any], colours: Ink, *, key: str, alt: str, pick: bool = False) -> Mapping[str, Any]:
+    """Draw a specification, with a button that saves it as SVG; with ``pick`` return what a click chose (empty where
+    nothing is). ``alt`` says what is seen; the numbers that the specification says are read after it.
+    """
+    # Data stands in the layers: at the top Streamlit would make an Arrow table of it, through pandas.
+    drawn = {name: value for name, value in spec.items() if name not in ("data", "description")}
+    drawn["layer"] = [{"data": spec["data"], **layer} for layer in spec["layer"]]
+    event = st.vega_lite_chart(
+        drawn,
+        key=key,
+        alt=f"{alt}. {spec['description']}",
+        width="stretch",
+        on_select="rerun" if pick else "ignore",
+    )
+    st.download_button(
+        "Save the chart as SVG", data=lambda: picture(spec, colours, title=alt), file_name=f"{key}.svg",
+        mime="image/svg+xml", key=f"svg-{key}", on_click="ignore", type="tertiary",
+    )  # fmt: skip
     if not pick:
-        st.vega_lite_chart(dict(spec), key=key, alt=alt, width="stretch")
         return {}
-    event = st.vega_lite_chart(dict(spec), key=key, alt=alt, width="stretch", on_select="rerun")
     chosen = event.get("selection", {}).get("pick", []) if isinstance(event, Mapping) else []
     return dict(chosen[0]) if chosen else {}
 

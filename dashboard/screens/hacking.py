@@ -283,7 +283,8 @@ def _length(place: Place) -> None:
         for row in shown
     ]
     chosen = chart(
-        charts.forest(points, place.ink, title="Net win rate, percentage points"),
+        charts.forest(points, place.ink, pick=True),
+        place.ink,
         key="by-length",
         pick=True,
         alt="Net win rate by the candidate's length against the baseline's",
@@ -302,6 +303,7 @@ def _length(place: Place) -> None:
     ]
     chart(
         charts.histogram(made, place.ink, title="Length ratio, log2 (0 equal, 1 double)", ticks=range(-3, 4)),
+        place.ink,
         key="lengths",
         alt="Histogram of the length ratio",
     )

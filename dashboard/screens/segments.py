@@ -79,7 +79,7 @@ def _one_way(place: Place, by: str) -> None:
         "for the number of segments. Click a segment for its pairs."
     )
     chosen = chart(
-        charts.forest([*_beside(points, extra)], place.ink), key=f"forest-{by}", pick=True,
+        charts.forest([*_beside(points, extra)], place.ink, pick=True), place.ink, key=f"forest-{by}", pick=True,
         alt=f"Forest plot of the net win rate by {by}: " + "; ".join(
             f"{row['segment']} {100 * row['net']:+.0f} pp {row['verdict']}" for row in shown[:12]),
     )  # fmt: skip
@@ -92,7 +92,7 @@ def _one_way(place: Place, by: str) -> None:
         )
     st.subheader("Wins, ties and losses", anchor=False)
     parts = [{**row, "segment": row["segment"] or "(none)"} for row in shown]
-    chart(charts.bars(parts, place.ink), key=f"bars-{by}", alt=f"Shares of wins, ties and losses by {by}")
+    chart(charts.bars(parts, place.ink), place.ink, key=f"bars-{by}", alt=f"Shares of wins, ties and losses by {by}")
     _figures(place, by, rows)
 
 
@@ -138,7 +138,7 @@ def _two_way(place: Place, by: str, across: str) -> None:
     st.subheader(f"Net win rate by {markdown(by)} and {markdown(across)}", anchor=False)
     st.caption("A cell with fewer than 10 judged pairs shows its n and no rate. Click a cell for its pairs.")
     chosen = chart(
-        charts.heat(rows, place.ink), key=f"heat-{by}-{across}", pick=True,
+        charts.heat(rows, place.ink), place.ink, key=f"heat-{by}-{across}", pick=True,
         alt=f"Two-way table of the net win rate by {by} and {across}",
     )  # fmt: skip
     if chosen:

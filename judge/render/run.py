@@ -7,13 +7,14 @@ terminal, and the HTML escapes every value, loads nothing and runs no script.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..types import Comparison
-from .charts import Bar, Tone, forest
+from .charts import NET, PAPER, forest
 from .costs import cost_facts, cost_table
+from .document import Chart
 from .hacking import hack_values
 from .page import page
 from .words import markdown, markdown_code, plain, safe, wrap
@@ -31,6 +32,7 @@ __all__ = [
     "Example",
     "comparison_json",
     "comparison_text",
+    "forest_chart",
     "pick_examples",
     "to_html",
     "to_json",
@@ -41,7 +43,6 @@ __all__ = [
 _SHOWN = 2_000
 _DOUBT = "This is what the judge says, and this judge cannot be trusted with a decision: see below how far it can be."
 _EXAMPLES = 12
-_TONES: Mapping[str, Tone] = {"better": "good", "worse": "bad"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,23 +170,25 @@ def to_html(report: RunReport, examples: Sequence[Example] = (), *, hack: HackRe
         costs=cost_table(report),
         cost_facts=cost_facts(report),
         examples=examples,
-        forest=forest(
-            [
-                Bar(part.name, part.net, _net(part), _TONES.get(part.verdict, "soft"), f"n {part.judged}")
-                for part in parts
-                if part.net
-            ],
-            at=0.0,
-            unit="points",
-            name="net",
-            title="Net win rate with its interval for each category, also in the table below",
-        ),
+        forest=forest_chart(report).svg,
         doubt=_DOUBT,
         hack=None if hack is None else hack_values(hack),
         pct=_pct,
         net=_net,
         ratio=_ratio,
     )
+
+
+def forest_chart(report: RunReport) -> Chart:
+    """The net win rate of the whole run and of each category, the whole first; also in the table below it."""
+    rows = [
+        {"segment": part.name, "kind": "judge", "value": part.net.value, "low": part.net.low, "high": part.net.high,
+         "verdict": part.verdict, "n": part.judged}
+        for part in (report.overall, *report.categories)
+        if part.net
+    ]  # fmt: skip
+    title = f"Net win rate with its interval by {report.by}, also in the table below"
+    return Chart("net", title, forest(rows, PAPER, title=NET))
 
 
 def comparison_text(result: Comparison) -> str:
