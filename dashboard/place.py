@@ -36,6 +36,7 @@ __all__ = [
     "downloads",
     "empty",
     "explained",
+    "home_line",
     "link",
     "pick_run",
     "place_of",
@@ -116,6 +117,11 @@ def _stamp(path: Path) -> tuple[int, int]:
 def place_of(home: Path) -> Place:
     """The place of a home folder; its views are shared by all sessions of this server."""
     return Place(home, _views(str(home)))
+
+
+def home_line(place: Place) -> None:
+    """Say in the sidebar which home folder is looked at: two servers of two homes look alike."""
+    st.sidebar.caption(f"Home folder: {markdown(str(place.home.resolve()))}")
 
 
 def pick_run(place: Place) -> Place:

@@ -303,6 +303,33 @@ def test_labels_by_button_are_written_blind_with_draw_and_reasons(monkeypatch: p
     assert len((copy / "labels" / "people.jsonl").read_text().splitlines()) == len(rows)
 
 
+def test_every_page_says_which_home_it_shows(monkeypatch: pytest.MonkeyPatch, home: Path, tmp_path: Path) -> None:
+    """The folder stands in the sidebar, also of an empty home, so that two servers are not taken for each other."""
+    for folder, name in ((home, "runs"), (tmp_path, "decision"), (home, "label")):
+        at = page(monkeypatch, folder, name)
+        shown = [caption.value.replace("\\", "") for caption in at.sidebar.caption]
+        assert f"Home folder: {folder.resolve()}" in shown
+
+
+def test_what_a_rubric_hides_from_the_judge_is_hidden_from_the_rater_and_said(
+    monkeypatch: pytest.MonkeyPatch, copy: Path
+) -> None:
+    """Of sources that the rubric does not use the page says how many there are, and serves none of their text."""
+    rows = made.rows(40)
+    for row in rows:
+        row["context"] = ["TOP-SECRET-SOURCE one", "TOP-SECRET-SOURCE two"]
+    made.judge_rows(copy, made.write_rows(copy / "sourced.jsonl", rows), "r-000007")
+    from dashboard.labelling_desk import new_draw
+    from judge.labelling import Request
+    from judge.store.views import Views
+
+    new_draw(copy / "labels" / "sourced.jsonl", "r-000007", Request("random", 10, 1), Views(copy))
+    at = page(monkeypatch, copy, "label", labels="sourced", **{"as": "cy"})
+    assert not at.exception, at.exception
+    assert "Not shown here, nor to the judge: 2 sources of this item" in said(at)
+    assert "TOP-SECRET" not in str(at.main)
+
+
 def test_sides_are_a_fair_coin_for_each_rater(home: Path) -> None:
     """Over many pairs the candidate stands first half of the time (binomial test), and raters see different sides."""
     from scipy.stats import binomtest

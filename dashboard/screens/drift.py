@@ -20,8 +20,8 @@ __all__ = ["show"]
 
 _MEASURES = {
     "net": ("Net win rate", "+.0%"),
-    "length": ("Length, candidate over baseline", ".2f"),
-    "candidate_length": ("Length of the candidate's answers, characters", ",.0f"),
+    "length": ("Length ratio: characters, candidate over baseline, geometric mean", ".2f"),
+    "candidate_length": ("Length of the candidate's answers: characters, mean", ",.0f"),
     "confidence": ("Confidence of the judge", ".2f"),
     "tie": ("Ties", ".0%"),
     "flip": ("Verdicts that differ between the orders", ".0%"),

@@ -109,7 +109,7 @@ def _figures(place: Place, by: str, rows: Sequence[Mapping[str, Any]]) -> None:
     shown = frame.select(
         polars.col("segment"), "n", "judged", "invalid", "verdict",
         *(polars.col(name) * 100 for name in ("net", "net_low", "net_high", "win", "tie", "loss", "flip")),
-        polars.col("length").alias("length ratio"),
+        polars.col("length").alias("length ratio (characters)"),
         polars.Series("rows", [link("pairs", run=run_id, field=by, value=row["segment"]) for row in rows]),
     )  # fmt: skip
     percent = st.column_config.NumberColumn(format="%.1f")
@@ -121,7 +121,9 @@ def _figures(place: Place, by: str, rows: Sequence[Mapping[str, Any]]) -> None:
             "net_low": st.column_config.NumberColumn("low", format="%+.1f"),
             "net_high": st.column_config.NumberColumn("high", format="%+.1f"),
             "flip": st.column_config.NumberColumn("flips on swap, %", format="%.1f"),
-            "length ratio": st.column_config.NumberColumn(format="%.2f"),
+            "length ratio (characters)": st.column_config.NumberColumn(
+                format="%.2f", help="Characters, candidate over baseline; geometric mean over pairs"
+            ),
             "rows": st.column_config.LinkColumn(display_text="pairs"),
         },
     )  # fmt: skip

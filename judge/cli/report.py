@@ -107,6 +107,8 @@ def command(
         click.echo(render.to_json(report))
     else:
         click.echo(render.to_markdown(report) if as_md else render.to_text(report))
+    if home:
+        click.echo(f"note: this run is in the home folder {safe(home)}", err=True)
     if not info.sealed:
         again = f"judge resume {info.run_id}{home_words(home)}"
         click.echo(f"note: this run is not finished; finish it with: {again}", err=True)
@@ -134,7 +136,8 @@ def _write_html(html: Path, store: Store, info: RunInfo, report: RunReport, fram
     hack = hack_report(store, info, rounds=400) if frame.height <= _HACK_ROWS else None
     if hack is None:
         click.echo(f"note: left out what changed besides quality; see: judge hack {info.run_id}", err=True)
-    text = render.to_html(report, render.pick_examples(store, report, frame), hack=hack)
+    shown = safe(str(store.home))
+    text = render.to_html(report, render.pick_examples(store, report, frame), hack=hack, home=shown)
     write_whole(html, text)
     click.echo(f"wrote {safe(str(html))}", err=True)
 

@@ -228,7 +228,7 @@ def reliability(lines: Rows, band: Rows, colours: Ink) -> Spec:
              "encoding": {"x": x, "y": y}},
             {"mark": {"type": "line", "strokeWidth": 2},
              "encoding": {"x": x, "y": y, "color": colour, "strokeDash": dash}},
-            {"mark": {"type": "point", "filled": True, "size": 45, "opacity": 1},
+            {"mark": {"type": "point", "filled": True, "size": 18, "opacity": 1},
              "encoding": {"x": x, "y": y, "color": colour, "tooltip": seen}},
         ],
         colours,

@@ -85,9 +85,9 @@ def to_text(report: RunReport) -> str:
             "and "
             "worse hold for all categories at once (Bonferroni). flips = other verdict after swapping; first place = "
             "decisive "
-            "verdicts for the answer shown first; length = candidate over baseline. The gate and the calibration "
-            "take the mean preference instead, in which a sure verdict counts for more than a doubtful one: it may "
-            "differ a little."
+            "verdicts for the answer shown first; length = characters of the candidate's answer over the baseline's, "
+            "in the typical pair (geometric mean). The gate and the calibration take the mean preference instead, in "
+            "which a sure verdict counts for more than a doubtful one: it may differ a little."
         ),
     ]
     if report.worth is not None:
@@ -118,7 +118,7 @@ def to_markdown(report: RunReport) -> str:
             f"{report.overall.invalid} invalid."
         ),
         "",
-        "| | n | win | tie | loss | net win rate (95% interval) | verdict | flips | first place | length |",
+        "| | n | win | tie | loss | net win rate (95% interval) | verdict | flips | first place | length ratio |",
         "|---|---:|---:|---:|---:|---|---|---:|---:|---:|",
     ]
     for part in (report.overall, *report.categories):
@@ -155,15 +155,18 @@ def to_json(report: RunReport) -> str:
     return json.dumps({"schema": "judge.report/1", **plain(report)}, ensure_ascii=False, allow_nan=False)
 
 
-def to_html(report: RunReport, examples: Sequence[Example] = (), *, hack: HackReport | None = None) -> str:
+def to_html(
+    report: RunReport, examples: Sequence[Example] = (), *, hack: HackReport | None = None, home: str = ""
+) -> str:
     """The report as one HTML page without scripts or outside resources, in light and dark.
 
-    ``hack`` adds what changed in the answers besides quality, with pairs to read.
+    ``hack`` adds what changed in the answers besides quality, with pairs to read; ``home`` is the folder of the run.
     """
     parts = (report.overall, *report.categories)
     return page(
         "report.html.j2",
         report=report,
+        home=home,
         parts=parts,
         judge=_judge(report),
         worth=_worth_facts(report) if report.worth else [],

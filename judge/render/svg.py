@@ -42,7 +42,7 @@ def draw(spec: Spec, *, name: str, title: str, width: float = WIDTH) -> str:
     parts = [*frame.axes(), *(part for layer in spec["layer"] for part in _layer(frame, layer)), *frame.legend()]
     key, height = escape(name, quote=True), frame.bottom + frame.under
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:.0f}" font-family="{_FONT}" '
+        f'<svg viewBox="0 0 {width:g} {height:.0f}" font-family="{_FONT}" '
         f'font-size="12" role="img" aria-labelledby="{key}-title {key}-desc">'
         f'<title id="{key}-title">{escape(safe(title))}</title>'
         f'<desc id="{key}-desc">{escape(safe(str(spec.get("description", ""))))}</desc>{"".join(parts)}</svg>'
@@ -54,6 +54,7 @@ def picture(spec: Spec, colours: Ink, *, title: str, width: float = 640) -> byte
     drawn = draw(spec, name="chart", title=title, width=width)
     head, found, rest = drawn.partition("</desc>")
     ground = f'<rect width="100%" height="100%" fill="{colours.ground}"/>'
+    head = head.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
     return (head + found + ground + rest).encode()
 
 
