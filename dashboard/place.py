@@ -6,7 +6,7 @@ run and its filters can be sent to somebody else.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +17,11 @@ import streamlit as st
 
 from judge.errors import InputError, StoreError
 from judge.register import Entry, Register
-from judge.render.svg import picture
 from judge.render.words import markdown
 from judge.store.views import Views
 
 from .views.charts import Ink, ink
-from .views.tables import as_csv, as_parquet, guarded
+from .views.tables import arrow, as_csv, as_parquet
 
 if TYPE_CHECKING:
     import polars
@@ -138,6 +137,7 @@ def pick_run(place: Place) -> Place:
         format_func=lambda name: f"{name} (probe)" if "probe" in by_id[name].header else name,
     )
     run = by_id[chosen]
+    place.views.look(run.run_id)
     state = "sealed" if run.sealed else "not finished"
     st.sidebar.caption(markdown(f"{run.created_at[:16].replace('T', ' ')} · {state}"))
     st.sidebar.caption(markdown(f"{run.rubric} · {run.judge}"))
@@ -194,7 +194,7 @@ def chart(spec: Mapping[str, Any], colours: Ink, *, key: str, alt: str, pick: bo
         on_select="rerun" if pick else "ignore",
     )
     st.download_button(
-        "Save the chart as SVG", data=lambda: picture(spec, colours, title=alt), file_name=f"{key}.svg",
+        "Save the chart as SVG", data=lambda: _svg(spec, colours, alt), file_name=f"{key}.svg",
         mime="image/svg+xml", key=f"svg-{key}", on_click="ignore", type="tertiary",
     )  # fmt: skip
     if not pick:
@@ -203,17 +203,20 @@ def chart(spec: Mapping[str, Any], colours: Ink, *, key: str, alt: str, pick: bo
     return dict(chosen[0]) if chosen else {}
 
 
+def _svg(spec: Mapping[str, Any], colours: Ink, title: str) -> bytes:
+    from judge.render.svg import picture
+
+    return picture(spec, colours, title=title)
+
+
 def table(frame: Any, *, alt: str, config: Mapping[str, Any] | None = None, height: int | str = "auto") -> None:
     """A table of the rows of one screen: a frame, or a list of records."""
-    import polars
-
-    frame = frame if isinstance(frame, polars.DataFrame) else polars.DataFrame(frame, infer_schema_length=None)
     st.dataframe(
-        guarded(frame), hide_index=True, column_config=dict(config or {}), alt=alt, height=height, placeholder="–"
+        arrow(frame), hide_index=True, column_config=dict(config or {}), alt=alt, height=height, placeholder="–"
     )
 
 
-def downloads(frame: polars.DataFrame, name: str) -> None:
+def downloads(frame: polars.DataFrame | Sequence[Mapping[str, Any]], name: str) -> None:
     """Buttons that save a table as CSV (no cell is a formula) and as Parquet."""
     with st.container(horizontal=True):
         for kind, make, mime in (

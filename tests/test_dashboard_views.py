@@ -219,7 +219,7 @@ def test_csv_has_no_formula_and_parquet_reads_back() -> None:
 def test_tables_on_a_page_have_no_formula_either() -> None:
     """What the browser saves of a table is guarded as well; figures that begin with a sign are left as they are."""
     cells = ["=1+1", "-2+3|cmd", "+1.5 pp [-0.4, +3.1] n 1,200", "-54.0%", "@x", "plain", None]
-    shown = tables.guarded(polars.DataFrame({"a": cells, "n": [-1.0] * 7}))["a"].to_list()
+    shown = tables.arrow(polars.DataFrame({"a": cells, "n": [-1.0] * 7}))["a"].to_pylist()
     assert shown == ["'=1+1", "'-2+3|cmd", "+1.5 pp [-0.4, +3.1] n 1,200", "-54.0%", "'@x", "plain", None]
 
 

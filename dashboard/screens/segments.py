@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import polars
 import streamlit as st
 
 from judge.render.words import markdown, number, span
@@ -105,13 +104,15 @@ def _beside(points: Sequence[Mapping[str, Any]], extra: Sequence[Mapping[str, An
 def _figures(place: Place, by: str, rows: Sequence[Mapping[str, Any]]) -> None:
     assert place.run is not None
     run_id = place.run.run_id
-    frame = polars.DataFrame(list(rows), infer_schema_length=None)
-    shown = frame.select(
-        polars.col("segment"), "n", "judged", "invalid", "verdict",
-        *(polars.col(name) * 100 for name in ("net", "net_low", "net_high", "win", "tie", "loss", "flip")),
-        polars.col("length").alias("length ratio (characters)"),
-        polars.Series("rows", [link("pairs", run=run_id, field=by, value=row["segment"]) for row in rows]),
-    )  # fmt: skip
+    shown = [
+        {
+            **{name: row[name] for name in ("segment", "n", "judged", "invalid", "verdict")},
+            **{name: _hundred(row[name]) for name in ("net", "net_low", "net_high", "win", "tie", "loss", "flip")},
+            "length ratio (characters)": row["length"],
+            "rows": link("pairs", run=run_id, field=by, value=row["segment"]),
+        }
+        for row in rows
+    ]
     percent = st.column_config.NumberColumn(format="%.1f")
     table(
         shown, alt=f"Figures by {by}",
@@ -127,7 +128,7 @@ def _figures(place: Place, by: str, rows: Sequence[Mapping[str, Any]]) -> None:
             "rows": st.column_config.LinkColumn(display_text="pairs"),
         },
     )  # fmt: skip
-    downloads(frame, f"segments-{run_id}")
+    downloads(rows, f"segments-{run_id}")
 
 
 def _two_way(place: Place, by: str, across: str) -> None:
@@ -149,21 +150,22 @@ def _two_way(place: Place, by: str, across: str) -> None:
             link("pairs", run=run.run_id, field=by, value=chosen["row"], across=across, other=chosen["column"]),
             type="primary",
         )
-    made = polars.DataFrame(rows, infer_schema_length=None)
-    shown = made.with_columns(
-        *(polars.col(name).cast(polars.Float64) * 100 for name in ("net", "net_low", "net_high")),
-        polars.Series(
-            "rows",
-            [
-                link("pairs", run=run.run_id, field=by, value=row["row"], across=across, other=row["column"])
-                for row in rows
-            ],
-        ),
-    )
+    shown = [
+        {
+            **row,
+            **{name: _hundred(row[name]) for name in ("net", "net_low", "net_high")},
+            "rows": link("pairs", run=run.run_id, field=by, value=row["row"], across=across, other=row["column"]),
+        }
+        for row in rows
+    ]
     table(shown, alt="The same as a table", config={
         "net": st.column_config.NumberColumn("net, pp", format="%+.1f"),
         "net_low": st.column_config.NumberColumn("low", format="%+.1f"),
         "net_high": st.column_config.NumberColumn("high", format="%+.1f"),
         "rows": st.column_config.LinkColumn(display_text="pairs"),
     })  # fmt: skip
-    downloads(made, f"segments-{run.run_id}-{by}-{across}")
+    downloads(rows, f"segments-{run.run_id}-{by}-{across}")
+
+
+def _hundred(share: float | None) -> float | None:
+    return None if share is None else 100 * share

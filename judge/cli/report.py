@@ -107,12 +107,17 @@ def command(
         click.echo(render.to_json(report))
     else:
         click.echo(render.to_markdown(report) if as_md else render.to_text(report))
+    _notes(info, home)
+    return 0
+
+
+def _notes(info: RunInfo, home: str | None) -> None:
+    """Where the run lies, if that was asked for, and how to finish one that is not finished."""
     if home:
         click.echo(f"note: this run is in the home folder {safe(home)}", err=True)
     if not info.sealed:
         again = f"judge resume {info.run_id}{home_words(home)}"
         click.echo(f"note: this run is not finished; finish it with: {again}", err=True)
-    return 0
 
 
 def _write_receipts(store: Store, run_id: str, path: Path) -> None:
