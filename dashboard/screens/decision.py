@@ -162,7 +162,7 @@ def _judge_says(place: Place) -> None:
         tile(
             "Length ratio",
             f"{length.value:.2f}" if length else "–",
-            "characters, candidate over baseline, typical pair (geometric mean)",
+            "candidate over baseline, characters, geometric mean",
         )
         tile(
             "Right by labels",

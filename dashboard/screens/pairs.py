@@ -74,7 +74,7 @@ def _filters(place: Place) -> tuple[Filter, str]:
                 "Confidence", 0.5, 1.0, (0.5, 1.0), 0.01, key="confidence", bind="query-params", width=260
             )
             lean, long = st.slider(
-                "Length, candidate over baseline (log2)",
+                "Length in characters, candidate over baseline (log2)",
                 -4.0,
                 4.0,
                 (-4.0, 4.0),

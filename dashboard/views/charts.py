@@ -60,7 +60,7 @@ def bars(rows: Rows, colours: Ink) -> Spec:
     values, names = [], []
     for at, row in enumerate(rows):
         start, top = 0.0, _ROW * at + 20
-        names.append({"name": cut(str(row["segment"]), 40), "y": top - 8})
+        names.append({"name": cut(str(row["segment"]), 40), "y": top - 9})
         for part in parts:
             share = float(row[part] or 0.0)
             values.append(
@@ -164,7 +164,7 @@ def over_runs(rows: Rows, colours: Ink, *, title: str, fmt: str, marks: Rows = (
         text = {"type": "text", "align": "right", "dx": -4, "color": colours.worse, "fontSize": 11}
         said = {"x": x, "y": {"value": 8 + 14 * (at % 3)}, "text": {"field": "what", "type": "nominal"}}
         layers += [{"mark": rule, **own, "encoding": {"x": x}}, {"mark": text, **own, "encoding": said}]
-    return assembled(rows, layers, colours, height=230, said=_told(rows, "run", fmt))
+    return assembled(rows, layers, colours, height=260, said=_told(rows, "run", fmt))
 
 
 def control(rows: Rows, colours: Ink, *, title: str, fmt: str, alarm: int | None = None) -> Spec:
@@ -201,7 +201,7 @@ def control(rows: Rows, colours: Ink, *, title: str, fmt: str, alarm: int | None
              "encoding": {"x": {"datum": alarm}, "y": {"value": 8},
                           "text": {"value": f"first alarm: stretch {alarm}"}}},
         ]  # fmt: skip
-    return assembled(rows, layers, colours, height=250, said=_told(rows, "stretch", fmt))
+    return assembled(rows, layers, colours, height=290, said=_told(rows, "stretch", fmt))
 
 
 def _told(rows: Rows, key: str, fmt: str) -> str:

@@ -232,7 +232,7 @@ def reliability(lines: Rows, band: Rows, colours: Ink) -> Spec:
              "encoding": {"x": x, "y": y, "color": colour, "tooltip": seen}},
         ],
         colours,
-        height=300,
+        height=380,
         said=said,
     )  # fmt: skip
 
@@ -284,7 +284,7 @@ def risk(rows: Rows, colours: Ink, *, levels: Sequence[float] = ()) -> Spec:
              "encoding": {"x": x, "y": y, "color": colour, "tooltip": seen}},
         ],
         colours,
-        height=260,
+        height=300,
         said="; ".join(list(told)[::4]),
     )  # fmt: skip
 

@@ -130,12 +130,12 @@ def _why(fitted: Calibration) -> str:
 def _reliability(raw: Reliability, calibrated: Reliability | None) -> Chart:
     lines = [
         {"name": name, "forecast": point.forecast, "observed": point.observed, "n": point.n}
-        for name, card in (("judge's own (CORP)", raw), ("calibrated, held out (CORP)", calibrated))
+        for name, card in (("judge's own", raw), ("calibrated, held out", calibrated))
         if card is not None
         for point in card.diagram
     ]
     band = [{"forecast": p.forecast, "low": p.band_low, "high": p.band_high, "n": p.n} for p in raw.diagram]
-    title = "Reliability diagram: band of a perfect judge (90%), and how many labels stand at each value"
+    title = "Reliability diagram (CORP): band of a perfect judge (90%), and how many labels stand at each value"
     return Chart("reliability", title, reliability(lines, band, PAPER))
 
 
