@@ -269,6 +269,7 @@ def test_a_label_sitting_by_keyboard_alone_and_blind(browser: Any, home: Path, a
     press("s")
     press("u")
     press("n")
+    page.wait_for_function("document.activeElement.tagName === 'TEXTAREA'")  # the field takes the keyboard
     page.keyboard.type("because 1 of 2, j and k")
     press("Enter")
     press("3")
