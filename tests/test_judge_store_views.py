@@ -179,9 +179,12 @@ def test_pairs_named_by_id_are_found_by_hash_in_any_run_and_never_a_stranger(hom
         con.execute("DELETE FROM comparison WHERE run_id = 'r-aaaaaa' AND pair_id = 'item-0060'")
     later = Views(tmp_path / "copy")
     assert later.rows("r-aaaaaa", Filter(pairs=tuple(names))).height == 4, "with a gap in the row numbers"
-    run_id, version, start, hashes = later._places or ("", (), 0, polars.Series())
     twin = later.rows("r-aaaaaa", Filter(pairs=("item-0003",)))
-    later._places = (run_id, version, start, polars.Series([hashes[3]] * len(hashes), dtype=hashes.dtype))
+    assert later._places is not None
+    run_id, version, hashes, places = later._places
+    assert hashes.is_sorted() and places.n_unique() == 119
+    (mine,) = polars.DataFrame({"h": hashes, "at": places}).filter(polars.col("at") == places.min() + 3)["h"]
+    later._places = (run_id, version, polars.Series([mine] * len(hashes), dtype=hashes.dtype), places)
     later._answers.clear()
     assert later.rows("r-aaaaaa", Filter(pairs=("item-0003",))).equals(twin), "one hash for all: still the one row"
 
