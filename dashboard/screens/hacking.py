@@ -116,7 +116,7 @@ def _measures(run_id: str, body: Mapping[str, Any]) -> None:
         rows.append(
             {
                 "measure": safe(title),
-                "unit": f"{unit}, mean; difference in %" if percent else safe(unit),
+                "unit": f"{unit}, % longer" if percent else safe(unit),
                 "candidate": _part(measure, "candidate").get("value"),
                 "baseline": _part(measure, "baseline").get("value"),
                 **ends,
@@ -298,7 +298,8 @@ def _length(place: Place) -> None:
         alt="Net win rate by the candidate's length against the baseline's",
     )
     st.caption(
-        "Rows: the candidate's answer against the baseline's, in characters. A slope says "
+        "Rows: the candidate's answer against the baseline's, in characters; the word is by an interval widened for "
+        "the number of rows. A slope says "
         "that length and winning go together, not that one makes the other: the page "
         "Segments shows the rate at equal length."
     )
