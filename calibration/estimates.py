@@ -17,6 +17,7 @@ import numpy.typing as npt
 from rubrics.errors import InputError
 
 from .rare import clustered_ends
+from .students_t import normal, two_sided
 
 __all__ = [
     "Equivalence",
@@ -465,9 +466,7 @@ def p_value(values: Values, clusters: Clusters | None = None) -> float | None:
 
 def t_quantile(level: float, df: float) -> float:
     """Two-sided Student's t quantile with ``df`` degrees of freedom: 2.776445 at 0.95 and 4."""
-    from scipy.special import stdtrit
-
-    return float(stdtrit(df, (1 + level) / 2))
+    return two_sided(float(level), float(df))
 
 
 def t_cdf(value: float, df: float) -> float:
@@ -479,9 +478,7 @@ def t_cdf(value: float, df: float) -> float:
 
 def normal_quantile(level: float) -> float:
     """Two-sided normal quantile: 1.959964 at 0.95."""
-    from scipy.special import ndtri
-
-    return float(ndtri((1 + level) / 2))
+    return normal(level)
 
 
 def relative_weights(weights: Values | None, n: int) -> Array | None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from dashboard.place import empty, pick_run, place_of
+from dashboard.place import empty, home_line, pick_run, place_of
 
 _PAGES = {
     "The release": [
@@ -40,6 +40,7 @@ def _home(argv: list[str]) -> Path:
 
 def _page(name: str) -> None:
     place = place_of(_home(sys.argv[1:]))
+    home_line(place)
     if name != _BLIND:
         place = pick_run(place)
     if place.run is None and name not in _WITHOUT_RUN:

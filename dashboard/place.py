@@ -6,7 +6,7 @@ run and its filters can be sent to somebody else.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ from judge.render.words import markdown
 from judge.store.views import Views
 
 from .views.charts import Ink, ink
-from .views.tables import as_csv, as_parquet, guarded
+from .views.tables import arrow, as_csv, as_parquet
 
 if TYPE_CHECKING:
     import polars
@@ -35,6 +35,7 @@ __all__ = [
     "downloads",
     "empty",
     "explained",
+    "home_line",
     "link",
     "pick_run",
     "place_of",
@@ -117,6 +118,11 @@ def place_of(home: Path) -> Place:
     return Place(home, _views(str(home)))
 
 
+def home_line(place: Place) -> None:
+    """Say in the sidebar which home folder is looked at: two servers of two homes look alike."""
+    st.sidebar.caption(f"Home folder: {markdown(str(place.home.resolve()))}")
+
+
 def pick_run(place: Place) -> Place:
     """Let the reader choose the run in the sidebar; the newest that judges a candidate unless the URL names another."""
     runs = place.views.runs()
@@ -131,6 +137,7 @@ def pick_run(place: Place) -> Place:
         format_func=lambda name: f"{name} (probe)" if "probe" in by_id[name].header else name,
     )
     run = by_id[chosen]
+    place.views.look(run.run_id)
     state = "sealed" if run.sealed else "not finished"
     st.sidebar.caption(markdown(f"{run.created_at[:16].replace('T', ' ')} · {state}"))
     st.sidebar.caption(markdown(f"{run.rubric} · {run.judge}"))
@@ -172,27 +179,44 @@ def tile(title: str, value: str, note: str) -> None:
         st.caption(markdown(note))
 
 
-def chart(spec: Mapping[str, Any], *, key: str, alt: str, pick: bool = False) -> Mapping[str, Any]:
-    """Draw a specification; with ``pick`` return what a click chose (empty where nothing is)."""
+def chart(spec: Mapping[str, Any], colours: Ink, *, key: str, alt: str, pick: bool = False) -> Mapping[str, Any]:
+    """Draw a specification, with a button that saves it as SVG; with ``pick`` return what a click chose (empty where
+    nothing is). ``alt`` says what is seen; the numbers that the specification says are read after it.
+    """
+    # Data stands in the layers: at the top Streamlit would make an Arrow table of it, through pandas.
+    drawn = {name: value for name, value in spec.items() if name not in ("data", "description")}
+    drawn["layer"] = [{"data": spec["data"], **layer} for layer in spec["layer"]]
+    event = st.vega_lite_chart(
+        drawn,
+        key=key,
+        alt=f"{alt}. {spec['description']}",
+        width="stretch",
+        on_select="rerun" if pick else "ignore",
+    )
+    st.download_button(
+        "Save the chart as SVG", data=lambda: _svg(spec, colours, alt), file_name=f"{key}.svg",
+        mime="image/svg+xml", key=f"svg-{key}", on_click="ignore", type="tertiary",
+    )  # fmt: skip
     if not pick:
-        st.vega_lite_chart(dict(spec), key=key, alt=alt, width="stretch")
         return {}
-    event = st.vega_lite_chart(dict(spec), key=key, alt=alt, width="stretch", on_select="rerun")
     chosen = event.get("selection", {}).get("pick", []) if isinstance(event, Mapping) else []
     return dict(chosen[0]) if chosen else {}
 
 
+def _svg(spec: Mapping[str, Any], colours: Ink, title: str) -> bytes:
+    from judge.render.svg import picture
+
+    return picture(spec, colours, title=title)
+
+
 def table(frame: Any, *, alt: str, config: Mapping[str, Any] | None = None, height: int | str = "auto") -> None:
     """A table of the rows of one screen: a frame, or a list of records."""
-    import polars
-
-    frame = frame if isinstance(frame, polars.DataFrame) else polars.DataFrame(frame, infer_schema_length=None)
     st.dataframe(
-        guarded(frame), hide_index=True, column_config=dict(config or {}), alt=alt, height=height, placeholder="–"
+        arrow(frame), hide_index=True, column_config=dict(config or {}), alt=alt, height=height, placeholder="–"
     )
 
 
-def downloads(frame: polars.DataFrame, name: str) -> None:
+def downloads(frame: polars.DataFrame | Sequence[Mapping[str, Any]], name: str) -> None:
     """Buttons that save a table as CSV (no cell is a formula) and as Parquet."""
     with st.container(horizontal=True):
         for kind, make, mime in (

@@ -6,17 +6,22 @@ from collections.abc import Iterable
 
 import streamlit as st
 
-from judge.render.document import Figure, Figures, Prose, Section, Table
+from judge.render.charts import inked
+from judge.render.document import Chart, Figure, Figures, Prose, Section, Table
 from judge.render.words import markdown, safe
 
-from .place import table
+from .place import Place, chart, table
 
 __all__ = ["draw"]
 
 _MARKS = {"good": "✓ ", "care": "! ", "bad": "✗ ", "ink": "", "soft": ""}
 
 
-def draw(sections: Iterable[Section], *, opened: Iterable[str] = ()) -> None:
+_DRAWN = {"win-rate", "reliability", "risk"}
+"""Charts of the report that stand on the page itself."""
+
+
+def draw(sections: Iterable[Section], place: Place, *, opened: Iterable[str] = ()) -> None:
     """Each section as a line with its finding; what stands behind it unfolds."""
     wanted = set(opened)
     for section in sections:
@@ -29,6 +34,9 @@ def draw(sections: Iterable[Section], *, opened: Iterable[str] = ()) -> None:
                     st.markdown(markdown(block.text))
                 elif isinstance(block, Figures):
                     _figures(block)
+                elif isinstance(block, Chart):
+                    if block.name not in _DRAWN:
+                        chart(inked(block.spec, place.ink), place.ink, key=block.name, alt=block.title)
                 elif isinstance(block, Table):
                     _table(block)
 

@@ -142,11 +142,11 @@ def _preference_words(known: Preference) -> Iterator[str]:
     elif known.judge is not None:
         yield f"The judge's mean preference is {percentage(known.judge)}; what people would say is not known."
     length = known.log_length
-    grew = "" if length is None else f"; answers {_percent_longer(length)} long"
+    grew = "" if length is None else f"; answers {_percent_longer(length)} longer in characters"
     if isinstance(known.controlled, Estimate):
         yield f"At equal length {percentage(known.controlled)}{grew}{_longer_not_better(known)}."
     elif length is not None:
-        yield f"Answers are {_percent_longer(length)} long."
+        yield f"Answers are {_percent_longer(length)} longer in characters."
 
 
 def _longer_not_better(known: Preference) -> str:

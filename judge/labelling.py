@@ -322,16 +322,22 @@ def candidate_first(seed: int, pair_id: str, annotator: str) -> bool:
 class BlindView:
     """All that a person sees of a pair before the vote: titled texts (request, sources), and the answers by place.
 
-    No id, category, model name, label or verdict.
+    No id, category, model name, label or verdict. ``hidden`` says what of the item is not shown, because the rubric
+    does not use it and the judge is not shown it either; empty where everything is shown.
     """
 
     sections: tuple[tuple[str, str], ...]
     first: str
     second: str
+    hidden: str = ""
 
 
 def blind(pair: Pair, rubric: Rubric, *, first_is_candidate: bool) -> BlindView:
-    """What a person sees of a pair: what a judge would see under this rubric, in one order and without labels."""
+    """What a person sees of a pair: what a judge would see under this rubric, in one order and without labels.
+
+    A label is of the question that the judge was asked. A person who read sources that the judge was not shown would
+    answer another one, and the disagreement would be laid at the judge's door: so they are hidden, and that is said.
+    """
     messages = [f"[{message.role}]\n{message.content}" for message in pair.item.messages]
     sections = [("Request", "\n\n".join(messages) if messages else pair.item.prompt)]
     if "context" in rubric.uses:
@@ -340,7 +346,20 @@ def blind(pair: Pair, rubric: Rubric, *, first_is_candidate: bool) -> BlindView:
         sections.append(("Reference answer", pair.item.reference))
     texts = protocol.shown(pair.candidate), protocol.shown(pair.baseline)
     first, second = texts if first_is_candidate else texts[::-1]
-    return BlindView(tuple(sections), first, second)
+    return BlindView(tuple(sections), first, second, _hidden(pair, rubric))
+
+
+def _hidden(pair: Pair, rubric: Rubric) -> str:
+    """What of an item neither a person nor the judge is shown under a rubric, and which rubric would show it."""
+    many, uses = len(pair.item.context), rubric.uses
+    parts = [f"{many} source{'s' if many != 1 else ''}"] if many and "context" not in uses else []
+    parts += ["a reference answer"] if pair.item.reference and "reference" not in uses else []
+    if not parts:
+        return ""
+    return (
+        f"Not shown here, nor to the judge: {' and '.join(parts)} of this item. The rubric {rubric.ref} judges "
+        "without; one whose `uses` names them (groundedness, say) shows them to both."
+    )
 
 
 def prompt_id(pair: Pair) -> str:

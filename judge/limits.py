@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from calibration.estimates import Estimate
@@ -99,6 +100,9 @@ def settle(found: Estimate, limit: float, side: Side, result: Result, *, mend: s
 
 def interval_words(found: Estimate, limit: float, side: Side, unit: str) -> str:
     """A number with its interval, the end that was held, and the limit."""
+    if unit == "ln":  # a mean of logarithms of ratios, read as the ratio of the typical pair
+        found = replace(found, value=math.expm1(found.value), low=math.expm1(found.low), high=math.expm1(found.high))
+        limit = math.expm1(limit)
     end = found.low if side == "at least" else found.high
     name = "lower" if side == "at least" else "upper"
     ends = ", ".join(_number(one, unit).removesuffix("%").removesuffix(" pp") for one in (found.low, found.high))
@@ -109,7 +113,11 @@ def interval_words(found: Estimate, limit: float, side: Side, unit: str) -> str:
 
 
 def unit_of(measure: Measure, of: str) -> str:
-    """How a measure's number is written: points for the difference of two shares, else what the measure says."""
+    """How a measure's number is written: points for the difference of two shares, percent for that of lengths (which is
+    of logarithms), else what the measure says.
+    """
+    if measure.name.startswith("length.") and of == "difference":
+        return "ln"
     if measure.unit.startswith(("share", "points")):
         return "points" if of == "difference" else "share"
     return "plain"
@@ -120,6 +128,8 @@ def _number(value: float, unit: str) -> str:
         return "no limit"
     if unit == "points":
         return f"{100 * value + 0.0:+.1f} pp"
+    if unit == "ln":
+        return f"{100 * value + 0.0:+.1f}%"
     return f"{100 * value:.1f}%" if unit == "share" else f"{value + 0.0:.3f}"
 
 

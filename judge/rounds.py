@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .register import Entry, Register
+from .render.words import counted
 
 if TYPE_CHECKING:
     from .store import Store
@@ -191,7 +192,8 @@ def _labels(folder: Path) -> tuple[str, str]:
             last = max(last, str(row.get("at") or ""))
     if not count:
         return f"no labels in {folder}", ""
-    return f"{count} labels of {len(people)} people in {len(files)} files", last
+    people_said = counted(len(people), "person", "people")
+    return f"{counted(count, 'label')} of {people_said} in {counted(len(files), 'file')}", last
 
 
 def _run_of(store: Store, candidate: Entry | None) -> tuple[str, str]:

@@ -414,7 +414,8 @@ def _data_caveats(header: Mapping[str, Any], overall: Slice, categories: Sequenc
     ratio = overall.length_ratio
     if ratio is not None and abs(np.log(ratio.value)) > np.log(1 + _LENGTH_LIMIT):
         share = f"{abs(ratio.value - 1):.0%} {'longer' if ratio.value > 1 else 'shorter'}"
-        text = f"The candidate's answers are {share}; nothing here separates length from quality."
+        text = f"The candidate's answers are {share} in characters (typical pair); nothing here separates length from "
+        text += "quality."
         yield Caveat("length", text)
     if overall.invalid:
         low, high = (f"{100 * bound:+.1f}" for bound in overall.net_bounds)

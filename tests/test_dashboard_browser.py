@@ -11,6 +11,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -268,6 +269,7 @@ def test_a_label_sitting_by_keyboard_alone_and_blind(browser: Any, home: Path, a
     press("s")
     press("u")
     press("n")
+    page.wait_for_function("document.activeElement.tagName === 'TEXTAREA'")  # the field takes the keyboard
     page.keyboard.type("because 1 of 2, j and k")
     press("Enter")
     press("3")
@@ -342,6 +344,11 @@ def test_a_click_on_a_segment_leads_to_its_pairs(browser: Any, address: str) -> 
     assert "field=category" in str(link.get_attribute("href"))
     chart.hover()
     assert page.get_by_role("button", name=re.compile("^Download as PNG")).count()
+    with page.expect_download() as saved:
+        page.get_by_role("button", name="Save the chart as SVG").first.click()
+    picture = Path(saved.value.path()).read_text(encoding="utf-8")
+    assert picture.startswith("<svg xmlns=") and "safety" in picture and "worse" in picture
+    assert saved.value.suggested_filename == "forest-category.svg"
     page.goto(address + str(link.get_attribute("href")))
     settle(page)
     assert page.get_by_text("comparisons pass the filters").count() == 1
@@ -349,23 +356,28 @@ def test_a_click_on_a_segment_leads_to_its_pairs(browser: Any, address: str) -> 
 
 
 @pytest.mark.slow
-def test_pictures_for_the_readme(browser: Any, tmp_path: Path) -> None:
+def test_pictures_for_the_readme(browser: Any) -> None:
     """The README's pictures are made here, of the sample set; copy them to `docs/img` after a look."""
+    with tempfile.TemporaryDirectory(prefix="acme-") as folder:  # the home folder is in the picture
+        _take_pictures(browser, Path(folder) / ".judge")
+
+
+def _take_pictures(browser: Any, home: Path) -> None:
     pytest.importorskip("ctranslate2", reason="the embedded judge is not installed")
-    env = {**os.environ, "PYTHONPATH": str(REPO), "JUDGE_HOME": str(tmp_path)}
+    env = {**os.environ, "PYTHONPATH": str(REPO), "JUDGE_HOME": str(home)}
     for words in (["demo"], ["gate", "latest"]):
         code = f"import sys; sys.argv = ['judge', *{words!r}]; from judge.cli import main; main()"
         done = subprocess.run([sys.executable, "-c", code], env=env, check=False, capture_output=True, text=True)
         assert done.returncode in (0, 1), done.stderr  # the gate blocks the sample set's candidate
-    views = Views(tmp_path)
-    new_draw(tmp_path / "labels" / "release.jsonl", views.runs()[0].run_id, Request("random", 60, 3), views)
+    views = Views(home)
+    new_draw(home / "labels" / "release.jsonl", views.runs()[0].run_id, Request("random", 60, 3), views)
     SHOTS.mkdir(parents=True, exist_ok=True)
     pictures = (
         ("decision", "", "light"),
         ("segments", "segments?corrected=true", "dark"),
         ("label", "label?labels=release&as=ada", "light"),
     )
-    with made.serving(tmp_path) as (address, _pid):
+    with made.serving(home) as (address, _pid):
         for name, path, scheme in pictures:
             context = browser.new_context(viewport={"width": 1200, "height": 900}, color_scheme=scheme)
             page = context.new_page()

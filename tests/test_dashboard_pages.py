@@ -182,6 +182,66 @@ def test_calibration_says_what_the_terminal_says(monkeypatch: pytest.MonkeyPatch
     assert metrics["Win rate, corrected"] == f"{wanted.win_rate.corrected.value:.1%}"  # type: ignore[union-attr]
 
 
+def specs_of(at: Any) -> list[dict[str, Any]]:
+    """The specifications that a page hands to the browser."""
+    return [json.loads(element.proto.spec) for element in at.get("vega_lite_chart")]
+
+
+def layers(spec: dict[str, Any]) -> Any:
+    """What a specification draws from which rows, without the selection of a click, which a page alone has."""
+    drawn = [
+        {
+            "data": layer.get("data", spec.get("data")),
+            "mark": layer["mark"],
+            "encoding": {key: entry for key, entry in layer["encoding"].items() if key != "opacity"},
+        }
+        for layer in spec["layer"]
+    ]
+    return json.loads(json.dumps([drawn, spec["height"], spec["config"]]))
+
+
+def test_pages_show_the_very_charts_of_the_html_reports(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+    """Every chart of `judge calibrate --html` stands on the calibration page, and the forest of `judge report --html`
+    is that of the segments page without its first row: equal specifications, drawn as SVG in one and by Vega in the
+    other.
+    """
+    from calibration.gold import GoldSet
+    from calibration.report import calibration_report
+    from judge.evidence import run_evidence
+    from judge.render import calibration as rendering
+    from judge.render import run as run_rendering
+    from judge.render.charts import LIGHT, inked
+    from judge.render.document import Chart
+    from judge.store import Store
+    from judge.summary import summarise
+
+    store = Store(home)
+    gold = GoldSet.read(home / "labels" / "people.jsonl")
+    report = calibration_report(run_evidence(store, store.run("r-000003")), gold, rounds=200)
+    drawn = [block for part in rendering.sections(report) for block in part.blocks if isinstance(block, Chart)]
+    assert {block.name for block in drawn} == {"win-rate", "reliability", "risk", "segments"}
+    html = rendering.to_html(report)
+    at = page(monkeypatch, home, "calibration", run="r-000003", gold="people.jsonl")
+    shown = [layers(spec) for spec in specs_of(at)]
+    for block in drawn:
+        assert block.svg and block.svg in html
+        assert layers(inked(block.spec, LIGHT)) in shown, block.name
+
+    told = summarise(store.run("r-000003").header, store.comparisons("r-000003"))
+    chart = run_rendering.forest_chart(told)
+    assert chart.svg and chart.svg in run_rendering.to_html(told)
+    page_forest, *_ = specs_of(page(monkeypatch, home, "segments", run="r-000003"))
+    wanted, found = layers(inked(chart.spec, LIGHT)), layers(page_forest)
+    looks = lambda spec: [(layer["mark"], layer["encoding"]) for layer in spec[0]]
+    assert looks(wanted) == looks(found) and wanted[2] == found[2]
+    marks = [{row["segment"]: row for row in spec[0][1]["data"]["values"]} for spec in (wanted, found)]
+    assert marks[0].keys() - marks[1].keys() == {told.overall.name}
+    for name, row in marks[1].items():
+        assert row == marks[0][name] | {key: pytest.approx(marks[0][name][key]) for key in ("value", "low", "high")} | {
+            "y": row["y"]
+        }
+
+
 def test_drift_tells_the_judge_from_the_candidate(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
     """Two judgings of the same answers are compared on all pairs, and the change of judge is named."""
     at = page(monkeypatch, home, "drift", run="r-000003", before="r-000001", after="r-000002")
@@ -241,6 +301,33 @@ def test_labels_by_button_are_written_blind_with_draw_and_reasons(monkeypatch: p
     press("dok")
     assert at.session_state["desk"].session.current == before, "J and K write nothing"
     assert len((copy / "labels" / "people.jsonl").read_text().splitlines()) == len(rows)
+
+
+def test_every_page_says_which_home_it_shows(monkeypatch: pytest.MonkeyPatch, home: Path, tmp_path: Path) -> None:
+    """The folder stands in the sidebar, also of an empty home, so that two servers are not taken for each other."""
+    for folder, name in ((home, "runs"), (tmp_path, "decision"), (home, "label")):
+        at = page(monkeypatch, folder, name)
+        shown = [caption.value.replace("\\", "") for caption in at.sidebar.caption]
+        assert f"Home folder: {folder.resolve()}" in shown
+
+
+def test_what_a_rubric_hides_from_the_judge_is_hidden_from_the_rater_and_said(
+    monkeypatch: pytest.MonkeyPatch, copy: Path
+) -> None:
+    """Of sources that the rubric does not use the page says how many there are, and serves none of their text."""
+    rows = made.rows(40)
+    for row in rows:
+        row["context"] = ["TOP-SECRET-SOURCE one", "TOP-SECRET-SOURCE two"]
+    made.judge_rows(copy, made.write_rows(copy / "sourced.jsonl", rows), "r-000007")
+    from dashboard.labelling_desk import new_draw
+    from judge.labelling import Request
+    from judge.store.views import Views
+
+    new_draw(copy / "labels" / "sourced.jsonl", "r-000007", Request("random", 10, 1), Views(copy))
+    at = page(monkeypatch, copy, "label", labels="sourced", **{"as": "cy"})
+    assert not at.exception, at.exception
+    assert "Not shown here, nor to the judge: 2 sources of this item" in said(at)
+    assert "TOP-SECRET" not in str(at.main)
 
 
 def test_sides_are_a_fair_coin_for_each_rater(home: Path) -> None:

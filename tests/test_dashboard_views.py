@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import polars
 import pytest
 
 from calibration.sums import Sums
 from dashboard.views import charts, figures, tables, texts
+from judge.render.charts import PAPER
+from judge.render.svg import draw, picture
 from judge.types import Span
 
 altair = pytest.importorskip("altair", reason="altair is not installed: pip install 'touchstone-judge[dashboard]'")
@@ -52,7 +56,7 @@ def specs(dark: bool) -> dict[str, dict[str, Any]]:
     ink = charts.ink(dark=dark)
     return {
         "forest": charts.forest(SEGMENTS, ink),
-        "bars": charts.bars(BARS, ink, pick=True),
+        "bars": charts.bars(BARS, ink),
         "heat": charts.heat(HEAT, ink),
         "over_runs": charts.over_runs(
             RUNS, ink, title="net", fmt="+.0%", marks=[{"run": "r-2", "what": "judge changed"}]
@@ -60,7 +64,8 @@ def specs(dark: bool) -> dict[str, dict[str, Any]]:
         "control": charts.control(STRETCHES, ink, title="net", fmt="+.0%", alarm=3),
         "histogram": charts.histogram([{"low": 0.5, "high": 0.6, "n": 4}], ink, title="confidence"),
         "reliability": charts.reliability(LINES, BAND, ink),
-        "curve": charts.curve(CURVE, ink),
+        "risk": charts.risk(CURVE, ink, levels=[0.1, 0.2]),
+        "sums": charts.sums({"up": [0.0, 1.0, 3.0], "down": [0.0, 0.5, 0.1]}, ink, limit=2.5, title="Stretch"),
         "confusion": charts.confusion(COUNTS, ink, x_title="judge", y_title="people"),
     }
 
@@ -105,15 +110,76 @@ def test_every_written_colour_has_a_contrast_of_four_and_a_half(dark: bool, grou
 def test_better_and_worse_are_words_before_they_are_colours() -> None:
     """The forest plot writes the verdict of every segment; the control chart gives what lies outside its own shape."""
     spec = specs(dark=False)["forest"]
-    words = [layer for layer in spec["layer"] if layer["mark"]["type"] == "text"]
-    (verdicts,) = [layer for layer in words if layer["encoding"]["text"].get("field") == "verdict"]
-    assert [row["verdict"] for row in verdicts["data"]["values"]] == ["worse", "unclear", "better"]
-    sides = [layer["encoding"]["text"]["value"] for layer in words if "value" in layer["encoding"]["text"]]
-    assert sides == ["baseline better", "candidate better"]
+    (said,) = [layer for layer in spec["layer"] if layer["encoding"].get("text", {}).get("field") == "said"]
+    assert [row["said"] for row in said["data"]["values"]] == [
+        "-50 [-70, -30] worse",
+        "+5 [-15, +25] unclear",
+        "+60 [+40, +80] better",
+    ]
     shapes = [
         layer["encoding"]["shape"] for layer in specs(dark=False)["control"]["layer"] if "shape" in layer["encoding"]
     ]
     assert shapes[0]["scale"]["range"] == ["circle", "triangle-up"]
+
+
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("name", sorted(specs(dark=False)))
+def test_every_chart_can_be_saved_as_svg_from_the_very_specification(name: str, dark: bool) -> None:
+    """The file is well-formed, holds every word of the specification, keeps to its frame, and fetches nothing."""
+    ink = charts.ink(dark=dark)
+    spec = specs(dark)[name]
+    data = picture(spec, ink, title="<chart>")
+    root = ET.fromstring(data)  # noqa: S314 - our own
+    _, _, width, height = map(float, root.attrib["viewBox"].split())
+    assert b"http" not in data.replace(b"http://www.w3.org/2000/svg", b"") and b"<script" not in data
+    tags = [element.tag.rpartition("}")[2] for element in root.iter()]
+    assert set(tags) <= {"svg", "title", "desc", "rect", "line", "polyline", "polygon", "circle", "text", "g"}
+    for element in root.iter():
+        for key, most in (("x", width), ("x1", width), ("x2", width), ("cx", width), ("y", height), ("cy", height)):
+            if key in element.attrib:
+                assert -1 <= float(element.attrib[key]) <= most + 1, (element.tag, element.attrib)
+    words = {element.text for element in root.iter() if element.tag.endswith("}text")}
+    for layer in spec["layer"]:
+        rows = layer.get("data", spec["data"])["values"]
+        told = layer["encoding"].get("text", {})
+        assert {row[told["field"]] for row in rows if "field" in told} <= words | {""}
+    marks = [layer for layer in spec["layer"] if layer["mark"]["type"] == "point"]
+    shown = sum(len(layer.get("data", spec["data"])["values"]) for layer in marks)
+    assert tags.count("g") >= shown, "a mark that is pointed at says its values"
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda spec: spec["layer"][0]["mark"].update(type="arc"),
+        lambda spec: spec["layer"][0]["encoding"].update(size={"field": "n"}),
+        lambda spec: spec["layer"][1]["encoding"]["x"]["axis"].update(labelExpr="datum.label"),
+    ],
+)
+def test_what_the_drawing_does_not_know_is_an_error_and_not_left_out(spoil: Any) -> None:
+    """A mark, a channel or an expression of Vega-Lite that is not drawn stops the report."""
+    spec = specs(dark=False)["forest"]
+    spoil(spec)
+    with pytest.raises(ValueError, match="no drawing of"):
+        draw(spec, name="x", title="x")
+
+
+def test_a_chart_of_a_report_takes_the_colours_of_the_theme_and_changes_in_nothing_else() -> None:
+    """What is made for paper and coloured for a theme is what is made for that theme."""
+    for ink in (charts.ink(dark=False), charts.ink(dark=True)):
+        assert charts.inked(charts.forest(SEGMENTS, PAPER), ink) == charts.forest(SEGMENTS, ink)
+        assert charts.inked(charts.reliability(LINES, BAND, PAPER), ink) == charts.reliability(LINES, BAND, ink)
+        assert charts.inked(charts.risk(CURVE, PAPER), ink) == charts.risk(CURVE, ink)
+
+
+def test_places_in_a_drawing_follow_the_values() -> None:
+    """Marks stand where a linear scale puts them: the middle between two others is drawn in the middle."""
+    rows = [{**SEGMENTS[0], "segment": str(k), "kind": "judge", "value": v, "low": v, "high": v}
+            for k, v in enumerate((-0.4, 0.0, 0.4))]  # fmt: skip
+    text = draw(charts.forest(rows, charts.ink(dark=False)), name="x", title="x")
+    places = [float(x) for x in re.findall(r'<circle cx="([\d.]+)"', text)]
+    assert len(places) == 3 and places[1] == pytest.approx((places[0] + places[2]) / 2, abs=0.1)
+    assert places[0] < places[1]
 
 
 def test_a_cell_with_few_rows_shows_its_n_and_no_rate() -> None:
@@ -153,7 +219,7 @@ def test_csv_has_no_formula_and_parquet_reads_back() -> None:
 def test_tables_on_a_page_have_no_formula_either() -> None:
     """What the browser saves of a table is guarded as well; figures that begin with a sign are left as they are."""
     cells = ["=1+1", "-2+3|cmd", "+1.5 pp [-0.4, +3.1] n 1,200", "-54.0%", "@x", "plain", None]
-    shown = tables.guarded(polars.DataFrame({"a": cells, "n": [-1.0] * 7}))["a"].to_list()
+    shown = tables.arrow(polars.DataFrame({"a": cells, "n": [-1.0] * 7}))["a"].to_pylist()
     assert shown == ["'=1+1", "'-2+3|cmd", "+1.5 pp [-0.4, +3.1] n 1,200", "-54.0%", "'@x", "plain", None]
 
 

@@ -369,7 +369,7 @@ def test_a_longer_answer_is_not_a_better_one() -> None:
     longer = prefers(controlled=about(0.51, 0.04), log_length=about(math.log(1.22), 0.03))
     decision = decide(DEFAULT, longer)
     assert decision.word is Word.HOLD
-    assert "+22% [+18, +26] long: longer, not shown better" in decision.headline
+    assert "+22% [+18, +26] longer in characters: longer, not shown better" in decision.headline
 
 
 def test_zero_failures_of_few_answers_are_not_enough_for_a_bound() -> None:
@@ -498,3 +498,16 @@ def test_an_edited_policy_is_refused_under_its_old_name(tmp_path: Any) -> None:
         load_policy(other)
     with pytest.raises(InputError, match="did you mean 'default'"):
         load_policy("defualt")
+
+
+def test_the_difference_of_lengths_is_held_as_a_logarithm_and_said_in_percent() -> None:
+    """A guard on `length.log_ratio` of 0.2231 reads as 25% longer, and so do the interval and the measured end."""
+    from judge.limits import interval_words, unit_of
+    from judge.types import Measure
+
+    found = Estimate(math.log(1.3), math.log(0.97), math.log(1.73), 0.95, 108, 108, "t")
+    measure = Measure("length.log_ratio", "behaviour", "reliability", "characters", difference=found)
+    assert unit_of(measure, "difference") == "ln"
+    assert interval_words(found, 0.2231, "at most", unit_of(measure, "difference")) == (
+        "+30.0% [-3.0, +73.0]: upper bound +73.0%, must be at most +25.0% (n = 108)"
+    )

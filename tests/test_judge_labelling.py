@@ -170,6 +170,9 @@ def test_the_blind_view_holds_texts_and_nothing_else() -> None:
     assert "secret" not in repr(view) and "cand" not in repr(view) and "win" not in repr(view)
     plain = labelling.blind(shown, rubric.model_copy(update={"uses": ()}), first_is_candidate=True)
     assert ([title for title, _ in plain.sections], plain.first) == (["Request"], "the one")
+    assert view.hidden == ""
+    assert "1 source and a reference answer" in plain.hidden and "nor to the judge" in plain.hidden
+    assert "source text" not in repr(plain) and "known" not in repr(plain)
 
 
 @pytest.mark.parametrize("how", ["random", "stratified", "active", "all"])

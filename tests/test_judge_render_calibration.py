@@ -37,6 +37,8 @@ from calibration.selfcheck import self_check
 from judge.render import calibration as render
 from judge.render import charts
 from judge.render.document import Absent, Chart, Figure, Figures, Section, Table
+from judge.render.measures import interval_row
+from judge.render.svg import WIDTH, draw
 from judge.render.words import columns, counted, cut, number, span, wrap
 from rubrics import Outcome
 
@@ -420,11 +422,15 @@ def test_wrapping_keeps_every_character_within_the_width(text: str, indent: int)
 @settings(max_examples=40, deadline=None)
 def test_a_forest_survives_any_number_and_any_name(rows: list[tuple[str, float, float, float]]) -> None:
     """Whatever the values and names, the chart is well-formed and every mark lies inside the picture."""
-    bars = [charts.Bar(name, Estimate(v, lo, hi, 0.95, 1, 1, ""), "x", "good") for name, v, lo, hi in rows]
-    page = Page(charts.forest(bars, at=0.5, unit="share", name="t", title="t"))
+    bars = [
+        interval_row(f"{k} {name}", Estimate(v, lo, hi, 0.95, 1, 1, "")) for k, (name, v, lo, hi) in enumerate(rows)
+    ]
+    spec = charts.forest(bars, charts.PAPER, unit="share")
+    json.dumps(spec, allow_nan=False)
+    page = Page(draw(spec, name="t", title="t"))
     assert page.open == []
     places = [float(attrs[key] or 0) for tag, attrs in page.tags for key in ("x1", "x2", "cx") if key in attrs]
-    assert places and all(0 <= x <= charts.WIDTH for x in places)
+    assert places and all(0 <= x <= WIDTH for x in places)
 
 
 def test_columns_count_what_a_terminal_shows() -> None:
@@ -434,10 +440,13 @@ def test_columns_count_what_a_terminal_shows() -> None:
 
 def test_charts_of_nothing_are_nothing() -> None:
     """Without values there is no chart, not an empty frame."""
-    caption = charts.Caption("t", "t", "t", ("x", "y"))
-    assert charts.forest([], at=0.0, unit="share", name="t", title="t") == ""
-    assert charts.plane([charts.Line([], "first", "a")], caption) == ""
-    assert charts.stream([[], []], limit=1.0, names=("a", "b"), name="t", title="t") == ""
+    for spec in (
+        charts.forest([], charts.PAPER),
+        charts.reliability([], [], charts.PAPER),
+        charts.risk([], charts.PAPER),
+        charts.sums({"up": [], "down": []}, charts.PAPER, limit=1.0, title="t"),
+    ):
+        assert draw(spec, name="t", title="t") == ""
     shown = {part.key for part, block in blocks(report("mute")) if isinstance(block, Chart) and block.svg}
     assert shown == {"win-rate", "segments"}
 
@@ -599,13 +608,13 @@ def test_counts_of_one_are_singular() -> None:
 
 def test_the_even_mark_spares_the_names() -> None:
     """The dashed mark of a forest runs beside the intervals alone, never at the height of a name."""
-    bars = [charts.Bar(f"name {k}", Estimate(0.5, 0.4, 0.6, 0.95, 9, 9, ""), "50.0%", "soft") for k in range(5)]
-    page = Page(charts.forest(bars, at=0.5, unit="share", name="t", title="t"))
+    bars = [interval_row(f"name {k}", Estimate(0.5, 0.4, 0.6, 0.95, 9, 9, "")) for k in range(5)]
+    page = Page(draw(charts.forest(bars, charts.PAPER, unit="share"), name="t", title="t"))
     names = [float(attrs["y"] or 0) for tag, attrs in page.tags if tag == "text"][-10:]
     marks = [
         (float(attrs["y1"] or 0), float(attrs["y2"] or 0))
         for tag, attrs in page.tags
-        if tag == "line" and attrs["class"] == "zero"
+        if tag == "line" and attrs.get("stroke-dasharray")
     ]
     assert len(marks) == 5
     assert all(foot <= y - 11 or head >= y + 3 for head, foot in marks for y in names)

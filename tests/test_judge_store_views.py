@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -154,6 +155,48 @@ def test_pages_of_rows_are_disjoint_and_sorted(home: Path) -> None:
     known = [value for value in least if value is not None]
     assert known == sorted(known) and len(known) == 108
     assert least[108:] == [None] * 12, "what has no verdict comes last"
+
+
+def test_pairs_named_by_id_are_found_by_hash_in_any_run_and_never_a_stranger(home: Path, tmp_path: Path) -> None:
+    """Rows and counts of ids are those of a scan, also in a run whose rows do not stand together, after a change of the
+    file, and where two ids share a hash.
+    """
+    views, store = Views(home), Store(home)
+    names = [f"item-{k:04}" for k in (3, 117, 50, 9)]
+    for run_id in ("r-bbbbbb", "r-aaaaaa", "r-bbbbbb"):
+        frame = store.comparisons(run_id)
+        wanted = frame.filter(polars.col("pair_id").is_in(names))["pair_id"].to_list()
+        assert views.rows(run_id, Filter(pairs=(*names, "no such pair")))["pair_id"].to_list() == wanted
+        assert views.count(run_id, Filter(pairs=tuple(names))) == 4
+        losses = frame.filter(polars.col("pair_id").is_in(names) & (polars.col("outcome") == "loss")).height
+        assert views.count(run_id, Filter(pairs=tuple(names), outcomes=("loss",))) == losses
+    assert views.rows("r-aaaaaa", Filter(pairs=tuple(names)), offset=1, limit=2).height == 2
+    assert views.rows("r-aaaaaa", Filter(pairs=())).height == 0
+    sure = views.rows("r-aaaaaa", Filter(pairs=tuple(names)), sort="most confident first")["confidence"].to_list()
+    assert sure == sorted(sure, reverse=True)
+
+    with writing(shutil.copytree(home, tmp_path / "copy") / "judge.duckdb") as con:
+        con.execute("DELETE FROM comparison WHERE run_id = 'r-aaaaaa' AND pair_id = 'item-0060'")
+    later = Views(tmp_path / "copy")
+    assert later.rows("r-aaaaaa", Filter(pairs=tuple(names))).height == 4, "with a gap in the row numbers"
+    twin = later.rows("r-aaaaaa", Filter(pairs=("item-0003",)))
+    assert later._places is not None
+    run_id, version, hashes, places = later._places
+    assert hashes.is_sorted() and places.n_unique() == 119
+    (mine,) = polars.DataFrame({"h": hashes, "at": places}).filter(polars.col("at") == places.min() + 3)["h"]
+    later._places = (run_id, version, polars.Series([mine] * len(hashes), dtype=hashes.dtype), places)
+    later._answers.clear()
+    assert later.rows("r-aaaaaa", Filter(pairs=("item-0003",))).equals(twin), "one hash for all: still the one row"
+
+
+def test_what_nearly_every_page_asks_opens_the_file_once(home: Path) -> None:
+    """After a look at a run its columns, crossings and sums are known without another burst."""
+    views = Views(home)
+    views.look("r-aaaaaa")
+    assert views.opened == 1
+    views.facets("r-aaaaaa"), views.crossings("r-aaaaaa"), views.cells("r-aaaaaa"), views.cells("r-aaaaaa", "category")
+    views.look("r-aaaaaa")
+    assert views.opened == 1
 
 
 def test_a_row_leads_to_its_texts_and_raw_calls(home: Path) -> None:

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from judge.render.charts import Caption, Line, Tone, plane
+from judge.render.charts import PAPER, trace
+from judge.render.svg import draw
 from judge.render.words import safe
 
 __all__ = ["curves", "curves_page"]
@@ -15,22 +16,16 @@ __all__ = ["curves", "curves_page"]
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1d2330; --paper: #fdfdfb; --soft: #6b7280; --first: #1f5fa8;
   --second: #b3541e;
-  --good: #1b7f4b; --bad: #b3261e; --line: #d5d8de; }
+  --good: #1b7f4b; --bad: #b3261e; --line: #d5d8de; --panel: #f2f3f0; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e8eaee; --paper: #14171d; --soft: #9aa3b2; --first: #7fb4f0;
-  --second: #f0a272; --good: #6fd09c; --bad: #f08a82; --line: #343a46; } }
+  --second: #f0a272; --good: #6fd09c; --bad: #f08a82; --line: #343a46; --panel: #1d2129; } }
 body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); margin: 2rem auto;
   max-width: 76rem; padding: 0 1rem; }
 main { display: grid; grid-template-columns: repeat(auto-fill, minmax(20rem, 1fr)); gap: 1.5rem; }
-figure { margin: 0; } figcaption { font-weight: 600; } svg { width: 100%; height: auto; font-size: 12px; }
-svg .ink { fill: var(--ink); } svg .soft { fill: var(--soft); } svg .axis { stroke: var(--soft); }
-svg .grid { stroke: var(--line); } svg .zero { stroke: var(--soft); stroke-dasharray: 3 3; }
-svg .stroke-first { stroke: var(--first); } svg .stroke-second { stroke: var(--second); }
-svg .stroke-good { stroke: var(--good); } svg .stroke-bad { stroke: var(--bad); }
-svg .stroke-soft { stroke: var(--soft); }
+figure { margin: 0; } figcaption { font-weight: 600; } svg { width: 100%; height: auto; }
 p.warn { border-left: 4px solid var(--bad); padding-left: .75rem; }
 """
 
-_TONES: tuple[Tone, ...] = ("first", "second")
 _PANELS: Sequence[tuple[str, str, Sequence[tuple[str, str, str]]]] = (
     ("loss", "Loss", (("step", "loss", "batch"), ("heldout", "loss", "held out"))),
     ("accuracy", "Pairs ordered right", (("step", "accuracy", "batch"), ("heldout", "accuracy", "held out"))),
@@ -53,24 +48,14 @@ _PANELS: Sequence[tuple[str, str, Sequence[tuple[str, str, str]]]] = (
 
 def curves(log: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     """Title and SVG of every panel that has a point. ``log`` holds the lines of ``train.jsonl``."""
-    last = max((int(line["step"]) for line in log), default=0) or 1
     drawn = []
     for name, title, series in _PANELS:
         found = {label: _points(log, kind, field) for kind, field, label in series}
-        values = [y for points in found.values() for _, y in points]
-        if not values:
+        if not any(found.values()):
             continue
-        # The plane's heights begin at zero; what goes below is drawn above its lowest value, and the axis says so.
-        low = min(0.0, *values)
-        top = (max(values) - low) * 1.05 or 1.0
-        axis = "" if low == 0 else f" (0 stands for {low:.4g})"
-        lines = [
-            Line([(step / last, y - low) for step, y in points], tone, label, dashed=tone == "second")
-            for (label, points), tone in zip(found.items(), _TONES, strict=False)
-        ]
         said = "; ".join(f"{label}: first {p[0][1]:.4g}, last {p[-1][1]:.4g}" for label, p in found.items() if p)
-        caption = Caption(f"curve-{name}", title, said, (f"share of {last} steps", f"{name}{axis}"))
-        drawn.append((title, plane(lines, caption, top=top)))
+        spec = trace(found, PAPER, titles=("Step", title), said=said)
+        drawn.append((title, draw(spec, name=f"curve-{name}", title=title)))
     return drawn
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import streamlit as st
 
 from judge.render import calibration as rendering
+from judge.render.document import Chart
 from judge.render.words import markdown
 
 from .. import sections
@@ -67,12 +69,15 @@ def _report(place: Place, report: CalibrationReport, source: str) -> None:
             f"No corrected rate: {markdown(str(getattr(rate.corrected, 'reason', '')))}; "
             f"{markdown(str(getattr(rate.corrected, 'fix', '')))}."
         )
+    parts = rendering.sections(report)
+    drawn = {block.name: block for part in parts for block in part.blocks if isinstance(block, Chart)}
+    _draw(place, drawn["win-rate"])
     _agreement(report)
-    _diagram(place, report)
-    _curve(place, report)
+    _diagram(place, report, drawn)
+    _curve(place, report, drawn)
     _confusion(place, report, source)
     st.subheader("Everything behind it", anchor=False)
-    sections.draw(rendering.sections(report))
+    sections.draw(parts, place)
     st.caption(
         "The same figures as in the terminal, with fewer bootstrap rounds (200), so the last "
         "digit of an interval may differ:"
@@ -98,48 +103,34 @@ def _agreement(report: CalibrationReport) -> None:
     st.markdown("\n".join(lines))
 
 
-def _diagram(place: Place, report: CalibrationReport) -> None:
+def _diagram(place: Place, report: CalibrationReport, drawn: Mapping[str, Chart]) -> None:
     st.subheader("Is its confidence the people's?", anchor=False)
-    raw, calibrated = report.confidence.raw, report.confidence.calibrated
+    raw = report.confidence.raw
     if raw is None:
         st.info("No labelled pair has a verdict.")
         return
-    lines = [
-        {"name": name, "forecast": point.forecast, "observed": point.observed, "n": point.n}
-        for name, card in (("the judge's own", raw), ("calibrated, held out", calibrated))
-        if card is not None
-        for point in card.diagram
-    ]
-    band = [{"forecast": point.forecast, "low": point.band_low, "high": point.band_high} for point in raw.diagram]
-    chart(
-        charts.reliability(lines, band, place.ink),
-        key="reliability",
-        alt="Reliability diagram with the 90% band of a calibrated judge",
-    )
+    _draw(place, drawn["reliability"])
     ece = raw.ece
     word = "beyond" if ece.beyond_chance else "within"
     st.caption(
         f"Calibration error {ece.error.value:.3f} [{ece.error.low:.3f}, "
         f"{ece.error.high:.3f}], {word} what chance alone shows ({ece.chance:.3f}). Band: "
-        f"where 90% of perfectly calibrated judges of this size lie."
+        f"where 90% of perfectly calibrated judges of this size lie. Bars: how many labels stand there."
     )
 
 
-def _curve(place: Place, report: CalibrationReport) -> None:
-    points = report.selective.curve
+def _curve(place: Place, report: CalibrationReport, drawn: Mapping[str, Chart]) -> None:
     st.subheader("What may it decide alone?", anchor=False)
-    if not points:
+    if "risk" not in drawn:
         why = getattr(report.selective.certificates, "reason", "no labelled pair was drawn at random")
         st.caption(f"No selective curve: {markdown(str(why))}.")
         return
-    rows = [
-        {"coverage": p.coverage, "risk": p.risk, "bound": p.bound, "threshold": p.threshold, "n": p.n} for p in points
-    ]
-    chart(
-        charts.curve(rows, place.ink),
-        key="selective",
-        alt="Errors against the share of pairs that the judge decides alone",
-    )
+    _draw(place, drawn["risk"])
+
+
+def _draw(place: Place, block: Chart) -> None:
+    """A chart of the report itself, in the colours of the reader's theme."""
+    chart(charts.inked(block.spec, place.ink), place.ink, key=block.name, alt=block.title)
 
 
 def _confusion(place: Place, report: CalibrationReport, source: str) -> None:
@@ -153,6 +144,7 @@ def _confusion(place: Place, report: CalibrationReport, source: str) -> None:
     ]
     chosen = chart(
         charts.confusion(rows, place.ink, x_title="the judge says", y_title="people say"),
+        place.ink,
         key="confusion",
         pick=True,
         alt="Confusion of people and judge: "
@@ -183,6 +175,7 @@ def _own_confidence(place: Place) -> None:
         st.subheader("How sure it says it is", anchor=False)
         chart(
             charts.histogram(rows, place.ink, title="Confidence, the judge's own"),
+            place.ink,
             key="confidence",
             alt="Histogram of the judge's own confidence",
         )

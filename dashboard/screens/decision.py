@@ -119,15 +119,15 @@ def _rules(place: Place, decision: Decision) -> None:
     rows = []
     for ruling in [*in_the_way, *(r for r in decision.rulings if r not in in_the_way)]:
         unit = _UNITS.get(ruling.unit, "plain")
-        seen = ruling.observed
+        seen, ln = ruling.observed, " ln" if ruling.unit == "ln" else ""
         rows.append(
             {
                 "result": ruling.result.value,
                 "effect": _STANDS[ruling.effect],
                 "rule": safe(ruling.rule),
                 "pairs": _pairs(place, ruling.pairs) if ruling.pairs else None,
-                "observed": "–" if seen is None else f"{number(seen.value, unit)} {span(seen, unit)}",
-                "limit": "–" if ruling.limit is None else f"{ruling.side} {number(ruling.limit, unit)}",
+                "observed": "–" if seen is None else f"{number(seen.value, unit)} {span(seen, unit)}{ln}",
+                "limit": "–" if ruling.limit is None else f"{ruling.side} {number(ruling.limit, unit)}{ln}",
                 "n": None if seen is None else seen.n,
                 "axis": safe(ruling.axis),
                 "says": safe(ruling.says)[:300],
@@ -159,7 +159,11 @@ def _judge_says(place: Place) -> None:
         tile("Net win rate", number(net.value, "points"), f"{span(net, 'points')} {figures.verdict(net)}, n {net.n:,}")
         tile("Flips on swap", f"{flips.value:.1%}" if flips else "–", "of verdicts, by order")
         tile("No verdict", f"{invalid.value:.1%}" if invalid else "–", f"of {invalid.n:,} pairs" if invalid else "")
-        tile("Length ratio", f"{length.value:.2f}" if length else "–", "candidate over baseline")
+        tile(
+            "Length ratio",
+            f"{length.value:.2f}" if length else "–",
+            "candidate over baseline, characters, geometric mean",
+        )
         tile(
             "Right by labels",
             f"{right.value:.0%}" if right else "unknown",

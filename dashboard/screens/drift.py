@@ -20,8 +20,8 @@ __all__ = ["show"]
 
 _MEASURES = {
     "net": ("Net win rate", "+.0%"),
-    "length": ("Length, candidate over baseline", ".2f"),
-    "candidate_length": ("Length of the candidate's answers, characters", ",.0f"),
+    "length": ("Length ratio: characters, candidate over baseline, geometric mean", ".2f"),
+    "candidate_length": ("Length of the candidate's answers: characters, mean", ",.0f"),
     "confidence": ("Confidence of the judge", ".2f"),
     "tie": ("Ties", ".0%"),
     "flip": ("Verdicts that differ between the orders", ".0%"),
@@ -68,7 +68,10 @@ def _over_runs(place: Place, runs: Sequence[RunInfo], measure: str) -> None:
     shown = rows[-60:]
     alt = f"{title} over {len(shown)} runs with 95% intervals"
     chart(
-        charts.over_runs(shown, place.ink, title=title, fmt=fmt, marks=_changes(runs)), key=f"runs-{measure}", alt=alt
+        charts.over_runs(shown, place.ink, title=title, fmt=fmt, marks=_changes(runs)),
+        place.ink,
+        key=f"runs-{measure}",
+        alt=alt,
     )
     st.caption(
         "Intervals are 95%, clustered by prompt. Dashed lines: the rubric or the judge "
@@ -106,6 +109,7 @@ def _within(place: Place, run: RunInfo, measure: str) -> None:
     alarm = _alarm(rows)
     chart(
         charts.control(rows, place.ink, title=title, fmt=fmt, alarm=alarm),
+        place.ink,
         key=f"control-{measure}",
         alt=f"Control chart of {title} over {len(rows)} stretches; {len(outside)} outside the limits",
     )
@@ -222,6 +226,7 @@ def _changed(place: Place, frame: polars.DataFrame, before: str, after: str) -> 
     rows = [{"row": old, "column": new, "n": n} for old, new, n in counts.iter_rows()]
     chart(
         charts.confusion(rows, place.ink, x_title=f"in {after}", y_title=f"in {before}"),
+        place.ink,
         key=f"moved-{before}-{after}",
         alt=f"Verdicts of {before} against {after}: "
         + "; ".join(f"{row['row']} to {row['column']} {row['n']}" for row in rows),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -24,6 +25,7 @@ _TITLES = {
     "ground": "What the answers say without a source",
 }
 _Q = 0.05
+_LENGTHS = ("characters", "words", "tokens")
 
 
 def show(place: Place) -> None:
@@ -103,16 +105,21 @@ def _measures(run_id: str, body: Mapping[str, Any]) -> None:
         if difference.get("value") is None:
             without.append(f"{title} ({measure.get('missing') or 'no number'})")
             continue
-        q = row.get("q")
+        q, unit = row.get("q"), str(measure.get("unit", ""))
+        percent = name.startswith("length.") and unit in _LENGTHS  # their difference is of logarithms
+        ends = {
+            end: 100 * math.expm1(difference[key])
+            if percent and difference.get(key) is not None
+            else difference.get(key)
+            for end, key in (("difference", "value"), ("low", "low"), ("high", "high"))
+        }
         rows.append(
             {
                 "measure": safe(title),
-                "unit": safe(str(measure.get("unit", ""))),
+                "unit": f"{unit}, % longer" if percent else safe(unit),
                 "candidate": _part(measure, "candidate").get("value"),
                 "baseline": _part(measure, "baseline").get("value"),
-                "difference": difference.get("value"),
-                "low": difference.get("low"),
-                "high": difference.get("high"),
+                **ends,
                 "n": difference.get("n"),
                 "q": p_value(q) if row else "–",
                 "moved": "moved" if q is not None and q <= _Q else "–",
@@ -131,8 +138,9 @@ def _measures(run_id: str, body: Mapping[str, Any]) -> None:
         )
     if tested:
         st.caption(
-            "q: p value of no change, adjusted for all features (Benjamini-Hochberg); moved at 0.05 or less. The "
-            "difference of lengths is of their logarithms."
+            "q: p value of no change, adjusted for all features (Benjamini-Hochberg); moved at 0.05 or less. "
+            "Sides are means over answers; the difference of lengths says by how many percent a candidate's answer is "
+            "longer in the typical pair (geometric mean of the ratios), which one very long answer does not move."
         )
     if without:
         with st.expander(f"{len(without)} measures without a number"):
@@ -283,13 +291,15 @@ def _length(place: Place) -> None:
         for row in shown
     ]
     chosen = chart(
-        charts.forest(points, place.ink, title="Net win rate, percentage points"),
+        charts.forest(points, place.ink, pick=True),
+        place.ink,
         key="by-length",
         pick=True,
         alt="Net win rate by the candidate's length against the baseline's",
     )
     st.caption(
-        "Rows: the candidate's answer against the baseline's, in characters. A slope says "
+        "Rows: the candidate's answer against the baseline's, in characters; the word is by an interval widened for "
+        "the number of rows. A slope says "
         "that length and winning go together, not that one makes the other: the page "
         "Segments shows the rate at equal length."
     )
@@ -301,7 +311,10 @@ def _length(place: Place) -> None:
         for row in bins.iter_rows(named=True)
     ]
     chart(
-        charts.histogram(made, place.ink, title="Length ratio, log2 (0 equal, 1 double)", ticks=range(-3, 4)),
+        charts.histogram(
+            made, place.ink, title="Length ratio in characters, log2 (0 equal, 1 double)", ticks=range(-3, 4)
+        ),
+        place.ink,
         key="lengths",
         alt="Histogram of the length ratio",
     )

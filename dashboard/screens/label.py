@@ -133,6 +133,8 @@ def _vote(place: Place) -> None:
     answers.show(
         [answers.Side(title, _blocks(text, whole=True)) for title, text in view.sections], key="asked", height=200
     )
+    if view.hidden:
+        st.caption(markdown(view.hidden))
     answers.show(
         [
             answers.Side("First", _blocks(view.first, whole=whole)),

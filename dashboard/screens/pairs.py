@@ -74,7 +74,7 @@ def _filters(place: Place) -> tuple[Filter, str]:
                 "Confidence", 0.5, 1.0, (0.5, 1.0), 0.01, key="confidence", bind="query-params", width=260
             )
             lean, long = st.slider(
-                "Length, candidate over baseline (log2)",
+                "Length in characters, candidate over baseline (log2)",
                 -4.0,
                 4.0,
                 (-4.0, 4.0),
@@ -128,7 +128,7 @@ def _rows(run_id: str, frame: polars.DataFrame) -> None:
         .otherwise(polars.lit("–"))
         .alias("orders"),
         "label",
-        (polars.col("candidate_chars") / polars.max_horizontal("baseline_chars", 1)).alias("length ratio"),
+        (polars.col("candidate_chars") / polars.max_horizontal("baseline_chars", 1)).alias("length ratio (characters)"),
         "flags",
     )
     two = st.column_config.NumberColumn(format="%.2f")
@@ -138,7 +138,7 @@ def _rows(run_id: str, frame: polars.DataFrame) -> None:
         config={
             "open": st.column_config.LinkColumn(display_text="open", width="small"),
             "pair_id": st.column_config.TextColumn("pair", max_chars=80),
-            **dict.fromkeys(("preference", "confidence", "length ratio"), two),
+            **dict.fromkeys(("preference", "confidence", "length ratio (characters)"), two),
         },
     )
     downloads(frame, f"pairs-{run_id}")

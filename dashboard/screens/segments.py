@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import polars
 import streamlit as st
 
 from judge.render.words import markdown, number, span
@@ -79,7 +78,7 @@ def _one_way(place: Place, by: str) -> None:
         "for the number of segments. Click a segment for its pairs."
     )
     chosen = chart(
-        charts.forest([*_beside(points, extra)], place.ink), key=f"forest-{by}", pick=True,
+        charts.forest([*_beside(points, extra)], place.ink, pick=True), place.ink, key=f"forest-{by}", pick=True,
         alt=f"Forest plot of the net win rate by {by}: " + "; ".join(
             f"{row['segment']} {100 * row['net']:+.0f} pp {row['verdict']}" for row in shown[:12]),
     )  # fmt: skip
@@ -92,7 +91,7 @@ def _one_way(place: Place, by: str) -> None:
         )
     st.subheader("Wins, ties and losses", anchor=False)
     parts = [{**row, "segment": row["segment"] or "(none)"} for row in shown]
-    chart(charts.bars(parts, place.ink), key=f"bars-{by}", alt=f"Shares of wins, ties and losses by {by}")
+    chart(charts.bars(parts, place.ink), place.ink, key=f"bars-{by}", alt=f"Shares of wins, ties and losses by {by}")
     _figures(place, by, rows)
 
 
@@ -105,13 +104,15 @@ def _beside(points: Sequence[Mapping[str, Any]], extra: Sequence[Mapping[str, An
 def _figures(place: Place, by: str, rows: Sequence[Mapping[str, Any]]) -> None:
     assert place.run is not None
     run_id = place.run.run_id
-    frame = polars.DataFrame(list(rows), infer_schema_length=None)
-    shown = frame.select(
-        polars.col("segment"), "n", "judged", "invalid", "verdict",
-        *(polars.col(name) * 100 for name in ("net", "net_low", "net_high", "win", "tie", "loss", "flip")),
-        polars.col("length").alias("length ratio"),
-        polars.Series("rows", [link("pairs", run=run_id, field=by, value=row["segment"]) for row in rows]),
-    )  # fmt: skip
+    shown = [
+        {
+            **{name: row[name] for name in ("segment", "n", "judged", "invalid", "verdict")},
+            **{name: _hundred(row[name]) for name in ("net", "net_low", "net_high", "win", "tie", "loss", "flip")},
+            "length ratio (characters)": row["length"],
+            "rows": link("pairs", run=run_id, field=by, value=row["segment"]),
+        }
+        for row in rows
+    ]
     percent = st.column_config.NumberColumn(format="%.1f")
     table(
         shown, alt=f"Figures by {by}",
@@ -121,11 +122,13 @@ def _figures(place: Place, by: str, rows: Sequence[Mapping[str, Any]]) -> None:
             "net_low": st.column_config.NumberColumn("low", format="%+.1f"),
             "net_high": st.column_config.NumberColumn("high", format="%+.1f"),
             "flip": st.column_config.NumberColumn("flips on swap, %", format="%.1f"),
-            "length ratio": st.column_config.NumberColumn(format="%.2f"),
+            "length ratio (characters)": st.column_config.NumberColumn(
+                format="%.2f", help="Characters, candidate over baseline; geometric mean over pairs"
+            ),
             "rows": st.column_config.LinkColumn(display_text="pairs"),
         },
     )  # fmt: skip
-    downloads(frame, f"segments-{run_id}")
+    downloads(rows, f"segments-{run_id}")
 
 
 def _two_way(place: Place, by: str, across: str) -> None:
@@ -138,7 +141,7 @@ def _two_way(place: Place, by: str, across: str) -> None:
     st.subheader(f"Net win rate by {markdown(by)} and {markdown(across)}", anchor=False)
     st.caption("A cell with fewer than 10 judged pairs shows its n and no rate. Click a cell for its pairs.")
     chosen = chart(
-        charts.heat(rows, place.ink), key=f"heat-{by}-{across}", pick=True,
+        charts.heat(rows, place.ink), place.ink, key=f"heat-{by}-{across}", pick=True,
         alt=f"Two-way table of the net win rate by {by} and {across}",
     )  # fmt: skip
     if chosen:
@@ -147,21 +150,22 @@ def _two_way(place: Place, by: str, across: str) -> None:
             link("pairs", run=run.run_id, field=by, value=chosen["row"], across=across, other=chosen["column"]),
             type="primary",
         )
-    made = polars.DataFrame(rows, infer_schema_length=None)
-    shown = made.with_columns(
-        *(polars.col(name).cast(polars.Float64) * 100 for name in ("net", "net_low", "net_high")),
-        polars.Series(
-            "rows",
-            [
-                link("pairs", run=run.run_id, field=by, value=row["row"], across=across, other=row["column"])
-                for row in rows
-            ],
-        ),
-    )
+    shown = [
+        {
+            **row,
+            **{name: _hundred(row[name]) for name in ("net", "net_low", "net_high")},
+            "rows": link("pairs", run=run.run_id, field=by, value=row["row"], across=across, other=row["column"]),
+        }
+        for row in rows
+    ]
     table(shown, alt="The same as a table", config={
         "net": st.column_config.NumberColumn("net, pp", format="%+.1f"),
         "net_low": st.column_config.NumberColumn("low", format="%+.1f"),
         "net_high": st.column_config.NumberColumn("high", format="%+.1f"),
         "rows": st.column_config.LinkColumn(display_text="pairs"),
     })  # fmt: skip
-    downloads(made, f"segments-{run.run_id}-{by}-{across}")
+    downloads(rows, f"segments-{run.run_id}-{by}-{across}")
+
+
+def _hundred(share: float | None) -> float | None:
+    return None if share is None else 100 * share

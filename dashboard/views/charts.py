@@ -1,15 +1,29 @@
-"""Charts as Vega-Lite specifications: plain values in, a dictionary out, data inside, nothing fetched.
+"""The charts that only a page shows, as Vega-Lite specifications; ``judge.render.charts`` has the others.
 
-Colours are per theme and never alone: better, unclear and worse also differ in shape and in a written word. Every
-specification takes the width of its place and carries a title for each axis, so that it can stand in a page, in an HTML
-report or in a notebook.
+Plain values in, a dictionary out, data inside, nothing fetched.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from judge.render.charts import (
+    DARK,
+    LIGHT,
+    PICK,
+    Ink,
+    assembled,
+    forest,
+    inked,
+    measured,
+    pixel,
+    reliability,
+    risk,
+    sums,
+    tips,
+)
+from judge.render.words import cut
 
 __all__ = [
     "PICK",
@@ -17,155 +31,70 @@ __all__ = [
     "bars",
     "confusion",
     "control",
-    "curve",
     "forest",
     "heat",
     "histogram",
     "ink",
+    "inked",
     "over_runs",
     "reliability",
+    "risk",
+    "sums",
 ]
 
 Spec = dict[str, Any]
 Rows = Sequence[Mapping[str, Any]]
 
-_POINTS = "datum.value === 0 ? '0' : format(100 * datum.value, '+.0f')"
-"""Shares of one as percentage points on an axis."""
-PICK = "pick"
-"""The name of the selection that a click makes, where a chart has one."""
-_ROW = 30
-
-
-@dataclass(frozen=True, slots=True)
-class Ink:
-    """The colours of one theme; each has a contrast of at least 4.5 against that theme's background."""
-
-    better: str
-    worse: str
-    unclear: str
-    accent: str
-    line: str
-    text: str
-    middle: str
-    """The middle of a diverging scale."""
-    depth: float
-    """How far a cell's colour may go from the middle, so that the text in it keeps its contrast."""
-
-    def soft(self, colour: str) -> str:
-        """A colour as the deepest ground that the theme's text can still be read on."""
-        mixed = [
-            round(int(self.middle[k : k + 2], 16) * (1 - self.depth) + int(colour[k : k + 2], 16) * self.depth)
-            for k in (1, 3, 5)
-        ]
-        return "#" + "".join(f"{part:02x}" for part in mixed)
-
-
-_LIGHT = Ink("#0b7a75", "#b93c0a", "#5b6670", "#34507a", "#b4bec5", "#11181c", "#eef1f2", 0.55)
-_DARK = Ink("#2dd4bf", "#fb923c", "#a9b4bc", "#9db8e6", "#46545d", "#e8edf0", "#26323a", 0.38)
+_ROW = 46
 
 
 def ink(*, dark: bool) -> Ink:
     """The colours of the light or the dark theme."""
-    return _DARK if dark else _LIGHT
+    return DARK if dark else LIGHT
 
 
-def forest(rows: Rows, colours: Ink, *, title: str = "Net win rate, percentage points", pick: bool = True) -> Spec:
-    """Segments with intervals: ``segment``, ``kind``, ``value``, ``low``, ``high``, ``verdict``, ``n``.
-
-    Rows keep their order. Several ``kind``s of one segment stand below each other, told apart by shape. ``verdict`` is
-    written at the right edge. A click picks ``segment``.
-    """
-    names = list(dict.fromkeys(str(row["segment"]) for row in rows))
-    kinds = list(dict.fromkeys(str(row["kind"]) for row in rows))
-    y: Spec = {
-        "field": "segment", "type": "nominal", "sort": names, "title": None,
-        "axis": {"labelLimit": 170, "ticks": False, "domain": False, "labelOverlap": False, "labelBound": False,
-                 "labelFlush": False},
-    }  # fmt: skip
-    offset = {"yOffset": {"field": "kind", "type": "nominal", "sort": kinds}} if len(kinds) > 1 else {}
-    colour = _verdicts(colours)
-    first = [row for row in rows if row["kind"] == kinds[0]] if kinds else []
-    tips = _tips(
-        ("segment", ""), ("kind", ""), ("value", "+.1%"), ("low", "+.1%"), ("high", "+.1%"), ("n", ","), ("verdict", "")
-    )
-    point: Spec = {
-        "mark": {"type": "point", "filled": True, "size": 75, "opacity": 1},
-        "encoding": {
-            "y": y, **offset, "x": {"field": "value", "type": "quantitative"}, "color": colour,
-            "shape": {"field": "kind", "type": "nominal", "sort": kinds, "title": None,
-                      "scale": {"domain": kinds, "range": ["circle", "diamond", "square"][: len(kinds)]},
-                      "legend": {"orient": "top", "symbolFillColor": colours.text, "symbolStrokeColor": colours.text}
-                      if len(kinds) > 1 else None},
-            "tooltip": tips,
-        },
-    }  # fmt: skip
-    if pick:
-        point["params"] = [{"name": PICK, "select": {"type": "point", "fields": ["segment"]}}]
-        point["encoding"]["opacity"] = {"condition": {"param": PICK, "value": 1, "empty": True}, "value": 0.35}
-    return _chart(
-        rows,
-        [
-            {"mark": {"type": "rule", "color": colours.text, "strokeDash": [4, 3]}, "data": {"values": [{}]},
-             "encoding": {"x": {"datum": 0}}},
-            {"mark": {"type": "rule", "strokeWidth": 2},
-             "encoding": {"y": y, **offset, "color": colour,
-                          "x": {"field": "low", "type": "quantitative", "title": title,
-                                "axis": {"labelExpr": _POINTS, "tickCount": 5}, "scale": {"nice": True}},
-                          "x2": {"field": "high"}}},
-            point,
-            *(_side(text, align, dx, colours) for text, align, dx in
-              (("baseline better", "right", -8), ("candidate better", "left", 8))),
-            {"mark": {"type": "text", "align": "right", "dx": 52, "fontSize": 12, "clip": False},
-             "data": {"values": [dict(row) for row in first]},
-             "encoding": {"y": y, "x": {"value": "width"}, "text": {"field": "verdict"}, "color": colour}},
-        ],
-        colours,
-        height=_ROW * len(names) * (1 if len(kinds) < 2 else 1.5) + (60 if len(kinds) < 2 else 100),
-        padding={"left": 5, "top": 5, "bottom": 5, "right": 58},
-    )  # fmt: skip
-
-
-def bars(rows: Rows, colours: Ink, *, pick: bool = False) -> Spec:
+def bars(rows: Rows, colours: Ink) -> Spec:
     """Wins, ties and losses of each ``segment`` as shares of one bar, with the share written where it fits."""
-    names = list(dict.fromkeys(str(row["segment"]) for row in rows))
     parts = ("win", "tie", "loss")
-    values = []
-    for row in rows:
-        start = 0.0
+    written = {part: colours.text if part == "tie" else colours.ground for part in parts}
+    values, names = [], []
+    for at, row in enumerate(rows):
+        start, top = 0.0, _ROW * at + 20
+        names.append({"name": cut(str(row["segment"]), 40), "y": top - 9})
         for part in parts:
             share = float(row[part] or 0.0)
             values.append(
                 {"segment": row["segment"], "part": part, "share": share, "from": start, "to": start + share,
+                 "top": top, "foot": top + 18, "middle": top + 9, "ink": written[part],
                  "said": f"{share:.0%}" if share >= 0.09 else ""}
             )  # fmt: skip
             start += share
-    y = {"field": "segment", "type": "nominal", "sort": names, "title": None,
-         "axis": {"labelLimit": 170, "ticks": False, "domain": False, "labelOverlap": False, "labelBound": False,
-                 "labelFlush": False}}  # fmt: skip
     scale = {"domain": list(parts), "range": [colours.better, colours.line, colours.worse]}
+    x: Spec = {"field": "from", "type": "quantitative", "title": "Share of judged pairs",
+               "axis": {"format": ".0%", "tickCount": 5}, "scale": {"domain": [0, 1], "nice": False}}  # fmt: skip
     bar: Spec = {
-        "mark": {"type": "bar", "height": 18},
+        "mark": {"type": "rect"},
         "encoding": {
-            "y": y, "x": {"field": "from", "type": "quantitative", "title": "Share of judged pairs",
-                          "axis": {"format": ".0%", "tickCount": 5}, "scale": {"domain": [0, 1]}},
-            "x2": {"field": "to"},
+            "y": pixel("top"), "y2": {"field": "foot"}, "x": x, "x2": {"field": "to"},
             "color": {"field": "part", "type": "nominal", "scale": scale, "sort": list(parts), "title": None,
-                      "legend": {"orient": "top"}},
-            "tooltip": _tips(("segment", ""), ("part", ""), ("share", ".1%")),
+                      "legend": {"orient": "bottom"}},
+            "tooltip": tips(("segment", ""), ("part", ""), ("share", ".1%")),
         },
     }  # fmt: skip
-    if pick:
-        bar["params"] = [{"name": PICK, "select": {"type": "point", "fields": ["segment", "part"]}}]
-    dark = colours is _DARK
     said = {
         "mark": {"type": "text", "align": "left", "dx": 4, "fontSize": 12},
-        "encoding": {
-            "y": y, "x": {"field": "from", "type": "quantitative"}, "text": {"field": "said"},
-            "color": {"condition": {"test": "datum.part == 'tie'", "value": colours.text},
-                      "value": "#0b1214" if dark else "#ffffff"},
-        },
+        "encoding": {"y": pixel("middle"), "x": x, "text": {"field": "said", "type": "nominal"},
+                     "fill": {"field": "ink", "type": "nominal", "scale": None}},
     }  # fmt: skip
-    return _chart(values, [bar, said], colours, height=_ROW * len(names) + 100)
+    name = {
+        "mark": {"type": "text", "align": "left", "fontSize": 12, "color": colours.text},
+        "data": {"values": names},
+        "encoding": {"y": pixel("y"), "x": {"value": 0}, "text": {"field": "name", "type": "nominal"}},
+    }
+    told = "; ".join(
+        f"{row['segment']}: " + ", ".join(f"{part} {row[part] or 0.0:.0%}" for part in parts) for row in rows
+    )
+    return assembled(values, [bar, said, name], colours, height=_ROW * len(rows) + 116, said=told)
 
 
 def heat(rows: Rows, colours: Ink) -> Spec:
@@ -180,23 +109,30 @@ def heat(rows: Rows, colours: Ink) -> Spec:
     x = {"field": "column", "type": "nominal", "title": None, "axis": {"labelAngle": -30, "labelLimit": 120}}
     y = {"field": "row", "type": "nominal", "title": None, "axis": {"labelLimit": 170}}
     deep = [colours.soft(colours.worse), colours.middle, colours.soft(colours.better)]
+    seen = tips(("row", ""), ("column", ""), ("net", "+.1%"), ("net_low", "+.1%"), ("net_high", "+.1%"), ("n", ","),
+                ("verdict", ""))  # fmt: skip
+    few: Spec = {
+        "mark": {"type": "rect", "stroke": colours.line, "strokeWidth": 1, "color": "transparent"},
+        "data": {"values": [row for row in values if row["net"] is None]},
+        "encoding": {"x": x, "y": y},
+    }
     cell: Spec = {
         "mark": {"type": "rect", "stroke": colours.line, "strokeWidth": 1},
+        "data": {"values": [row for row in values if row["net"] is not None]},
         "params": [{"name": PICK, "select": {"type": "point", "fields": ["row", "column"]}}],
         "encoding": {
             "x": x, "y": y,
-            "color": {"condition": {"test": "datum.net === null", "value": "transparent"}, "field": "net",
-                      "type": "quantitative", "title": "net", "legend": None,
+            "color": {"field": "net", "type": "quantitative", "title": "net", "legend": None,
                       "scale": {"domain": [-1, 0, 1], "interpolate": "rgb", "range": deep}},
-            "tooltip": _tips(("row", ""), ("column", ""), ("net", "+.1%"), ("net_low", "+.1%"), ("net_high", "+.1%"),
-                             ("n", ","), ("verdict", "")),
+            "tooltip": seen,
         },
     }  # fmt: skip
     said = {
-        "mark": {"type": "text", "fontSize": 12},
-        "encoding": {"x": x, "y": y, "text": {"field": "said"}, "color": {"value": colours.text}},
+        "mark": {"type": "text", "fontSize": 12, "color": colours.text},
+        "encoding": {"x": x, "y": y, "text": {"field": "said", "type": "nominal"}, "tooltip": seen},
     }
-    return _chart(values, [cell, said], colours, height=34 * len({row["row"] for row in rows}) + 90)
+    told = "; ".join(f"{row['row']} and {row['column']}: {row['said']}" for row in values[:40])
+    return assembled(values, [few, cell, said], colours, height=34 * len({row["row"] for row in rows}) + 90, said=told)
 
 
 def over_runs(rows: Rows, colours: Ink, *, title: str, fmt: str, marks: Rows = ()) -> Spec:
@@ -212,22 +148,23 @@ def over_runs(rows: Rows, colours: Ink, *, title: str, fmt: str, marks: Rows = (
         "title": None,
         "axis": {"labelAngle": -40, "labelLimit": 110},
     }
-    tips = _tips(("run", ""), ("at", ""), ("value", fmt), ("low", fmt), ("high", fmt), ("n", ","))
+    seen = tips(("run", ""), ("at", ""), ("value", fmt), ("low", fmt), ("high", fmt), ("n", ","))
     layers: list[Spec] = [
         {"mark": {"type": "line", "color": colours.line, "strokeWidth": 1.5},
-         "encoding": {"x": x, "y": _y("value", title, fmt)}},
+         "encoding": {"x": x, "y": measured("value", title, fmt)}},
         {"mark": {"type": "rule", "color": colours.accent, "strokeWidth": 2},
-         "encoding": {"x": x, "y": _y("low", title, fmt), "y2": {"field": "high"}}},
+         "encoding": {"x": x, "y": measured("low", title, fmt), "y2": {"field": "high"}}},
         {"mark": {"type": "point", "filled": True, "size": 70, "color": colours.accent, "opacity": 1},
-         "encoding": {"x": x, "y": _y("value", title, fmt), "tooltip": tips}},
+         "encoding": {"x": x, "y": measured("value", title, fmt), "tooltip": seen}},
     ]  # fmt: skip
-    for at, mark in enumerate(marks):
+    shown = [mark for mark in marks if mark["run"] in order]
+    for at, mark in enumerate(shown):
         own = {"data": {"values": [dict(mark)]}}
         rule = {"type": "rule", "color": colours.worse, "strokeDash": [5, 3]}
         text = {"type": "text", "align": "right", "dx": -4, "color": colours.worse, "fontSize": 11}
-        said = {"x": x, "y": {"value": 8 + 14 * (at % 3)}, "text": {"field": "what"}}
+        said = {"x": x, "y": {"value": 8 + 14 * (at % 3)}, "text": {"field": "what", "type": "nominal"}}
         layers += [{"mark": rule, **own, "encoding": {"x": x}}, {"mark": text, **own, "encoding": said}]
-    return _chart(rows, layers, colours, height=230)
+    return assembled(rows, layers, colours, height=260, said=_told(rows, "run", fmt))
 
 
 def control(rows: Rows, colours: Ink, *, title: str, fmt: str, alarm: int | None = None) -> Spec:
@@ -237,22 +174,22 @@ def control(rows: Rows, colours: Ink, *, title: str, fmt: str, alarm: int | None
     at which a CUSUM passed its limit, drawn as a labelled line.
     """
     x = {"field": "stretch", "type": "quantitative", "title": "Stretch of the run, in order of judging",
-         "axis": {"tickMinStep": 1}}  # fmt: skip
+         "axis": {"tickMinStep": 1, "format": ",.0f"}, "scale": {"zero": False, "nice": False}}  # fmt: skip
     states = {"domain": ["inside", "outside"], "range": [colours.accent, colours.worse]}
     layers: list[Spec] = [
         {"mark": {"type": "area", "color": colours.line, "opacity": 0.35},
-         "encoding": {"x": x, "y": _y("low", title, fmt), "y2": {"field": "high"}}},
+         "encoding": {"x": x, "y": measured("low", title, fmt), "y2": {"field": "high"}}},
         {"mark": {"type": "line", "color": colours.text, "strokeDash": [4, 3]},
-         "encoding": {"x": x, "y": _y("centre", title, fmt)}},
+         "encoding": {"x": x, "y": measured("centre", title, fmt)}},
         {"mark": {"type": "line", "color": colours.accent, "strokeWidth": 1.2},
-         "encoding": {"x": x, "y": _y("value", title, fmt)}},
+         "encoding": {"x": x, "y": measured("value", title, fmt)}},
         {"mark": {"type": "point", "filled": True, "size": 55, "opacity": 1},
-         "encoding": {"x": x, "y": _y("value", title, fmt),
+         "encoding": {"x": x, "y": measured("value", title, fmt),
                       "color": {"field": "state", "type": "nominal", "scale": states,
-                                "title": "against the 3-sigma limits", "legend": {"orient": "top"}},
+                                "title": "against the 3-sigma limits", "legend": {"orient": "bottom"}},
                       "shape": {"field": "state", "type": "nominal",
                                 "scale": {"domain": ["inside", "outside"], "range": ["circle", "triangle-up"]}},
-                      "tooltip": _tips(("stretch", ""), ("value", fmt), ("low", fmt), ("high", fmt), ("n", ","),
+                      "tooltip": tips(("stretch", ""), ("value", fmt), ("low", fmt), ("high", fmt), ("n", ","),
                                        ("state", ""))}},
     ]  # fmt: skip
     if alarm is not None:
@@ -264,74 +201,30 @@ def control(rows: Rows, colours: Ink, *, title: str, fmt: str, alarm: int | None
              "encoding": {"x": {"datum": alarm}, "y": {"value": 8},
                           "text": {"value": f"first alarm: stretch {alarm}"}}},
         ]  # fmt: skip
-    return _chart(rows, layers, colours, height=230)
+    return assembled(rows, layers, colours, height=290, said=_told(rows, "stretch", fmt))
+
+
+def _told(rows: Rows, key: str, fmt: str) -> str:
+    return "; ".join(f"{row[key]}: {format(row['value'], fmt)}" for row in rows[:40])
 
 
 def histogram(rows: Rows, colours: Ink, *, title: str, fmt: str = "", ticks: Sequence[float] = ()) -> Spec:
     """Counts by bin: ``low``, ``high``, ``n``; ``ticks`` are the labelled places of the axis."""
     axis = {**({"format": fmt} if fmt else {}), **({"values": list(ticks)} if ticks else {})}
     layer = {
-        "mark": {"type": "bar", "color": colours.accent},
+        "mark": {"type": "rect", "color": colours.accent, "stroke": colours.ground},
         "encoding": {
-            "x": {"field": "low", "type": "quantitative", "title": title, "bin": {"binned": True},
-                  "axis": axis},
+            "x": {"field": "low", "type": "quantitative", "title": title, "axis": axis,
+                  "scale": {"zero": False, "nice": False}},
             "x2": {"field": "high"},
-            "y": {"field": "n", "type": "quantitative", "title": "pairs"},
-            "tooltip": _tips(("low", ".2f"), ("high", ".2f"), ("n", ",")),
+            "y": {"field": "n", "type": "quantitative", "title": "Pairs", "axis": {"format": ",.0f", "tickCount": 4},
+                  "scale": {"zero": True, "nice": True}},
+            "y2": {"datum": 0},
+            "tooltip": tips(("low", ".2f"), ("high", ".2f"), ("n", ",")),
         },
     }  # fmt: skip
-    return _chart(rows, [layer], colours, height=200)
-
-
-def reliability(lines: Rows, band: Rows, colours: Ink) -> Spec:
-    """A reliability diagram: ``lines`` (``name``, ``forecast``, ``observed``, ``n``) over the ``band`` that a perfectly
-    calibrated judge stays in (``forecast``, ``low``, ``high``), and the diagonal.
-    """
-    names = list(dict.fromkeys(str(row["name"]) for row in lines))
-    x = {"field": "forecast", "type": "quantitative", "title": "What the judge says: P(candidate wins)",
-         "scale": {"domain": [0, 1]}}  # fmt: skip
-    dashes = {"domain": names, "range": [[1, 0], [5, 3]][: len(names)]}
-    told = {"domain": names, "range": [colours.accent, colours.better][: len(names)]}
-    colour = {"field": "name", "type": "nominal", "scale": told, "title": None, "legend": {"orient": "top"}}
-    return _chart(
-        lines,
-        [
-            {"mark": {"type": "area", "color": colours.line, "opacity": 0.4},
-             "data": {"values": [dict(row) for row in band]},
-             "encoding": {"x": x, "y": {"field": "low", "type": "quantitative",
-                                        "title": "What people say", "scale": {"domain": [0, 1]}},
-                          "y2": {"field": "high"}}},
-            {"mark": {"type": "line", "color": colours.text, "strokeDash": [4, 3]},
-             "data": {"values": [{"forecast": 0, "observed": 0}, {"forecast": 1, "observed": 1}]},
-             "encoding": {"x": x, "y": {"field": "observed", "type": "quantitative"}}},
-            {"mark": {"type": "line", "interpolate": "step-after", "strokeWidth": 2},
-             "encoding": {"x": x, "y": {"field": "observed", "type": "quantitative"}, "color": colour,
-                          "strokeDash": {"field": "name", "type": "nominal", "scale": dashes, "legend": None}}},
-            {"mark": {"type": "point", "filled": True, "size": 45, "opacity": 1},
-             "encoding": {"x": x, "y": {"field": "observed", "type": "quantitative"}, "color": colour,
-                          "tooltip": _tips(("name", ""), ("forecast", ".2f"), ("observed", ".2f"), ("n", ","))}},
-        ],
-        colours,
-        height=330,
-    )  # fmt: skip
-
-
-def curve(rows: Rows, colours: Ink) -> Spec:
-    """The selective curve: ``coverage``, ``risk``, ``bound``, ``threshold``, ``n``."""
-    x = {"field": "coverage", "type": "quantitative", "title": "Share of pairs that the judge decides alone",
-         "axis": {"format": ".0%"}, "scale": {"domain": [0, 1]}}  # fmt: skip
-    tips = _tips(("threshold", ".3f"), ("coverage", ".0%"), ("risk", ".1%"), ("bound", ".1%"), ("n", ","))
-    return _chart(
-        rows,
-        [
-            {"mark": {"type": "line", "color": colours.worse, "strokeDash": [5, 3]},
-             "encoding": {"x": x, "y": _y("bound", "Errors (dashed: upper bound)", ".0%")}},
-            {"mark": {"type": "line", "color": colours.accent, "strokeWidth": 2, "point": True},
-             "encoding": {"x": x, "y": _y("risk", "Errors (dashed: upper bound)", ".0%"), "tooltip": tips}},
-        ],
-        colours,
-        height=260,
-    )  # fmt: skip
+    said = "; ".join(f"{row['low']:.2f} to {row['high']:.2f}: {row['n']:,}" for row in rows)
+    return assembled(rows, [layer], colours, height=200, said=said)
 
 
 def confusion(rows: Rows, colours: Ink, *, x_title: str, y_title: str) -> Spec:
@@ -349,66 +242,18 @@ def confusion(rows: Rows, colours: Ink, *, x_title: str, y_title: str) -> Spec:
         "axis": {"labelAngle": 0, "orient": "top"},
     }
     y = {"field": "row", "type": "nominal", "sort": order, "title": y_title}
-    return _chart(
+    return assembled(
         values,
         [
             {"mark": {"type": "rect", "stroke": colours.line},
              "params": [{"name": PICK, "select": {"type": "point", "fields": ["row", "column"]}}],
-             "encoding": {"x": x, "y": y, "tooltip": _tips(("row", ""), ("column", ""), ("n", ","), ("share", ".0%")),
+             "encoding": {"x": x, "y": y, "tooltip": tips(("row", ""), ("column", ""), ("n", ","), ("share", ".0%")),
                           "color": {"field": "share", "type": "quantitative", "legend": None,
                                     "scale": {"domain": [0, 1], "range": deep}}}},
-            {"mark": {"type": "text", "fontSize": 14},
-             "encoding": {"x": x, "y": y, "text": {"field": "said"}, "color": {"value": colours.text}}},
+            {"mark": {"type": "text", "fontSize": 14, "color": colours.text},
+             "encoding": {"x": x, "y": y, "text": {"field": "said", "type": "nominal"}}},
         ],
         colours,
         height=44 * max(1, len(totals)) + 70,
+        said="; ".join(f"{y_title} {row['row']}, {x_title} {row['column']}: {row['n']:,}" for row in rows),
     )  # fmt: skip
-
-
-def _side(text: str, align: str, dx: int, colours: Ink) -> Spec:
-    """What a side of the zero line means, written above it."""
-    return {
-        "mark": {"type": "text", "align": align, "dx": dx, "fontSize": 12, "color": colours.text, "clip": False},
-        "data": {"values": [{}]},
-        "encoding": {"x": {"datum": 0}, "y": {"value": -10}, "text": {"value": text}},
-    }
-
-
-def _verdicts(colours: Ink) -> Spec:
-    return {
-        "field": "verdict", "type": "nominal", "legend": None,
-        "scale": {"domain": ["better", "unclear", "worse"],
-                  "range": [colours.better, colours.unclear, colours.worse]},
-    }  # fmt: skip
-
-
-def _y(field: str, title: str, fmt: str) -> Spec:
-    return {"field": field, "type": "quantitative", "title": title, "axis": {"format": fmt, "tickCount": 5},
-            "scale": {"zero": False, "nice": True}}  # fmt: skip
-
-
-def _tips(*fields: tuple[str, str]) -> list[Spec]:
-    return [
-        {
-            "field": name,
-            "title": name.replace("_", " "),
-            **({"format": fmt, "type": "quantitative"} if fmt else {"type": "nominal"}),
-        }
-        for name, fmt in fields
-    ]
-
-
-def _chart(rows: Rows, layers: list[Spec], colours: Ink, *, height: float, **rest: Any) -> Spec:
-    told = {"labelColor": colours.text, "titleColor": colours.text}
-    return {
-        "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
-        "data": {"values": [dict(row) for row in rows]},
-        "width": "container",
-        "height": height,
-        "layer": layers,
-        "config": {
-            "axis": {**told, "gridColor": colours.line, "gridOpacity": 0.5},
-            "legend": told,
-        },
-        **rest,
-    }

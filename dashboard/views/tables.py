@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from judge.render.words import number, span
@@ -14,10 +15,10 @@ if TYPE_CHECKING:
     from calibration.estimates import Estimate
     from judge.render.words import Unit
 
-__all__ = ["as_csv", "as_parquet", "flat", "guarded", "header_diff", "incomparable", "said"]
+__all__ = ["arrow", "as_csv", "as_parquet", "flat", "header_diff", "incomparable", "said"]
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
-_FIGURE = r"^[+-]\d[\d.,]*(%| pp)?( \[[-+\d., ]+\])?( n [\d,]+)?(: [\w .,()=+-]+)?$"
+_FIGURE = re.compile(r"[+-]\d[\d.,]*(%| pp)?( \[[-+\d., ]+\])?( n [\d,]+)?(: [\w .,()=+-]+)?", re.ASCII)
 _MATTER = {
     "evalset.digest": "they judged other pairs: differences are of the pairs, too",
     "rubric_digest": "they were judged under other rubrics: better means something else in each",
@@ -66,32 +67,43 @@ def incomparable(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[st
     return [why for row in header_diff(first, second) if (why := _MATTER.get(row["field"], ""))]
 
 
-def guarded(frame: polars.DataFrame) -> polars.DataFrame:
-    """A frame for a page, whose table can be saved as CSV by the browser: no text cell is a formula.
+def arrow(rows: polars.DataFrame | Sequence[Mapping[str, Any]]) -> Any:
+    """Rows as an Arrow table for a page, in which no text cell is a formula: the browser can save it as CSV.
 
     Figures that begin with a sign (``-1.5 pp [-2.0, -1.0]: upper bound ...``) stay as they are; no character that a
-    formula could call something with (``|``, ``!``, ``&``, a quote, a slash) may follow them.
+    formula could call something with (``|``, ``!``, ``&``, a quote, a slash) may follow them. Streamlit hands an Arrow
+    table on as it is; of anything else it makes a pandas frame first, whose import takes longer than the page.
     """
-    import polars
+    import pyarrow
 
-    texts = [name for name, kind in frame.schema.items() if kind == polars.String]
-    return frame.with_columns(
-        polars.when(polars.col(name).str.slice(0, 1).is_in(_FORMULA) & ~polars.col(name).str.contains(_FIGURE))
-        .then(polars.lit("'") + polars.col(name))
-        .otherwise(polars.col(name))
-        .alias(name)
-        for name in texts
-    )
+    if isinstance(rows, Sequence):
+        names = dict.fromkeys(name for row in rows for name in row)
+        columns = {name: [row.get(name) for row in rows] for name in names}
+    else:
+        columns = rows.to_dict(as_series=False)
+    made = {}
+    for name, values in columns.items():
+        cells = [f"'{cell}" if isinstance(cell, str) and _runs(cell) else cell for cell in values]
+        try:
+            made[name] = pyarrow.array(cells)
+        except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError):  # numbers and words in one column
+            made[name] = pyarrow.array([None if cell is None else str(cell) for cell in cells])
+    return pyarrow.table(made)
 
 
-def as_csv(frame: polars.DataFrame) -> bytes:
-    """A frame as CSV in which no cell is a formula: text that a spreadsheet would run begins with an apostrophe.
+def _runs(cell: str) -> bool:
+    return cell[:1] in _FORMULA and cell != "" and _FIGURE.fullmatch(cell) is None
+
+
+def as_csv(rows: polars.DataFrame | Sequence[Mapping[str, Any]]) -> bytes:
+    """Rows as CSV in which no cell is a formula: text that a spreadsheet would run begins with an apostrophe.
 
     What begins with ``=``, ``+``, ``-``, ``@``, tab or carriage return is such text (OWASP, "CSV Injection"); numbers
     are left as they are.
     """
     import polars
 
+    frame = _framed(rows)
     texts = [name for name, kind in frame.schema.items() if kind == polars.String]
     guarded = frame.with_columns(
         polars.when(polars.col(name).str.slice(0, 1).is_in(_FORMULA))
@@ -104,8 +116,14 @@ def as_csv(frame: polars.DataFrame) -> bytes:
     return guarded.rename(named).write_csv().encode()
 
 
-def as_parquet(frame: polars.DataFrame) -> bytes:
-    """A frame as a Parquet file."""
+def as_parquet(rows: polars.DataFrame | Sequence[Mapping[str, Any]]) -> bytes:
+    """Rows as a Parquet file."""
     buffer = io.BytesIO()
-    frame.write_parquet(buffer)
+    _framed(rows).write_parquet(buffer)
     return buffer.getvalue()
+
+
+def _framed(rows: polars.DataFrame | Sequence[Mapping[str, Any]]) -> polars.DataFrame:
+    import polars
+
+    return polars.DataFrame(list(rows), infer_schema_length=None) if isinstance(rows, Sequence) else rows

@@ -389,9 +389,11 @@ class _Desk:
 
 def _body(view: Any, width: int) -> list[str]:
     """The lines of a blind pair: request and sources, then the answers, side by side where there is room."""
+    from ..render.words import wrap
     from .keyboard import SIDE_BY_SIDE, columns, titled
 
     lines = [line for title, text in view.sections for line in titled(title, text, width)]
+    lines += ["", *wrap(view.hidden, width=width)] if view.hidden else []
     if width >= SIDE_BY_SIDE:
         return lines + columns(("First", view.first), ("Second", view.second), width)
     return lines + titled("First", view.first, width) + titled("Second", view.second, width)

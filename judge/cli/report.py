@@ -107,10 +107,17 @@ def command(
         click.echo(render.to_json(report))
     else:
         click.echo(render.to_markdown(report) if as_md else render.to_text(report))
+    _notes(info, home)
+    return 0
+
+
+def _notes(info: RunInfo, home: str | None) -> None:
+    """Where the run lies, if that was asked for, and how to finish one that is not finished."""
+    if home:
+        click.echo(f"note: this run is in the home folder {safe(home)}", err=True)
     if not info.sealed:
         again = f"judge resume {info.run_id}{home_words(home)}"
         click.echo(f"note: this run is not finished; finish it with: {again}", err=True)
-    return 0
 
 
 def _write_receipts(store: Store, run_id: str, path: Path) -> None:
@@ -134,7 +141,8 @@ def _write_html(html: Path, store: Store, info: RunInfo, report: RunReport, fram
     hack = hack_report(store, info, rounds=400) if frame.height <= _HACK_ROWS else None
     if hack is None:
         click.echo(f"note: left out what changed besides quality; see: judge hack {info.run_id}", err=True)
-    text = render.to_html(report, render.pick_examples(store, report, frame), hack=hack)
+    shown = safe(str(store.home))
+    text = render.to_html(report, render.pick_examples(store, report, frame), hack=hack, home=shown)
     write_whole(html, text)
     click.echo(f"wrote {safe(str(html))}", err=True)
 

@@ -76,6 +76,7 @@ def command(
         click.echo(shlex.join(words), err=True)
         return 0
     click.echo(f"dashboard: {address}   (Ctrl-C ends it)", err=True)
+    click.echo(f"home:      {safe(str(store.home.resolve()))}", err=True)
     return _serve(words, address, port, open_browser=not no_browser)
 
 

@@ -216,9 +216,9 @@ def _tokens(answer: Answer, _pair: Pair) -> float | None:
 
 _PER = "per 100 words"
 FEATURES: tuple[Feature, ...] = (
-    Feature("length.log_ratio", "length, characters", "characters", lambda a, _p: float(len(a.text)), log=True, explains=True),
-    Feature("length.words", "length, words", "words", lambda a, _p: float(len(a.text.split())), log=True),
-    Feature("length.tokens", "length, tokens", "tokens", _tokens, log=True),
+    Feature("length.log_ratio", "length in characters", "characters", lambda a, _p: float(len(a.text)), log=True, explains=True),
+    Feature("length.words", "length in words", "words", lambda a, _p: float(len(a.text.split())), log=True),
+    Feature("length.tokens", "length in tokens", "tokens", _tokens, log=True),
     Feature("hedging.per_100_words", "hedges", _PER, _marker("hedges"), explains=True),
     Feature("apologies.per_100_words", "apologies", _PER, _marker("apologies"), explains=True),
     Feature("disclaimers.per_100_words", "disclaimers", _PER, _marker("disclaimers"), explains=True),

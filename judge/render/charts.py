@@ -1,212 +1,341 @@
-"""Charts as SVG text: pure functions from values to a string, without a script, a font or an outside resource.
+"""Charts as Vega-Lite specifications: plain values in, a dictionary out, data inside, nothing fetched.
 
-Every chart is 360 units wide and scales to its place, so that 12-unit text stays readable on a phone. Colours are CSS
-variables of the page (``--good``, ``--bad``, ``--soft``, ``--first``, ``--second``), so that both themes work; lines
-also differ in dash and marks in shape. ``<title>`` and ``<desc>`` carry the numbers for screen readers. All text is
-escaped here.
+One specification feeds every surface: the dashboard shows it with Vega, the HTML reports and the dashboard's SVG files
+draw it with ``svg.py``. The charts that a report and a page both show are here; ``dashboard/views/charts.py`` adds
+those that only a page shows. No plotting package is imported.
+
+Colours are of a theme and never alone: better, unclear and worse are also words, and lines differ in dash. ``PAPER``
+holds the CSS variables of the reports' style sheet; ``inked`` gives a specification the colours of a theme.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from html import escape
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
 
-from .words import Unit, counted, cut, number, safe
+from .words import Unit, counted, cut
 
-if TYPE_CHECKING:
-    from calibration.estimates import Estimate
+__all__ = [
+    "DARK",
+    "LIGHT",
+    "NET",
+    "PAPER",
+    "PICK",
+    "POINTS",
+    "Ink",
+    "assembled",
+    "forest",
+    "inked",
+    "measured",
+    "pixel",
+    "reliability",
+    "risk",
+    "sums",
+    "tips",
+    "trace",
+]
 
-__all__ = ["Bar", "Caption", "Line", "Tone", "forest", "plane", "stream"]
+Spec = dict[str, Any]
+Rows = Sequence[Mapping[str, Any]]
 
-Tone = Literal["good", "bad", "soft", "first", "second"]
-Point = tuple[float, float]
-
-WIDTH = 360
-_LEFT, _RIGHT, _TOP, _BOTTOM = 54.0, 350.0, 12.0, 270.0
-_ROW = 38
-_LETTERS = 48
-_MARKS = 200
+POINTS = "datum.value === 0 ? '0' : format(100 * datum.value, '+.0f')"
+"""Shares of one as percentage points on an axis."""
+NET = "Net win rate, percentage points"
+"""What the axis of a forest plot of net win rates is called."""
+PICK = "pick"
+"""The name of the selection that a click makes, where a chart has one."""
+_NAME, _STEP = 24, 14
+"""Pixels of a row of a forest plot for its name, and for each interval below it."""
+_LETTERS = 21
+_BELOW, _LEGEND = 76, 40
+"""Pixels of a picture's height for its horizontal axis, and for a legend."""
 _BINS = 20
-_SANE = 1e6
+_MARKS = 200
+_SANE = 2.0
+"""No rate or difference of rates lies beyond; an end that does (or is infinite) is drawn at the edge."""
 
 
 @dataclass(frozen=True, slots=True)
-class Bar:
-    """One interval of a forest plot: its name, the estimate, how its number reads, and its colour and shape."""
+class Ink:
+    """The colours of one theme; each that writes has a contrast of at least 4.5 against ``ground``."""
 
-    name: str
-    estimate: Estimate
+    better: str
+    worse: str
+    unclear: str
+    accent: str
+    second: str
+    line: str
     text: str
-    tone: Tone
-    note: str = ""
+    ground: str
+    middle: str
+    """The middle of a diverging scale."""
+    depth: float = 0.5
+    """How far a cell's colour may go from the middle, so that the text in it keeps its contrast."""
+
+    def soft(self, colour: str) -> str:
+        """A colour as the deepest ground that the theme's text can still be read on."""
+        mixed = [
+            round(int(self.middle[k : k + 2], 16) * (1 - self.depth) + int(colour[k : k + 2], 16) * self.depth)
+            for k in (1, 3, 5)
+        ]
+        return "#" + "".join(f"{part:02x}" for part in mixed)
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One line of a plane; ``dashed`` tells lines apart without colour."""
+LIGHT = Ink(
+    "#0b7a75", "#b93c0a", "#5b6670", "#34507a", "#9b2f86", "#b4bec5", "#11181c", "#ffffff", "#eef1f2", 0.55
+)  # fmt: skip
+DARK = Ink(
+    "#2dd4bf", "#fb923c", "#a9b4bc", "#9db8e6", "#f0a3e0", "#46545d", "#e8edf0", "#11181c", "#26323a", 0.38
+)  # fmt: skip
+PAPER = Ink(
+    better="var(--good)",
+    worse="var(--bad)",
+    unclear="var(--soft)",
+    accent="var(--first)",
+    second="var(--second)",
+    line="var(--line)",
+    text="var(--ink)",
+    ground="var(--paper)",
+    middle="var(--panel)",
+)
+"""The variables of ``templates/style.css``: one picture in light, in dark and on paper."""
+_THEMED = tuple(field.name for field in fields(Ink) if field.name != "depth")
 
-    points: Sequence[Point]
-    tone: Tone
-    name: str
-    dashed: bool = False
+
+def inked(spec: Any, colours: Ink) -> Any:
+    """A specification made with ``PAPER`` in the colours of a theme; nothing else changes."""
+    known = {getattr(PAPER, name): getattr(colours, name) for name in _THEMED}
+
+    def turned(value: Any) -> Any:
+        if isinstance(value, str):
+            return known.get(value, value)
+        if isinstance(value, Mapping):
+            return {key: turned(entry) for key, entry in value.items()}
+        return [turned(entry) for entry in value] if isinstance(value, list | tuple) else value
+
+    return turned(spec)
 
 
-@dataclass(frozen=True, slots=True)
-class Caption:
-    """What a plane is called: ``name`` makes its ids, ``said`` is read aloud, ``axes`` names x and y."""
+def forest(rows: Rows, colours: Ink, *, title: str = NET, unit: Unit = "points", pick: bool = False) -> Spec:
+    """Intervals below each other: ``segment``, ``kind``, ``value``, ``low``, ``high``, ``verdict``, ``n``.
 
-    name: str
-    title: str
-    said: str
-    axes: tuple[str, str]
-
-
-def forest(bars: Sequence[Bar], *, at: float, unit: Unit, name: str, title: str) -> str:
-    """Intervals below each other on one axis with a mark at ``at``; ``name`` makes the ids of the chart unique.
-
-    Returns an empty string without bars. Names stand above their interval, so that none can run into another.
+    Rows keep their order; several ``kind``s of one segment stand below each other, told apart by shape. The name and n
+    stand above the interval and the figures with the verdict on the right, so that nothing is cut on a phone. ``unit``
+    is ``points`` (differences, even at 0) or ``share`` (win rates, even at one half). A click picks ``segment``.
     """
-    if not bars:
-        return ""
-    low, high = _domain([x for bar in bars for x in (bar.estimate.low, bar.estimate.value, bar.estimate.high)], at)
-    floor = _ROW * len(bars) + 8
-    parts = [
-        _svg_line("axis", (8, floor), (WIDTH - 8, floor)),
-        *_mark(_x(at, low, high), len(bars)),
-    ]
-    used: list[float] = []
-    for tick in [at, *_ticks(low, high)]:
-        x = _x(tick, low, high)
-        if all(abs(x - other) > 46 for other in used):
-            used.append(x)
-            parts.append(
-                _text(
-                    x,
-                    floor + 16,
-                    number(tick, unit),
-                    anchor="end" if x > WIDTH - 26 else "start" if x < 26 else "middle",
-                )
-            )
-    for k, bar in enumerate(bars):
-        parts += _interval(bar, y=_ROW * k + 30.0, low=low, high=high)
-    said = "; ".join(f"{bar.name}: {bar.text}{f', {bar.note}' if bar.note else ''}" for bar in bars)
-    return _svg(parts, height=floor + 24, name=name, title=title, said=said)
+    even = 0.0 if unit == "points" else 0.5
+    names = list(dict.fromkeys(str(row["segment"]) for row in rows))
+    kinds = list(dict.fromkeys(str(row["kind"]) for row in rows))
+    step = _NAME + _STEP * max(1, len(kinds))
+    first = {str(row["segment"]): row for row in reversed(rows)}
+    heads = [
+        {"top": step * at + 13, "name": f"{cut(name, _LETTERS)} · n {first[name]['n']:,}", "segment": name,
+         "said": _figures(first[name], unit), "verdict": first[name]["verdict"]}
+        for at, name in enumerate(names)
+    ]  # fmt: skip
+    marks = [
+        {**row, **{end: _held(row[end], even) for end in ("value", "low", "high")},
+         "y": step * names.index(str(row["segment"])) + _NAME + _STEP * kinds.index(str(row["kind"])) + 3}
+        for row in rows
+    ]  # fmt: skip
+    evens = [{"even": even, "y": step * at + _NAME - 3, "foot": step * (at + 1) - 4} for at in range(len(names))]
+    colour = {
+        "field": "verdict", "type": "nominal", "legend": None,
+        "scale": {"domain": ["better", "unclear", "worse"],
+                  "range": [colours.better, colours.unclear, colours.worse]},
+    }  # fmt: skip
+    axis = {"labelExpr": POINTS} if unit == "points" else {"format": ".0%"}
+    x = {"field": "low", "type": "quantitative", "title": title, "axis": {**axis, "tickCount": 5, "grid": False},
+         "scale": {"zero": False, "nice": True}}  # fmt: skip
+    legend = {"orient": "bottom", "symbolFillColor": colours.text, "symbolStrokeColor": colours.text}
+    point: Spec = {
+        "mark": {"type": "point", "filled": True, "size": 75, "opacity": 1},
+        "encoding": {
+            "y": pixel("y"), "x": {"field": "value", "type": "quantitative"}, "color": colour,
+            "shape": {"field": "kind", "type": "nominal", "sort": kinds, "title": None,
+                      "scale": {"domain": kinds, "range": ["circle", "diamond", "square"][: len(kinds)]},
+                      "legend": legend if len(kinds) > 1 else None},
+            "tooltip": tips(("segment", ""), ("kind", ""), ("value", "+.1%" if unit == "points" else ".1%"),
+                            ("low", ".1%"), ("high", ".1%"), ("n", ","), ("verdict", "")),
+        },
+    }  # fmt: skip
+    if pick:
+        point["params"] = [{"name": PICK, "select": {"type": "point", "fields": ["segment"]}}]
+        point["encoding"]["opacity"] = {"condition": {"param": PICK, "value": 1, "empty": True}, "value": 0.35}
+    name = {"type": "text", "align": "left", "fontSize": 12, "color": colours.text}
+    said = "; ".join(f"{head['name']}: {head['said']}" for head in heads)
+    return assembled(
+        marks,
+        [
+            {"mark": {"type": "rule", "color": colours.unclear, "strokeDash": [4, 3]}, "data": {"values": evens},
+             "encoding": {"x": {"field": "even", "type": "quantitative"}, "y": pixel("y"), "y2": {"field": "foot"}}},
+            {"mark": {"type": "rule", "strokeWidth": 2},
+             "encoding": {"y": pixel("y"), "color": colour, "x": x, "x2": {"field": "high"}}},
+            point,
+            {"mark": name, "data": {"values": heads},
+             "encoding": {"y": pixel("top"), "x": {"value": 0}, "text": {"field": "name", "type": "nominal"}}},
+            {"mark": {**name, "align": "right"} | {"color": colours.unclear}, "data": {"values": heads},
+             "encoding": {"y": pixel("top"), "x": {"value": "width"}, "text": {"field": "said", "type": "nominal"},
+                          "color": colour}},
+        ],
+        colours,
+        height=step * len(names) + _BELOW + (_LEGEND if len(kinds) > 1 else 0),
+        said=said,
+    )  # fmt: skip
 
 
-def _mark(x: float, rows: int) -> Iterator[str]:
-    """The dashed mark through the intervals alone: over the names it would strike the letters out."""
-    for k in range(rows):
-        middle = _ROW * k + 30
-        foot = _ROW * rows + 8 if k == rows - 1 else middle + 9
-        yield _svg_line("zero", (x, middle - 8), (x, foot))
+def _figures(row: Mapping[str, Any], unit: Unit) -> str:
+    """``-54 [-69, -38] worse``: short enough to stand beside a name on a phone; the tables have the decimals."""
+    sign, ending = ("+", "") if unit == "points" else ("", "%")
+    shown = [f"{100 * row[end] + 0.0:{sign}.0f}" if math.isfinite(row[end]) and abs(row[end]) < 1e4 else "–"
+             for end in ("value", "low", "high")]  # fmt: skip
+    return f"{shown[0]}{ending} [{shown[1]}, {shown[2]}] {row['verdict']}"
 
 
-def _interval(bar: Bar, *, y: float, low: float, high: float) -> list[str]:
-    x, start, end = (_x(value, low, high) for value in (bar.estimate.value, bar.estimate.low, bar.estimate.high))
-    figures = f"{bar.text}  {bar.note}" if bar.note else bar.text
-    room = max(_LETTERS - len(figures), 8)
-    shape = (
-        f'<circle class="fill-{bar.tone}" cx="{x:.1f}" cy="{y}" r="4.5"/>'
-        if bar.tone == "soft"
-        else f'<rect class="fill-{bar.tone}" x="{x - 4.5:.1f}" y="{y - 4.5}" width="9" height="9"/>'
-    )
-    return [
-        _text(8, y - 12, cut(bar.name, room)),
-        _text(WIDTH - 8, y - 12, cut(figures, _LETTERS - 8), anchor="end", kind="soft"),
-        f'<line class="stroke-{bar.tone}" stroke-width="2.5" x1="{start:.1f}" x2="{end:.1f}" y1="{y}" y2="{y}"/>',
-        shape,
-    ]
+def _held(value: float, even: float) -> float:
+    return even if math.isnan(value) else min(max(float(value), -_SANE), _SANE)
 
 
-def plane(
-    lines: Sequence[Line],
-    caption: Caption,
-    *,
-    top: float = 1.0,
-    band: Sequence[tuple[float, float, float]] = (),
-    levels: Sequence[tuple[float, str]] = (),
-    counts: Sequence[Point] = (),
-) -> str:
-    """Lines over [0, 1] by [0, ``top``] with a legend below; returns an empty string without a point.
-
-    ``band`` is (x, low, high), drawn as an area; ``levels`` are heights with a name, drawn across; ``counts`` are
-    (x, how many), drawn as a histogram along the foot.
+def reliability(lines: Rows, band: Rows, colours: Ink) -> Spec:
+    """A reliability diagram: ``lines`` (``name``, ``forecast``, ``observed``, ``n``) over the ``band`` that a perfectly
+    calibrated judge stays in (``forecast``, ``low``, ``high``, ``n``), the diagonal, and along the foot how many labels
+    stand where (twenty bins, the fullest an eighth of the picture).
     """
-    if not any(line.points for line in lines):
-        return ""
-
-    def place(x: float, y: float) -> Point:
-        return _LEFT + (_RIGHT - _LEFT) * _held(x), _BOTTOM - (_BOTTOM - _TOP) * _held(y / top)
-
-    parts = [*_grid(caption, top=top), *_histogram(counts)]
-    if band:
-        edge = [place(x, low) for x, low, _ in band] + [place(x, high) for x, _, high in reversed(band)]
-        parts.append(f'<polygon class="band" points="{_points(edge)}"/>')
-    for height, label in levels:
-        if height <= top:
-            x, y = place(1, height)
-            parts += [_svg_line("zero", (_LEFT, y), (x, y)), _text(x, y - 4, label, anchor="end", kind="soft")]
-    y = _BOTTOM + 54
-    for line in lines:
-        dash = ' stroke-dasharray="5 4"' if line.dashed else ""
-        stroke = f'class="stroke-{line.tone}" fill="none" stroke-width="2"{dash}'
-        parts.append(f'<polyline {stroke} points="{_points(place(*point) for point in line.points)}"/>')
-        parts.append(f'<line {stroke} x1="{_LEFT}" x2="{_LEFT + 24}" y1="{y - 4}" y2="{y - 4}"/>')
-        parts.append(_text(_LEFT + 32, y, cut(line.name, _LETTERS - 8)))
-        y += 18
-    return _svg(parts, height=y - 6, name=caption.name, title=caption.title, said=caption.said)
-
-
-def _grid(caption: Caption, *, top: float) -> Iterator[str]:
-    yield _svg_line("axis", (_LEFT, _BOTTOM), (_RIGHT, _BOTTOM))
-    yield _svg_line("axis", (_LEFT, _BOTTOM), (_LEFT, _TOP))
-    for share in (0.0, 0.25, 0.5, 0.75, 1.0):
-        x = _LEFT + (_RIGHT - _LEFT) * share
-        yield _text(x, _BOTTOM + 16, f"{share:g}", anchor="end" if share == 1 else "middle")
-    for tick in _ticks(0.0, top):
-        y = _BOTTOM - (_BOTTOM - _TOP) * tick / top
-        yield _text(_LEFT - 5, y + 4, f"{tick:g}", anchor="end")
-        if tick:
-            yield _svg_line("grid", (_LEFT, y), (_RIGHT, y))
-    yield _text((_LEFT + _RIGHT) / 2, _BOTTOM + 33, caption.axes[0], anchor="middle", kind="soft")
-    yield _text(12, (_TOP + _BOTTOM) / 2, caption.axes[1], anchor="middle", kind="soft", turned=True)
-
-
-def _histogram(counts: Sequence[Point]) -> Iterator[str]:
-    """Twenty bars along the foot, the highest an eighth of the picture."""
-    bins = [0.0] * _BINS
-    for x, count in counts:
-        bins[min(int(_held(x) * _BINS), _BINS - 1)] += count
-    width = (_RIGHT - _LEFT) / _BINS
-    for k, count in enumerate(bins):
-        if count:
-            height = (_BOTTOM - _TOP) / 8 * count / max(bins)
-            place = f'x="{_LEFT + k * width + 1:.1f}" y="{_BOTTOM - height:.1f}"'
-            yield f'<rect class="count" {place} width="{width - 2:.1f}" height="{height:.1f}"/>'
-
-
-def stream(values: Sequence[Sequence[float]], *, limit: float, names: Sequence[str], name: str, title: str) -> str:
-    """Sums over time with the limit that raises an alarm; long streams keep the highest value of each stretch."""
-    if not any(len(series) for series in values):
-        return ""
-    size = max(len(series) for series in values)
-    top = 1.1 * max([limit, *(x for series in values for x in series if math.isfinite(x))])
-    tones: tuple[Tone, ...] = ("first", "second")
-    lines = [
-        Line([((k + 0.5) / size, x) for k, x in _thinned(series)], tone, label, dashed=tone == "second")
-        for series, tone, label in zip(values, tones, names, strict=True)
-    ]
-    peaks = ", ".join(f"{label} {max(series, default=0):.3g}" for series, label in zip(values, names, strict=True))
-    said = f"{counted(size, 'value')}; highest {peaks}; limit {limit:.3g}"
-    return plane(
+    names = list(dict.fromkeys(str(row["name"]) for row in lines))
+    x = _share("forecast", "What the judge says: preference for the candidate")
+    y = _share("observed", "What people say: share for it")
+    dashes = {"domain": names, "range": [[1, 0], [5, 3]][: len(names)]}
+    told = {"domain": names, "range": [colours.accent, colours.second][: len(names)]}
+    colour = {"field": "name", "type": "nominal", "scale": told, "title": None, "legend": {"orient": "bottom"}}
+    dash = {"field": "name", "type": "nominal", "scale": dashes, "legend": None}
+    seen = tips(("name", ""), ("forecast", ".2f"), ("observed", ".2f"), ("n", ","))
+    first = [row for row in lines if row["name"] == names[0]] if names else []
+    said = "; ".join(f"forecast {row['forecast']:.2f}, observed {row['observed']:.2f}, n {row['n']}" for row in first)
+    return assembled(
         lines,
-        Caption(name, title, said, (f"share of the {counted(size, 'stretch', 'stretches')} of ten anchors", "sum")),
-        top=top,
-        levels=[(limit, f"limit {limit:.3g}")],
-    )
+        [
+            {"mark": {"type": "rect", "color": colours.unclear, "opacity": 0.35},
+             "data": {"values": _foot(first)},
+             "encoding": {"x": {**x, "field": "from"}, "x2": {"field": "to"}, "y": {**y, "field": "floor"},
+                          "y2": {"field": "top"}}},
+            {"mark": {"type": "area", "color": colours.unclear, "opacity": 0.25},
+             "data": {"values": [dict(row) for row in band]},
+             "encoding": {"x": x, "y": {**y, "field": "low"}, "y2": {"field": "high"}}},
+            {"mark": {"type": "line", "color": colours.unclear, "strokeDash": [4, 3], "strokeWidth": 1.5},
+             "data": {"values": [{"forecast": 0, "observed": 0}, {"forecast": 1, "observed": 1}]},
+             "encoding": {"x": x, "y": y}},
+            {"mark": {"type": "line", "strokeWidth": 2},
+             "encoding": {"x": x, "y": y, "color": colour, "strokeDash": dash}},
+            {"mark": {"type": "point", "filled": True, "size": 18, "opacity": 1},
+             "encoding": {"x": x, "y": y, "color": colour, "tooltip": seen}},
+        ],
+        colours,
+        height=380,
+        said=said,
+    )  # fmt: skip
+
+
+def _foot(rows: Rows) -> list[Spec]:
+    bins = [0] * _BINS
+    for row in rows:
+        bins[min(int(min(max(row["forecast"], 0.0), 1.0) * _BINS), _BINS - 1)] += row["n"]
+    return [
+        {"from": k / _BINS + 0.003, "to": (k + 1) / _BINS - 0.003, "floor": 0, "top": n / max(bins) / 8}
+        for k, n in enumerate(bins)
+        if n
+    ]
+
+
+def risk(rows: Rows, colours: Ink, *, levels: Sequence[float] = ()) -> Spec:
+    """The selective curve: ``coverage``, ``risk``, ``bound``, ``threshold``, ``n``, in order of coverage.
+
+    ``levels`` are tolerated error rates, drawn across with their name.
+    """
+    top = min(1.0, max([0.25, *(1.1 * row["risk"] for row in rows), *(1.1 * row["bound"] for row in rows[-1:])]))
+    drawn = [
+        {**row, "name": name, "errors": min(row[end], top)}
+        for name, end in (("errors seen", "risk"), ("upper bound (90%)", "bound"))
+        for row in rows
+    ]
+    names = ["errors seen", "upper bound (90%)"]
+    x = _share("coverage", "Share of pairs that the judge decides alone")
+    y = {"field": "errors", "type": "quantitative", "title": "Errors among them",
+         "axis": {"format": ".0%", "tickCount": 5}, "scale": {"domain": [0, top], "nice": False}}  # fmt: skip
+    colour = {"field": "name", "type": "nominal", "title": None, "legend": {"orient": "bottom"},
+              "scale": {"domain": names, "range": [colours.accent, colours.worse]}}  # fmt: skip
+    dash = {"field": "name", "type": "nominal", "legend": None,
+            "scale": {"domain": names, "range": [[1, 0], [5, 3]]}}  # fmt: skip
+    seen = tips(("threshold", ".3f"), ("coverage", ".0%"), ("risk", ".1%"), ("bound", ".1%"), ("n", ","))
+    across = [{"errors": level, "name": f"{level:.0%}", "all": 1} for level in levels if level <= top]
+    told = (f"coverage {r['coverage']:.2f}: errors {r['risk']:.3f}, bound {r['bound']:.3f}, n {r['n']}" for r in rows)
+    return assembled(
+        drawn,
+        [
+            {"mark": {"type": "rule", "color": colours.unclear, "strokeDash": [2, 3]}, "data": {"values": across},
+             "encoding": {"y": y}},
+            {"mark": {"type": "text", "align": "right", "dy": -7, "fontSize": 12, "color": colours.unclear},
+             "data": {"values": across},
+             "encoding": {"x": {**x, "field": "all"}, "y": y, "text": {"field": "name", "type": "nominal"}}},
+            {"mark": {"type": "line", "strokeWidth": 2},
+             "encoding": {"x": x, "y": y, "color": colour, "strokeDash": dash}},
+            {"mark": {"type": "point", "filled": True, "size": 25, "opacity": 1},
+             "encoding": {"x": x, "y": y, "color": colour, "tooltip": seen}},
+        ],
+        colours,
+        height=300,
+        said="; ".join(list(told)[::4]),
+    )  # fmt: skip
+
+
+def sums(series: Mapping[str, Sequence[float]], colours: Ink, *, limit: float, title: str) -> Spec:
+    """Sums over time (two at most) with the limit that raises an alarm; long ones keep the highest of each stretch."""
+    points = {
+        name: [(k + 1, value) for k, value in _thinned([x if math.isfinite(x) else 0.0 for x in values])]
+        for name, values in series.items()
+    }
+    most = max((len(values) for values in series.values()), default=0)
+    peaks = ", ".join(f"{name} {max(values, default=0.0):.3g}" for name, values in series.items())
+    said = f"{counted(most, 'value')}; highest {peaks}; limit {limit:.3g}"
+    return trace(points, colours, titles=(title, "Sum"), said=said, limit=limit)
+
+
+def trace(
+    series: Mapping[str, Sequence[tuple[float, float]]],
+    colours: Ink,
+    *,
+    titles: tuple[str, str],
+    said: str,
+    limit: float | None = None,
+) -> Spec:
+    """Figures over steps, two lines at most; ``titles`` are of the axes, ``limit`` is a line that means alarm."""
+    names = [name for name, points in series.items() if points]
+    rows = [{"name": name, "at": at, "value": value} for name in names for at, value in series[name]]
+    x = {"field": "at", "type": "quantitative", "title": titles[0], "axis": {"format": ",.0f", "tickCount": 5},
+         "scale": {"zero": False, "nice": False}}  # fmt: skip
+    y = {"field": "value", "type": "quantitative", "title": titles[1], "axis": {"format": ".4g", "tickCount": 5},
+         "scale": {"zero": limit is not None, "nice": True}}  # fmt: skip
+    colour = {"field": "name", "type": "nominal", "title": None, "legend": {"orient": "bottom"},
+              "scale": {"domain": names, "range": [colours.accent, colours.second][: len(names)]}}  # fmt: skip
+    dash = {"field": "name", "type": "nominal", "legend": None,
+            "scale": {"domain": names, "range": [[1, 0], [5, 3]][: len(names)]}}  # fmt: skip
+    end = max((points[-1][0] for points in series.values() if points), default=0)
+    across = {"values": [] if limit is None else [{"value": limit, "name": f"limit {limit:.3g}", "at": end}]}
+    return assembled(
+        rows,
+        [
+            {"mark": {"type": "rule", "color": colours.worse, "strokeDash": [2, 3]}, "data": across,
+             "encoding": {"y": y}},
+            {"mark": {"type": "text", "align": "right", "dy": -7, "fontSize": 12, "color": colours.worse},
+             "data": across, "encoding": {"x": x, "y": y, "text": {"field": "name", "type": "nominal"}}},
+            {"mark": {"type": "line", "strokeWidth": 2},
+             "encoding": {"x": x, "y": y, "color": colour, "strokeDash": dash}},
+        ],
+        colours,
+        height=230,
+        said=said,
+    )  # fmt: skip
 
 
 def _thinned(series: Sequence[float]) -> list[tuple[int, float]]:
@@ -217,49 +346,49 @@ def _thinned(series: Sequence[float]) -> list[tuple[int, float]]:
     ]
 
 
-def _domain(values: Iterable[float], at: float) -> tuple[float, float]:
-    """From the lowest to the highest value of a sane size and ``at``, a little wider."""
-    seen = [value for value in values if abs(value) < _SANE] + [at]
-    low, high = min(seen), max(seen)
-    room = 0.06 * (high - low) or 0.05
-    return low - room, high + room
+def pixel(field: str) -> Spec:
+    """A place in pixels, not on a scale."""
+    return {"field": field, "type": "quantitative", "scale": None, "axis": None}
 
 
-def _ticks(low: float, high: float) -> list[float]:
-    """Round numbers inside the domain, about four."""
-    raw = (high - low) / 4
-    power = 10.0 ** math.floor(math.log10(raw))
-    step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= raw)
-    first = math.ceil(low / step)
-    return [k * step for k in range(first, first + 8) if k * step <= high]
+def _share(field: str, title: str) -> Spec:
+    """An axis from nothing to everything."""
+    return {"field": field, "type": "quantitative", "title": title, "axis": {"format": ".0%", "tickCount": 5},
+            "scale": {"domain": [0, 1], "nice": False}}  # fmt: skip
 
 
-def _x(value: float, low: float, high: float) -> float:
-    return 8 + (WIDTH - 16) * _held((value - low) / (high - low))
+def measured(field: str, title: str, fmt: str) -> Spec:
+    """A vertical axis that begins where the values do."""
+    return {"field": field, "type": "quantitative", "title": title, "axis": {"format": fmt, "tickCount": 5},
+            "scale": {"zero": False, "nice": True}}  # fmt: skip
 
 
-def _held(share: float) -> float:
-    """A share inside the picture; NaN and infinities at its edges."""
-    return min(max(share, 0.0), 1.0) if not math.isnan(share) else 0.0
+def tips(*fields: tuple[str, str]) -> list[Spec]:
+    """What a mark says when it is pointed at: fields with a number format, or as they are."""
+    return [
+        {
+            "field": name,
+            "title": name.replace("_", " "),
+            **({"format": fmt, "type": "quantitative"} if fmt else {"type": "nominal"}),
+        }
+        for name, fmt in fields
+    ]
 
 
-def _points(places: Iterable[Point]) -> str:
-    return " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
-
-
-def _svg_line(kind: str, start: Point, end: Point) -> str:
-    return f'<line class="{kind}" x1="{start[0]:.1f}" y1="{start[1]:.1f}" x2="{end[0]:.1f}" y2="{end[1]:.1f}"/>'
-
-
-def _text(x: float, y: float, text: str, *, anchor: str = "start", kind: str = "ink", turned: bool = False) -> str:
-    turn = f' transform="rotate(-90 {x:.1f} {y:.1f})"' if turned else ""
-    return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{turn}>{escape(safe(text))}</text>'
-
-
-def _svg(parts: Iterable[str], *, height: float, name: str, title: str, said: str) -> str:
-    key = escape(name, quote=True)
-    return (
-        f'<svg viewBox="0 0 {WIDTH} {height:.0f}" role="img" aria-labelledby="{key}-title {key}-desc">'
-        f'<title id="{key}-title">{escape(safe(title))}</title><desc id="{key}-desc">{escape(safe(said))}</desc>'
-        f"{''.join(parts)}</svg>"
-    )
+def assembled(rows: Rows, layers: list[Spec], colours: Ink, *, height: float, said: str = "", **rest: Any) -> Spec:
+    """Layers over shared rows as one chart as wide as its place; ``said`` is read aloud in its stead."""
+    told = {"labelColor": colours.text, "titleColor": colours.text}
+    return {
+        "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
+        "description": said,
+        "data": {"values": [dict(row) for row in rows]},
+        "width": "container",
+        "height": height,
+        "layer": layers,
+        "config": {
+            "axis": {**told, "gridColor": colours.line, "gridOpacity": 0.5, "domainColor": colours.line,
+                     "tickColor": colours.line},
+            "legend": told,
+        },
+        **rest,
+    }  # fmt: skip

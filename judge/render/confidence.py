@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from calibration.estimates import Estimate
 from calibration.provenance import Refused
 
-from .charts import Caption, Line, plane
+from .charts import PAPER, reliability, risk
 from .document import Absent, Block, Chart, Figure, Figures, Prose, Section, Table, withheld
 from .measures import LISTED, level_of
 from .words import counted, number, p_value, span
@@ -32,7 +32,7 @@ def calibration(report: CalibrationReport) -> Section:
     card = report.confidence
     blocks: list[Block] = []
     if card.raw is not None:
-        blocks += [Chart(_reliability(card.raw, card.calibrated)), _scores(card.raw, card.calibrated, card.n)]
+        blocks += [_reliability(card.raw, card.calibrated), _scores(card.raw, card.calibrated, card.n)]
     blocks += _map(card.fitted)
     if card.slices:
         shown = card.slices[:LISTED]
@@ -127,24 +127,16 @@ def _why(fitted: Calibration) -> str:
     return f"the only map that {counted(fitted.clusters, 'prompt')} allow; held-out log loss: {told}"
 
 
-def _reliability(raw: Reliability, calibrated: Reliability | None) -> str:
-    own = [(point.forecast, point.observed) for point in raw.diagram]
-    lines = [Line([(0, 0), (1, 1)], "soft", "perfect", dashed=True), Line(own, "first", "judge's own (CORP)")]
-    if calibrated is not None:
-        held = [(point.forecast, point.observed) for point in calibrated.diagram]
-        lines.append(Line(held, "second", "calibrated, held out (CORP)", dashed=True))
-    said = "; ".join(f"forecast {p.forecast:.2f}, observed {p.observed:.2f}, n {p.n}" for p in raw.diagram[:LISTED])
-    return plane(
-        lines,
-        Caption(
-            "reliability",
-            "Reliability diagram: band of a perfect judge (90%), and how many labels stand at each value",
-            said,
-            ("preference of the judge", "share of people for the candidate"),
-        ),
-        band=[(p.forecast, p.band_low, p.band_high) for p in raw.diagram],
-        counts=[(p.forecast, p.n) for p in raw.diagram],
-    )
+def _reliability(raw: Reliability, calibrated: Reliability | None) -> Chart:
+    lines = [
+        {"name": name, "forecast": point.forecast, "observed": point.observed, "n": point.n}
+        for name, card in (("judge's own", raw), ("calibrated, held out", calibrated))
+        if card is not None
+        for point in card.diagram
+    ]
+    band = [{"forecast": p.forecast, "low": p.band_low, "high": p.band_high, "n": p.n} for p in raw.diagram]
+    title = "Reliability diagram (CORP): band of a perfect judge (90%), and how many labels stand at each value"
+    return Chart("reliability", title, reliability(lines, band, PAPER))
 
 
 def selective(report: CalibrationReport) -> Section:
@@ -152,7 +144,7 @@ def selective(report: CalibrationReport) -> Section:
     card, total = report.selective, report.win_rate.judged
     blocks: list[Block] = []
     if card.curve:
-        blocks.append(Chart(_risk(report)))
+        blocks.append(_risk(report))
     title = "Which verdicts may stand alone"
     if isinstance(card.certificates, Refused):
         blocks.append(Figures((Figure("thresholds and certificates", card.certificates),), "Certificates"))
@@ -200,25 +192,15 @@ def _certificate(made: Certificate, out: int, total: int) -> Figure:
     return Figure(head, text, note=f"{risk}; keeps {kept} of the labelled pairs (n {made.coverage.n}); {queue}")
 
 
-def _risk(report: CalibrationReport) -> str:
-    curve = sorted(report.selective.curve, key=lambda point: point.coverage)
+def _risk(report: CalibrationReport) -> Chart:
     made = report.selective.certificates
-    top = min(1.0, max(0.25, 1.1 * max(point.risk for point in curve), 1.1 * curve[-1].bound))
-    said = "; ".join(f"coverage {p.coverage:.2f}: risk {p.risk:.3f}, bound {p.bound:.3f}, n {p.n}" for p in curve[::4])
-    return plane(
-        [
-            Line([(p.coverage, p.risk) for p in curve], "first", "error rate seen"),
-            Line([(p.coverage, min(p.bound, top)) for p in curve], "bad", "upper bound R+ (90%)", dashed=True),
-        ],
-        Caption(
-            "risk",
-            "Risk and coverage: how often the verdicts that are kept oppose people",
-            said,
-            ("share of pairs the judge keeps", "error rate"),
-        ),
-        top=top,
-        levels=[] if isinstance(made, Refused) else [(one.alpha, f"{one.alpha:.0%}") for one in made],
-    )
+    rows = [
+        {"coverage": p.coverage, "risk": p.risk, "bound": p.bound, "threshold": p.threshold, "n": p.n}
+        for p in sorted(report.selective.curve, key=lambda point: point.coverage)
+    ]
+    levels = [] if isinstance(made, Refused) else [one.alpha for one in made]
+    title = "Risk and coverage: how often the verdicts that are kept oppose people"
+    return Chart("risk", title, risk(rows, PAPER, levels=levels))
 
 
 def _curve_table(report: CalibrationReport) -> Iterator[Block]:

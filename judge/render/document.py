@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from calibration.estimates import Estimate
 from calibration.provenance import Refused
 
+from .svg import draw
 from .words import Unit, counted, number, span
 
 __all__ = [
@@ -142,9 +144,20 @@ class Prose:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """A picture for HTML; every number in it also stands in a table or among the figures. ``svg`` is escaped."""
+    """A picture: a specification of ``charts.py`` in the colours of ``PAPER``, which pages and HTML reports both show.
 
-    svg: str
+    Every number in it also stands in a table or among the figures. ``name`` is unique in a report, ``title`` says what
+    is seen.
+    """
+
+    name: str
+    title: str
+    spec: Mapping[str, Any]
+
+    @property
+    def svg(self) -> str:
+        """The picture as escaped SVG text for an HTML page; empty where there is nothing to draw."""
+        return draw(self.spec, name=self.name, title=self.title)
 
 
 Block = Figures | Table | Prose | Chart

@@ -7,6 +7,7 @@ place in HTML.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -109,9 +110,13 @@ def hack_text(report: HackReport) -> str:
 
 
 _LEGEND = (
-    "* = moved (q at most 0.05). Rates are per 100 words; the difference is candidate minus baseline, paired and "
-    "clustered by prompt (for lengths the mean log ratio: +0.10 is about 10% longer)."
+    "* = moved (q at most 0.05). Sides are means over answers, rates are per 100 words; the difference is candidate "
+    "minus baseline, paired and clustered by prompt. For lengths it says by how many percent the candidate's answer is "
+    "longer in the typical pair (geometric mean of the ratios), which one very long answer does not move."
 )
+
+
+_LENGTHS = ("characters", "words", "tokens")
 
 
 def _text_row(row: Row) -> str:
@@ -119,19 +124,26 @@ def _text_row(row: Row) -> str:
     gap = measure.difference
     assert measure.candidate is not None and measure.baseline is not None and gap is not None
     ours, theirs = (_side(measure, figure) for figure in (measure.candidate, measure.baseline))
-    unit = _gap_unit(measure)
-    change = f"{number(gap.value, unit):>10} {span(gap, unit):>16}"
+    value, ends = gap_words(measure)
+    change = f"{value:>10} {ends:>16}"
     return f"{'* ' if row.moved else '  '}{cut(row.title, 23):23}{ours:>9} {theirs:>9} {change} {p_value(row.q):>6}"
 
 
 def _side(measure: Measure, figure: Estimate) -> str:
-    if measure.unit in ("characters", "words", "tokens"):
+    if measure.unit in _LENGTHS:
         return f"{figure.value:,.0f}"
     return number(figure.value, "share" if measure.unit.startswith("share") else "plain")
 
 
-def _gap_unit(measure: Measure) -> Unit:
-    return "points" if measure.unit.startswith("share") else "signed"
+def gap_words(measure: Measure) -> tuple[str, str]:
+    """The difference of a measure and its interval; that of lengths (of logarithms) as percent longer."""
+    gap = measure.difference
+    assert gap is not None
+    if measure.unit in _LENGTHS:
+        ends = (f"{100 * math.expm1(end) + 0.0:+.1f}" for end in (gap.low, gap.high))
+        return f"{100 * math.expm1(gap.value) + 0.0:+.1f}%", f"[{', '.join(ends)}]"
+    unit: Unit = "points" if measure.unit.startswith("share") else "signed"
+    return number(gap.value, unit), span(gap, unit)
 
 
 def _text_phrases(report: HackReport) -> Iterator[str]:
@@ -199,10 +211,9 @@ def hack_markdown(report: HackReport) -> str:
         gap = measure.difference
         if measure.missing or gap is None or measure.candidate is None or measure.baseline is None:
             continue
-        unit = _gap_unit(measure)
         cells = [
             row.title, _side(measure, measure.candidate), _side(measure, measure.baseline),
-            f"{number(gap.value, unit)} {span(gap, unit)}", p_value(row.q), "yes" if row.moved else "no",
+            " ".join(gap_words(measure)), p_value(row.q), "yes" if row.moved else "no",
             ", ".join(measure.examples[:3]) if row.moved else "",
         ]  # fmt: skip
         lines.append("| " + " | ".join(markdown(cell) for cell in cells) + " |")
@@ -255,13 +266,12 @@ def _flagged(screened: Sequence[Screened]) -> list[Screened]:
 def _html_row(row: Row) -> dict[str, object]:
     measure, gap = row.measure, row.measure.difference
     assert measure.candidate is not None and measure.baseline is not None and gap is not None
-    unit = _gap_unit(measure)
     return {
         "title": row.title,
         "name": measure.name,
         "candidate": _side(measure, measure.candidate),
         "baseline": _side(measure, measure.baseline),
-        "difference": f"{number(gap.value, unit)} {span(gap, unit)}",
+        "difference": " ".join(gap_words(measure)),
         "q": p_value(row.q),
         "moved": row.moved,
     }

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from calibration.estimates import Estimate
 from calibration.provenance import Refused
 
-from .charts import Bar, Tone, forest
+from .charts import PAPER, forest
 from .document import Absent, Block, Chart, Figure, Figures, Level, Prose, Section, Table, figure, withheld
 from .words import counted, cut, number, p_value, span
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from calibration.report import CalibrationReport
     from calibration.winrate import WinRate
 
-__all__ = ["LISTED", "agreement", "headline", "identity", "level_of", "trimmed"]
+__all__ = ["LISTED", "agreement", "headline", "identity", "interval_row", "level_of", "trimmed"]
 
 LISTED = 20
 """Rows that a table shows at most; the JSON holds all of them."""
@@ -62,7 +62,7 @@ def headline(report: CalibrationReport) -> Section:
     counts = [Figure("win", rate.win, "share"), Figure("tie", rate.tie, "share"), Figure("loss", rate.loss, "share")]
     if isinstance(corrected, Refused):
         counts = []
-    blocks: list[Block] = [Chart(_three(rate)), Figures(tuple(rows))]
+    blocks: list[Block] = [_three(rate), Figures(tuple(rows))]
     if counts:
         blocks.append(Figures(tuple(counts), "Win, tie and loss as people would give them (they sum to 100%)"))
     blocks += [
@@ -93,19 +93,22 @@ def _how(rate: WinRate) -> str:
     return f"{rate.corrected.method}; {counted(rate.labels, 'label')} of {counted(rate.judged, 'pair')}"
 
 
-def _three(rate: WinRate) -> str:
-    named: list[tuple[str, Estimate | Refused | None, Tone]] = [
-        ("human scale (corrected)", rate.corrected, "first"),
-        ("labels alone", rate.human, "soft"),
-        ("judge scale (soft preference)", rate.judge, "second"),
+def _three(rate: WinRate) -> Chart:
+    named: list[tuple[str, Estimate | Refused | None]] = [
+        ("human scale", rate.corrected),
+        ("labels alone", rate.human),
+        ("judge scale", rate.judge),
     ]
-    bars = [
-        Bar(name, value, f"{number(value.value, 'share')} {span(value, 'share')}", tone)
-        for name, value, tone in named
-        if isinstance(value, Estimate)
-    ]
+    rows = [interval_row(name, value) for name, value in named if isinstance(value, Estimate)]
     title = "The candidate's win rate with its interval, and the mark of an even match at 50%"
-    return forest(bars, at=0.5, unit="share", name="win-rate", title=title)
+    return Chart("win-rate", title, forest(rows, PAPER, title="Win rate of the candidate", unit="share"))
+
+
+def interval_row(name: str, rate: Estimate) -> dict[str, Any]:
+    """A win rate as a row of a forest plot: better or worse where its interval leaves out an even match."""
+    word = "better" if rate.low > 0.5 else "worse" if rate.high < 0.5 else "unclear"
+    ends = {"value": rate.value, "low": rate.low, "high": rate.high}
+    return {"segment": name, "kind": "", **ends, "verdict": word, "n": rate.n}
 
 
 def _worth(rate: WinRate, none: Refused | Absent) -> Iterator[Figure]:

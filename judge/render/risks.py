@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from calibration.drift import moves
 from calibration.provenance import Refused
 
-from .charts import Bar, Tone, forest, stream
+from .charts import PAPER, forest, sums
 from .document import Absent, Block, Chart, Figure, Figures, Level, Prose, Section, Table, figure, withheld
-from .measures import LISTED
+from .measures import LISTED, interval_row
 from .words import counted, number, p_value, span
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ def segments(report: CalibrationReport) -> Section:
     named = ", ".join(f"{s.name} (q {p_value(s.q)}, n {s.labels})" for s in losing[:LISTED])
     answer = f"The candidate loses in: {named}." if losing else f"In none of {len(found)} is it shown to lose."
     level: Level = "bad" if losing else "ink"
-    return Section(8, "segments", title, answer, level, (Chart(_segment_forest(shown)), table, judged))
+    return Section(8, "segments", title, answer, level, (_segment_forest(shown), table, judged))
 
 
 def _worth(segment: SegmentRate) -> float:
@@ -164,17 +164,15 @@ def _worth(segment: SegmentRate) -> float:
     return 2.0 if best is None else best.value
 
 
-def _segment_forest(shown: list[SegmentRate]) -> str:
-    bars = []
-    for segment in shown:
-        rate = segment.shrunk or segment.corrected
-        if rate is None:
-            continue
-        tone: Tone = "good" if rate.low > 0.5 else "bad" if rate.high < 0.5 else "soft"
-        text = f"{number(rate.value, 'share')} {span(rate, 'share')}"
-        bars.append(Bar(segment.name or "(no category)", rate, text, tone, f"n {segment.labels}"))
+def _segment_forest(shown: list[SegmentRate]) -> Chart:
+    rates = [(segment, segment.shrunk or segment.corrected) for segment in shown]
+    rows = [
+        {**interval_row(segment.name or "(no category)", rate), "n": segment.labels}
+        for segment, rate in rates
+        if rate is not None
+    ]
     title = "Shrunk win rate on the human scale by segment, worst first, with the mark of an even match at 50%"
-    return forest(bars, at=0.5, unit="share", name="segments", title=title)
+    return Chart("segments", title, forest(rows, PAPER, title="Win rate on the human scale; n labels", unit="share"))
 
 
 def drift(report: CalibrationReport) -> Section:
@@ -262,11 +260,9 @@ def _panels(card: DriftCard) -> Iterator[Block]:
 
 def _cusum(found: Cusum) -> Iterator[Block]:
     name = "CUSUM"
-    yield Chart(
-        stream(
-            [found.up, found.down], limit=found.limit, names=("up", "down"), name="cusum", title="CUSUM of the change"
-        )
-    )
+    series = {"up": found.up, "down": found.down}
+    x = f"Stretch of ten anchors, of {counted(len(found.up), 'stretch', 'stretches')}"
+    yield Chart("cusum", "CUSUM of the change", sums(series, PAPER, limit=found.limit, title=x))
     told = "no alarm" if found.alarm_at is None else _alarm(found)
     note = f"limit {found.limit:.3g}: one false alarm in {found.run_length:.0f} stretches of ten anchors"
     yield Figures((Figure(name, f"{told} (n {counted(len(found.up), 'stretch', 'stretches')})", note=note),))

@@ -7,13 +7,14 @@ terminal, and the HTML escapes every value, loads nothing and runs no script.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..types import Comparison
-from .charts import Bar, Tone, forest
+from .charts import NET, PAPER, forest
 from .costs import cost_facts, cost_table
+from .document import Chart
 from .hacking import hack_values
 from .page import page
 from .words import markdown, markdown_code, plain, safe, wrap
@@ -31,6 +32,7 @@ __all__ = [
     "Example",
     "comparison_json",
     "comparison_text",
+    "forest_chart",
     "pick_examples",
     "to_html",
     "to_json",
@@ -41,7 +43,6 @@ __all__ = [
 _SHOWN = 2_000
 _DOUBT = "This is what the judge says, and this judge cannot be trusted with a decision: see below how far it can be."
 _EXAMPLES = 12
-_TONES: Mapping[str, Tone] = {"better": "good", "worse": "bad"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +85,9 @@ def to_text(report: RunReport) -> str:
             "and "
             "worse hold for all categories at once (Bonferroni). flips = other verdict after swapping; first place = "
             "decisive "
-            "verdicts for the answer shown first; length = candidate over baseline. The gate and the calibration "
-            "take the mean preference instead, in which a sure verdict counts for more than a doubtful one: it may "
-            "differ a little."
+            "verdicts for the answer shown first; length = characters of the candidate's answer over the baseline's, "
+            "in the typical pair (geometric mean). The gate and the calibration take the mean preference instead, in "
+            "which a sure verdict counts for more than a doubtful one: it may differ a little."
         ),
     ]
     if report.worth is not None:
@@ -117,7 +118,7 @@ def to_markdown(report: RunReport) -> str:
             f"{report.overall.invalid} invalid."
         ),
         "",
-        "| | n | win | tie | loss | net win rate (95% interval) | verdict | flips | first place | length |",
+        "| | n | win | tie | loss | net win rate (95% interval) | verdict | flips | first place | length ratio |",
         "|---|---:|---:|---:|---:|---|---|---:|---:|---:|",
     ]
     for part in (report.overall, *report.categories):
@@ -154,38 +155,43 @@ def to_json(report: RunReport) -> str:
     return json.dumps({"schema": "judge.report/1", **plain(report)}, ensure_ascii=False, allow_nan=False)
 
 
-def to_html(report: RunReport, examples: Sequence[Example] = (), *, hack: HackReport | None = None) -> str:
+def to_html(
+    report: RunReport, examples: Sequence[Example] = (), *, hack: HackReport | None = None, home: str = ""
+) -> str:
     """The report as one HTML page without scripts or outside resources, in light and dark.
 
-    ``hack`` adds what changed in the answers besides quality, with pairs to read.
+    ``hack`` adds what changed in the answers besides quality, with pairs to read; ``home`` is the folder of the run.
     """
     parts = (report.overall, *report.categories)
     return page(
         "report.html.j2",
         report=report,
+        home=home,
         parts=parts,
         judge=_judge(report),
         worth=_worth_facts(report) if report.worth else [],
         costs=cost_table(report),
         cost_facts=cost_facts(report),
         examples=examples,
-        forest=forest(
-            [
-                Bar(part.name, part.net, _net(part), _TONES.get(part.verdict, "soft"), f"n {part.judged}")
-                for part in parts
-                if part.net
-            ],
-            at=0.0,
-            unit="points",
-            name="net",
-            title="Net win rate with its interval for each category, also in the table below",
-        ),
+        forest=forest_chart(report).svg,
         doubt=_DOUBT,
         hack=None if hack is None else hack_values(hack),
         pct=_pct,
         net=_net,
         ratio=_ratio,
     )
+
+
+def forest_chart(report: RunReport) -> Chart:
+    """The net win rate of the whole run and of each category, the whole first; also in the table below it."""
+    rows = [
+        {"segment": part.name, "kind": "judge", "value": part.net.value, "low": part.net.low, "high": part.net.high,
+         "verdict": part.verdict, "n": part.judged}
+        for part in (report.overall, *report.categories)
+        if part.net
+    ]  # fmt: skip
+    title = f"Net win rate with its interval by {report.by}, also in the table below"
+    return Chart("net", title, forest(rows, PAPER, title=NET))
 
 
 def comparison_text(result: Comparison) -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from .. import journal, protocol, screening
+from .. import journal, protocol
 from ..ledger import Ledger
 from ..types import JudgeId, Labels, Order, Outcome
 from .database import raise_if_full
@@ -188,6 +188,8 @@ class _Segments:
 
     def _described(self, pair: Mapping[str, Any]) -> tuple[tuple[Any, ...], tuple[str, ...], tuple[str, ...]]:
         """The columns of a comparison that say what was compared, the flags of its texts, and what the screen saw."""
+        from .. import screening
+
         item, candidate, baseline = pair["item"], pair["candidate"], pair["baseline"]
         context, reference, metadata = item.get("context", []), item.get("reference"), item.get("metadata")
         scalars = {key: value for key, value in (metadata or {}).items() if isinstance(value, str | int | float)}

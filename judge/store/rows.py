@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from .. import journal, protocol, screening
+from .. import journal, protocol
 from ..ledger import Ledger
 from ..types import Ask, Comparison, JudgeId, Pair, Reply
 
@@ -243,6 +243,8 @@ TYPES: dict[str, Any] = dict.fromkeys(
 
 def comparison_row(run_id: str, entry: Settled) -> dict[str, Any]:
     """What a settled pair is in the table ``comparison``."""
+    from ..screening import flags as flags_of  # its patterns take longer to compile than the rest of the store
+
     comparison, pair = entry.comparison, entry.pair
     cost, tokens = entry.paid
     row: dict[str, Any] = {
@@ -261,7 +263,7 @@ def comparison_row(run_id: str, entry: Settled) -> dict[str, Any]:
         "invalid": comparison.invalid.value if comparison.invalid else None,
         "candidate_chars": len(pair.candidate.text),
         "baseline_chars": len(pair.baseline.text),
-        "flags": " ".join((*comparison.flags, *screening.flags(pair))),
+        "flags": " ".join((*comparison.flags, *flags_of(pair))),
         "rationale": comparison.rationale,
         "cost": cost,
         "tokens": tokens,
