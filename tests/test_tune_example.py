@@ -21,7 +21,6 @@ LOOKED_AT = (0, 5, 6, 7)
 """Seeds whose held-out answers were read while the recipe of the pairs was found."""
 
 
-
 def test_orders_are_drawn_alike_and_items_are_kept_apart() -> None:
     """The same seed gives the same orders, and no item of the held-out ones is trained on."""
     trained, asked = orders(60, held_out=False), orders(60, held_out=True)

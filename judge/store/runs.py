@@ -6,9 +6,7 @@ Layout of a home folder (default ``.judge``): ``runs/<run id>.jsonl`` are the jo
 from __future__ import annotations
 
 import hashlib
-import os
 import re
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -39,6 +37,7 @@ from .rows import (
     settled,
     settled_records,
 )
+from .scratch import scratch
 
 if TYPE_CHECKING:
     import duckdb
@@ -130,11 +129,11 @@ class Store:
             )
         failpoints.reached("before_ingest")
         ledger = Ledger()
-        with tempfile.TemporaryDirectory(dir=self.home, prefix="ingest-") as folder:
+        with scratch(self.home, "ingest") as folder:
             screened = partial(self._screened, header["run_id"]) if self.path.exists() else None
-            count = write_segments(path, header, Path(folder), ledger, screened=screened)
+            count = write_segments(path, header, folder, ledger, screened=screened)
             failpoints.reached("after_segments")
-            roll_up_files(Path(folder), header["run_id"])
+            roll_up_files(folder, header["run_id"])
             with writing(self.path) as con:
                 # One transaction: a crash in between leaves the run as it was, and the file is written once.
                 con.execute("BEGIN")
@@ -142,9 +141,9 @@ class Store:
                     con.execute(f"DELETE FROM {table} WHERE run_id = ?", [header["run_id"]])  # noqa: S608 - a name from the tuple
                 failpoints.reached("after_delete")
                 for table in TABLES:
-                    if parts := sorted(str(part) for part in Path(folder).glob(f"{table}-*.parquet")):
+                    if parts := sorted(str(part) for part in folder.glob(f"{table}-*.parquet")):
                         con.execute(f"INSERT INTO {table} BY NAME SELECT * FROM read_parquet(?)", [parts])  # noqa: S608
-                keep(con, header["run_id"], Path(folder))
+                keep(con, header["run_id"], folder)
                 failpoints.reached("before_listing")
                 row = run_row(header, ledger)
                 con.execute(
@@ -174,11 +173,11 @@ class Store:
         with reading(self.path) as con:
             missing = [run_id for (run_id,) in con.execute(wanted, [VERSION]).fetchall()]
         for run_id in missing:
-            with tempfile.TemporaryDirectory(dir=self.home, prefix="ingest-") as folder:
+            with scratch(self.home, "ingest") as folder:
                 with reading(self.path) as con:
-                    roll_up(con, run_id, Path(folder))
+                    roll_up(con, run_id, folder)
                 with writing(self.path) as con:
-                    keep(con, run_id, Path(folder))
+                    keep(con, run_id, folder)
 
     def audit(self, path: Path) -> Audit:
         """Settle a journal anew and hold every row against the database; nothing is written."""
@@ -216,8 +215,8 @@ class Store:
         if not self._journals() and not (self.home / "checks").is_dir():
             raise StoreError(f"{self.runs_folder}: no journals to rebuild from")
         fresh = Store(self.home)
-        fresh.path = self.home / f"rebuild-{os.getpid()}.duckdb"
-        try:
+        with scratch(self.home, "rebuild") as folder:
+            fresh.path = folder / "judge.duckdb"
             bad = fresh._ingest_all(self._journals())
             bad += Findings(self.home, path=fresh.path).catch_up()
             built = [run.run_id for run in fresh.runs()]
@@ -227,8 +226,6 @@ class Store:
                     (self.home / name).replace(self.home / f"{name}.old")
             if fresh.path.exists():
                 fresh.path.replace(self.path)
-        finally:
-            fresh.path.unlink(missing_ok=True)
         return built, bad
 
     def _journals(self) -> list[Path]:
