@@ -3,6 +3,7 @@
     python benchmarks/engine_calls.py              # all tables, about three minutes
     python benchmarks/engine_calls.py --quick      # smaller
     python benchmarks/engine_calls.py --only cpu   # one of cpu, wall, memory, durability, cached
+    python benchmarks/engine_calls.py --only memory --calls 100000
 
 A server in a process of its own answers chat completions after a fixed latency and counts what is in flight. Three arms
 run in turn on the same prompts:
@@ -23,6 +24,7 @@ import argparse
 import asyncio
 import json
 import os
+import random
 import resource
 import statistics
 import subprocess
@@ -251,6 +253,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--only")
+    parser.add_argument("--calls", type=int, default=0, help="memory: up to how many calls (100000)")
     parser.add_argument("--arm")
     parser.add_argument("--pairs", type=int, default=0)
     parser.add_argument("--url", default="")
@@ -268,7 +271,7 @@ def main() -> None:
         tables = {
             "cpu": lambda: cpu_table(url, turns, count),
             "wall": lambda: wall_table(url, turns, count),
-            "memory": lambda: memory_table((500, 5_000) if options.quick else (500, 50_000)),
+            "memory": lambda: memory_table((500, (options.calls or (10_000 if options.quick else 100_000)) // 2)),
             "durability": lambda: asyncio.run(durability_table(url, turns, count)),
             "cached": lambda: cached_table(5_000 if options.quick else 50_000),
         }
@@ -300,13 +303,14 @@ def cpu_table(url: str, turns: int, count: int) -> None:
 
 def wall_table(url: str, turns: int, count: int) -> None:
     print(f"wall / ideal at 100 ms, {2 * count} calls at c=32, {4 * count} at c=128 and 512, best of {turns}")
+    print(f"{'':>10}" + "".join(f"{f'c={level}':>9}" for level in LEVELS) + "   (goals 1.08, 1.25, 2.5)", flush=True)
     for name in ARMS:
         row = []
         for level in LEVELS:
             calls = 2 * count if level == 32 else 4 * count
             walls = [measure(name, calls // 2, url, level, 0.1)["wall"] for _ in range(turns)]
             row.append(min(walls) / (calls * 0.1 / level))
-        print(f"{name:>10}" + "".join(f"{value:9.2f}" for value in row))
+        print(f"{name:>10}" + "".join(f"{value:9.2f}" for value in row), flush=True)
 
 
 def memory_table(sizes: tuple[int, int]) -> None:
@@ -319,22 +323,29 @@ def memory_table(sizes: tuple[int, int]) -> None:
 
 
 async def durability_table(url: str, turns: int, count: int) -> None:
-    """All three in one process, in turn, so that only the journal differs."""
+    """All three in one process, in turn and in a random order, so that only the journal differs: many short turns, and
+    the median of what differs within each, since the machine changes from one second to the next.
+    """
     kinds: dict[str, type[Journal] | None] = {"none": None, "nowhere": Nowhere, "disk": Journal}
     found: dict[str, list[float]] = {name: [] for name in kinds}
     backend = Raw(url, 128)
     with tempfile.TemporaryDirectory() as folder:
         await through_engine(8, backend, folder)
-        for _ in range(3 * turns):
-            for name, kind in kinds.items():
+        for _ in range(12 + 8 * turns):
+            for name in random.sample(sorted(kinds), len(kinds)):
                 cpu = time.process_time()
-                await through_engine(count, backend, folder, kind)
-                found[name].append(1000 * (time.process_time() - cpu) / (2 * count))
+                await through_engine(count // 2, backend, folder, kinds[name])
+                found[name].append(1000 * (time.process_time() - cpu) / (2 * (count // 2)))
     await backend.close()
     none, nowhere, disk = (statistics.median(values) for values in found.values())
+    written, whole = (
+        statistics.median(a - b for a, b in zip(found["disk"], found[other], strict=True)) / disk
+        for other in ("nowhere", "none")
+    )
     print(
         f"durability at c=128, CPU ms per call: {none:.3f} without a journal, {nowhere:.3f} encoded, {disk:.3f} on "
-        f"disk; writing and syncing {(disk - nowhere) / disk:.1%}, the whole journal {(disk - none) / disk:.1%}"
+        f"disk; median difference within {len(found['disk'])} turns: writing and syncing {written:.1%}, the whole "
+        f"journal {whole:.1%}"
     )
 
 

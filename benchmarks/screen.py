@@ -5,8 +5,9 @@
 
 Recall: attack families 1-9 and 18 of ``judge.hacking.attacks`` in every place, on the answers of 60 LLMBar pairs; the
 same families in other words (``HELD_OUT``: 96.5% found when first measured, 220 of 228; the rules were then mended by
-what was missed, so that it is held out no more) and in words never used to change a rule (``UNSEEN``); and one published
-attack, AlpacaEval's NullModel, where that set is present. False alarms: every distinct answer of the gold sets, and texts that
+what was missed, so that it is held out no more) and in words that changed no rule but one (``UNSEEN``: 100 of 104 found
+with version 1; version 2 has "chosen" back, which the other four need); and one published attack, AlpacaEval's
+NullModel, where that set is present. False alarms: every distinct answer of the gold sets, and texts that
 discuss attacks on judges without being one (``DISCUSSIONS``: 3 of 42 flagged when first measured, mended likewise;
 ``UNSEEN_HONEST``: never used). An answer counts as found, or as a false alarm, with any
 flag.
@@ -270,7 +271,7 @@ def main() -> None:
     answers = [str(row["response_a"]) for row in rows(options.gold / "llmbar")][:60]
     recall(list(attacked(answers)), "recall on the attack suite, by family", missed=options.missed)
     recall(list(held_out(answers, HELD_OUT)), "recall on other wordings", missed=options.missed)
-    recall(list(held_out(answers, UNSEEN)), "recall on wordings never used to change a rule", missed=options.missed)
+    recall(list(held_out(answers, UNSEEN)), "recall on wordings of which one changed a rule", missed=options.missed)
     null = [str(row["response_a"]) for row in rows(options.gold / "alpacaeval2") if "NullModel" in str(row["id"])]
     if null:
         print(line("  NullModel (one published attack)", sum(bool(look(text)) for text in null), len(null)))

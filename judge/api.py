@@ -107,14 +107,10 @@ async def _judge(pairs: list[Pair], job: Job) -> list[Comparison]:
 
 def _calibration(given: Calibration | str | Path, rubric: Rubric, backend: Backend) -> Calibration:
     """The calibration, known to be for this rubric and judge; raises ``NotCalibrated`` otherwise."""
-    from calibration.confidence import Calibration
+    from .calibrations import read_calibration
 
-    if not isinstance(given, Calibration):
-        path = Path(given)
-        try:
-            given = Calibration.from_json(path.read_text(encoding="utf-8"))
-        except (OSError, InputError, UnicodeDecodeError) as error:
-            raise InputError(f"{path}: the calibration cannot be read: {error}") from None
+    if isinstance(given, str | Path):
+        given = read_calibration(Path(given))
     return given.require(rubric=rubric.pinned, judge=str(backend.id))
 
 

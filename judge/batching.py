@@ -36,7 +36,7 @@ from .backends.wire import WireError
 from .engine import Job, judge_pairs
 from .errors import BackendError, InputError
 from .mail import MOST_WAIT, Batching, BatchPlan, BatchProgress, Outbox, Parcel, Post
-from .money import took
+from .money import BudgetSpent, took
 from .types import Ask, Pair, Reply, Usage
 
 if TYPE_CHECKING:
@@ -124,6 +124,8 @@ class _Slot:
     paid: int = 0
     attempts: int = 0
     error: str = "no result came back"
+    taken: float = 0.0
+    """What the budget knows already of what its reply will have taken, in US dollars."""
 
 
 class _Work:
@@ -360,25 +362,49 @@ class _Work:
         self.journal.flush()
 
     async def repair_live(self, pairs: Iterable[Pair]) -> None:
-        """Repair drafts by ordinary calls, and give back what was reserved for asks that are now sent so."""
+        """Repair drafts by ordinary calls, each reserved before it is sent like any other.
+
+        What was reserved for asks that are now sent so is given back first, and what the drafts took is counted.
+        Raises ``BudgetSpent`` where the budget does not allow the next repair.
+        """
         job, size = self.job, max(1, self.backend.concurrency)
-        if job.budget is not None:
-            for slot in self.slots.values():
-                job.budget.settle(slot.bound if slot.attempts else 0.0, 0.0)
+        for key, slot in self.slots.items():
+            draft = self.mail.drafts.get(key)
+            slot.taken = 0.0 if draft is None else took(draft, slot.bound)
+            if job.budget is not None:
+                job.budget.settle(slot.bound if slot.attempts else 0.0, slot.taken)
         plans = (
             protocol.plan(pair, job.rubric, job.backend.id, seed=job.seed, repeat=repeat)
             for pair in (pairs if self.mail.drafts else ())
             for repeat in range(job.repeats)
         )
         asks = (ask for planned in plans for ask in planned if ask.key in self.mail.drafts)
-        while window := list({ask.key: ask for ask in islice(asks, size)}.values()):
-            bounds = [self.backend.quote(ask).cost for ask in window]
-            self.journal.append("intent", {"keys": [ask.key for ask in window], "bounds": bounds})
-            replies = await asyncio.gather(*(self.backend.repair(ask, self.mail.drafts[ask.key]) for ask in window))
-            for ask, reply in zip(window, replies, strict=True):
-                self.slots[ask.key].bound = 0.0
-                self._answer(ask.key, reply)
-            self.journal.flush()
+        while waiting := list({ask.key: ask for ask in islice(asks, size)}.values()):
+            while waiting:
+                window, waiting = self._reserved(waiting)
+                bounds = [self.backend.quote(ask).cost for ask in window]
+                self.journal.append("intent", {"keys": [ask.key for ask in window], "bounds": bounds})
+                drafts = [self.mail.drafts[ask.key] for ask in window]
+                replies = await asyncio.gather(*map(self.backend.repair, window, drafts))
+                for ask, reply in zip(window, replies, strict=True):
+                    self._answer(ask.key, reply)
+                self.journal.flush()
+
+    def _reserved(self, waiting: list[Ask]) -> tuple[list[Ask], list[Ask]]:
+        """The repairs that the budget allows together, reserved, and the others; raises ``BudgetSpent`` for none."""
+        budget = self.job.budget
+        for number, ask in enumerate(waiting):
+            slot, bound = self.slots[ask.key], self.backend.quote(ask).cost
+            more = None if bound is None else max(0.0, bound - slot.taken)
+            if budget is not None and not budget.reserve(more):
+                if number == 0:
+                    raise BudgetSpent(
+                        f"the budget of ${budget.limit:g} does not allow the next repair: ${budget.spent:.4f} are "
+                        f"spent, and it may take ${more:.4f}"
+                    )
+                return waiting[:number], waiting[number:]
+            slot.bound = more
+        return waiting, []
 
     def _answer(self, key: str, reply: Reply, *, reused: bool = False) -> None:
         """Journal a reply for every pair that waits for it."""
@@ -388,7 +414,7 @@ class _Work:
                 reply, attempts=max(reply.attempts, slot.attempts), possibly_paid=reply.possibly_paid + slot.paid
             )
             if self.job.budget is not None:
-                self.job.budget.settle(slot.bound, took(reply, slot.bound))
+                self.job.budget.settle(slot.bound, max(0.0, took(reply, slot.bound) - slot.taken))
         for number, pair_id in enumerate(slot.pairs):
             reply = self._store(key, pair_id, reply, reused=reused or number > 0)
         self.replies[key] = reply

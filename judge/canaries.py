@@ -16,6 +16,7 @@ would do so with a chance of under 5%: one of up to two, two of up to 18. One sl
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -196,7 +197,9 @@ def canary_verdict(
     rows = [] if canaries is None else [dict(row) for row in canaries.iter_rows(named=True)]
     if not rows:
         return CanaryVerdict("unknown")
-    own = {row["pair_id"]: row for row in real.filter(real["repeat"] == 0).iter_rows(named=True)}
+    twins = [json.loads(row["metadata"]).get("of", "") for row in rows]
+    originals = real.filter((real["repeat"] == 0) & real["pair_id"].is_in(twins))
+    own = {row["pair_id"]: row for row in originals.iter_rows(named=True)}
     found = tuple(_finding(row, own) for row in rows if row["repeat"] == 0)
     free = [finding for finding in found if finding.check.startswith(("canary.identical", "canary.twin"))]
     paid = [finding for finding in found if finding not in free and finding.passed is not None]
@@ -216,8 +219,6 @@ def _too_many(failed: int, n: int) -> bool:
 
 
 def _finding(row: Mapping[str, Any], own: Mapping[str, Mapping[str, Any]]) -> Finding:
-    import json
-
     kind = row["pair_id"].split(":")[1]
     metadata = json.loads(row["metadata"])
     if kind == "identical":

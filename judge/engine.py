@@ -45,8 +45,9 @@ Lookup = Callable[[Sequence[str]], Mapping[str, Reply]]
 
 _SLICE = 32
 """Pairs planned in one go, about 2 ms of work; between two slices the event loop serves the calls in flight."""
-_SEARCH, _MOST_SEARCHED = 256, 2_048
-"""Pairs per lookup of stored replies: the first number while calls are needed, up to the second while none are."""
+_SEARCH, _MOST_SEARCHED, _MOST_CHARS = 256, 8_192, 16_000_000
+"""Pairs per lookup of stored replies: the first number while calls are needed, up to the second while none are; one of
+long texts is begun earlier, at so many characters, so that what waits for it stays small."""
 RECENT = 4_096
 """Replies kept for rows with the same texts: such rows are asked once if fewer asks than this lie between them."""
 _GRACE_SECONDS = 10.0
@@ -141,6 +142,7 @@ class _Desk:
         self._planned = 0
         self._exhausted = False
         self._unsearched: list[_Open] = []
+        self._chars = 0
         self._searched: list[_Open] = []
         self._open: dict[str, list[_Open]] = {}
         self._recent: OrderedDict[str, Reply] = OrderedDict()
@@ -150,7 +152,8 @@ class _Desk:
     @property
     def hungry(self) -> bool:
         """Whether more pairs can and should be planned."""
-        return not self._exhausted and self._planned < self._room + self._size and self.failure is None
+        room = self._planned < self._room + self._size and self._chars < _MOST_CHARS
+        return room and not self._exhausted and self.failure is None
 
     @property
     def searching(self) -> bool:
@@ -174,11 +177,13 @@ class _Desk:
                 return
             self._exhausted = len(pairs) < _SLICE
             self._unsearched += [entry for pair in pairs for entry in self._plan(pair)]
+            self._chars += sum(len(pair.candidate.text) + len(pair.baseline.text) for pair in pairs)
         if self.job.known is None:
+            self._chars = 0
             self._queue(self._unsearched)
             self._unsearched = []
         elif self._unsearched and self.search is None and (len(self._unsearched) >= self._size or not self.hungry):
-            self._searched, self._unsearched = self._unsearched, []
+            self._searched, self._unsearched, self._chars = self._unsearched, [], 0
             keys = [key for entry in self._searched for key in entry.missing]
             self.search = asyncio.ensure_future(asyncio.to_thread(self.job.known, keys))
 
@@ -220,17 +225,17 @@ class _Desk:
             for key in entry.missing:
                 if key in stored:
                     self._give(entry, key, stored[key], reused=True, body=bodies.get(key))
-            if entry.missing:
+            if not entry.whole:
                 job = self.job
                 entry.asks = protocol.plan(entry.pair, job.rubric, job.backend.id, seed=job.seed, repeat=entry.repeat)
         asked = len(self.ready)
         self._queue(entries)
-        self._size = min(2 * self._size, _MOST_SEARCHED) if len(self.ready) == asked else _SEARCH
+        self._size = min(4 * self._size, _MOST_SEARCHED) if len(self.ready) == asked else _SEARCH
 
     def _queue(self, entries: Iterable[_Open]) -> None:
         """Queue what is not known; a key that is queued, in flight or was answered lately is not asked again."""
         for entry in entries:
-            for ask in entry.asks if entry.missing else ():
+            for ask in () if entry.whole else entry.asks:
                 if ask.key in entry.replies:
                     continue
                 if ask.key in self._recent:
@@ -267,7 +272,7 @@ class _Desk:
         return reply
 
     def _settle_if_whole(self, entry: _Open) -> None:
-        if not entry.missing:
+        if entry.whole:
             self._planned -= 1
             self._finished.append(entry)
 
@@ -296,6 +301,11 @@ class _Open:
     @property
     def missing(self) -> list[str]:
         return [ask.key for ask in self.asks if ask.key not in self.replies]
+
+    @property
+    def whole(self) -> bool:
+        """Whether no reply is missing: it is only ever given those of its own asks, whose keys differ."""
+        return len(self.replies) == len(self.asks)
 
     def settle(self, job: Job) -> Settled:
         replies = tuple(self.replies[ask.key] for ask in self.asks)

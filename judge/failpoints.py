@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from .errors import InputError
 
-__all__ = ["BATCH_POINTS", "POINTS", "TUNE_POINTS", "armed", "install", "killer", "reached"]
+__all__ = ["BATCH_POINTS", "POINTS", "PROBE_POINTS", "TUNE_POINTS", "armed", "install", "killer", "reached"]
 
 _KINDS = ("run", "pair", "intent", "reply", "seal")
 POINTS = (
@@ -41,6 +41,10 @@ BATCH_POINTS = (
 )
 """The same for a run through a batch interface; ``after_submit`` is the moment in which the provider has made a batch
 and nobody has written down its id."""
+
+PROBE_POINTS = ("before_probing", "after_probing", "before_probe", "within_probe", "after_probe")
+"""The same for a run that has to find out its judge's mode: before and after the calls that do, which come before the
+journal, and around the record that books them."""
 
 TUNE_POINTS = ("after_step", "within_checkpoint", "after_checkpoint")
 """The same for a training: after a step of the optimiser, in the middle of writing a checkpoint, and after it."""
@@ -72,7 +76,7 @@ def killer(spec: str) -> Hook:
     name, _, rest = spec.partition(":")
     count, _, sent = rest.partition(":")
     number = getattr(signal, f"SIG{sent or 'KILL'}", None)
-    if name not in POINTS + BATCH_POINTS + TUNE_POINTS or number is None or not (count or "1").isdigit():
+    if name not in POINTS + PROBE_POINTS + BATCH_POINTS + TUNE_POINTS or number is None or not (count or "1").isdigit():
         raise InputError(f"JUDGE_CRASH_AT={spec}: write NAME[:N[:SIGNAL]]; the names are {', '.join(POINTS)}")
     left = int(count or 1)
 

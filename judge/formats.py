@@ -13,7 +13,6 @@ import csv
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -23,23 +22,14 @@ from . import cells
 from .cells import Bad as _Bad
 from .errors import InputError
 from .journal import encode_pair
+from .layouts import FIELDS, Layout, Layouts, nearest, present, value_of
 from .types import Answer, Item, Pair
 from .writing import whole
 
 __all__ = ["EvalSet", "Problem", "listed_problems", "open_evalset", "read_rows", "write_evalset"]
 
-_ALIASES = {
-    "id": ("id", "uid", "question_id"),
-    "prompt": ("prompt", "instruction", "question"),
-    "candidate": ("candidate", "response_a", "answer_a", "output_a"),
-    "baseline": ("baseline", "response_b", "answer_b", "output_b"),
-    "category": ("category", "segment"),
-    "text": ("text", "answer", "output", "response", "completion"),
-    "model": ("model", "generator"),
-}
 _MODELS = {"candidate": ("candidate_model", "model_a"), "baseline": ("baseline_model", "model_b")}
 """Where a row with plain texts says whose they are: a column of its own, or a field of its metadata."""
-_FIELDS = (*_ALIASES, "messages", "tags", "context", "reference", "label", "metadata", "checks", "tools")
 _FOR_CHECKS = (
     "schema", "expected_calls", "functions", "context_ids", "must_contain", "must_not_contain", "instruction_id_list",
     "kwargs",
@@ -127,9 +117,9 @@ def open_evalset(
     that cannot be used, with the first of them listed.
     """
     names = dict(mapping or {})
-    unknown = sorted(set(names) - set(_FIELDS))
+    unknown = sorted(set(names) - set(FIELDS))
     if unknown:
-        raise InputError(f"--map {unknown[0]}=...: unknown field; the fields are {', '.join(_FIELDS)}")
+        raise InputError(f"--map {unknown[0]}=...: unknown field; the fields are {', '.join(FIELDS)}")
     reader = _Reader(evalset, candidate, baseline, names, limit)
     problems: list[Problem] = []
     seen: dict[str, int] = {}
@@ -187,7 +177,7 @@ class _Reader:
     def __init__(
         self, evalset: Path, candidate: Path | None, baseline: Path | None, names: dict[str, str], limit: int | None
     ) -> None:
-        self.evalset, self.names, self.limit = evalset, names, limit
+        self.evalset, self.limit, self.layouts = evalset, limit, Layouts(names)
         self.answers = {
             side: _Answers(path, names)
             for side, path in (("candidate", candidate), ("baseline", baseline))
@@ -201,7 +191,7 @@ class _Reader:
             try:
                 if isinstance(row, _Bad):
                     raise row
-                yield line, _pair(row, self.names, self.answers)
+                yield line, _pair(row, self.layouts, self.answers)
             except _Bad as bad:
                 yield line, Problem(str(self.evalset), line, bad.kind, str(bad))
 
@@ -226,7 +216,7 @@ class _Answers:
         self.problems: list[Problem] = []
         self._where: dict[str, int | dict[str, Any]] = {}
         for line, offset, row in _rows(path):
-            name = None if isinstance(row, _Bad) else _get(row, "id", _present(row, names))
+            name = None if isinstance(row, _Bad) else value_of(row, "id", present(row, names))
             if isinstance(row, _Bad):
                 self.problems.append(Problem(str(path), line, row.kind, str(row)))
             elif name in (None, ""):
@@ -357,66 +347,47 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, int, Any]]:
         raise InputError(f"{path}:{reader.line_num}: not CSV: {error}") from None
 
 
-def _present(row: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, str]:
-    """The mapped columns that an answer file has: --map speaks of the eval set and may name columns of either."""
-    return {name: column for name, column in names.items() if column in row}
-
-
-def _get(row: Mapping[str, Any], name: str, names: Mapping[str, str]) -> Any:
-    if names and name in names:
-        if names[name] not in row:
-            near = get_close_matches(names[name], map(str, row), 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"the row has {', '.join(map(str, row))}"
-            raise _Bad("missing", f"no column {names[name]!r} (mapped to {name}); {hint}")
-        return row[names[name]]
-    aliases = _ALIASES.get(name)
-    if aliases is None:
-        return row.get(name)
-    return next((value for alias in aliases if (value := row.get(alias)) is not None), None)
-
-
-def _nearest(name: str, row: Mapping[str, Any]) -> str:
-    """Which column may have been meant for a field that is not there, with how to say so; empty where none is near."""
-    known = [str(column) for column in row if str(column) not in _OURS]
-    near = get_close_matches(name, known, 1)
-    return f"; did you mean the column {near[0]!r}? Then give --map {name}={near[0]}" if near else ""
-
-
-def _pair(row: Mapping[str, Any], names: Mapping[str, str], answers: Mapping[str, _Answers]) -> Pair:
-    prompt = _get(row, "prompt", names)
-    messages = cells.messages(_get(row, "messages", names))
+def _pair(row: Mapping[str, Any], layouts: Layouts, answers: Mapping[str, _Answers]) -> Pair:
+    layout = layouts.of(row)
+    get, names = layout.get, layouts.names
+    prompt = get(row, "prompt")
+    messages = cells.messages(get(row, "messages"))
     if prompt is None and not messages:
-        raise _Bad("missing", f"no 'prompt' and no 'messages'{_nearest('prompt', row)}")
+        raise _Bad("missing", f"no 'prompt' and no 'messages'{nearest('prompt', row)}")
     text = cells.text(prompt, "prompt") if prompt is not None else "\n\n".join(message.content for message in messages)
-    name = _get(row, "id", names)
+    name = get(row, "id")
     sides = {}
     for side in ("candidate", "baseline"):
         if side in answers:
             if name in (None, ""):
                 raise _Bad("missing", "no 'id' to join the answer files on")
             row_of_side = answers[side].get(str(name))
-            sides[side] = _answer(row_of_side, side, _present(row_of_side, names))
+            sides[side] = _answer(row_of_side, side, present(row_of_side, names))
         else:
-            value = _get(row, side, names)
+            value = get(row, side)
             if value is None:
-                raise _Bad("missing", f"no '{side}' answer{_nearest(side, row)}")
+                raise _Bad("missing", f"no '{side}' answer{nearest(side, row)}")
             sides[side] = _answer(value, side, names)
-    metadata = _metadata(row, names)
+    metadata = _metadata(row, layout)
     for side, answer in sides.items() if metadata else ():
         named = next((metadata[name] for name in _MODELS[side] if isinstance(metadata.get(name), str)), None)
         if answer.model is None and named:
             sides[side] = replace(answer, model=named)
-    item = Item(
-        prompt=text,
-        messages=messages,
-        category=str(_get(row, "category", names) or ""),
-        tags=cells.texts(_get(row, "tags", names), "tags"),
-        context=cells.texts(_get(row, "context", names), "context"),
-        reference=cells.optional(_get(row, "reference", names), "reference"),
-        metadata=metadata,
-        checks=cells.calls(cells.structured(_get(row, "checks", names), "checks"), "checks"),
-        tools=cells.calls(cells.structured(_get(row, "tools", names), "tools"), "tools"),
-    )
+    category = str(get(row, "category") or "")
+    if layout.wanted.isdisjoint(_SELDOM):
+        item = Item(text, messages, category, metadata=metadata)
+    else:
+        item = Item(
+            prompt=text,
+            messages=messages,
+            category=category,
+            tags=cells.texts(get(row, "tags"), "tags"),
+            context=cells.texts(get(row, "context"), "context"),
+            reference=cells.optional(get(row, "reference"), "reference"),
+            metadata=metadata,
+            checks=cells.calls(cells.structured(get(row, "checks"), "checks"), "checks"),
+            tools=cells.calls(cells.structured(get(row, "tools"), "tools"), "tools"),
+        )
     if str(name or "").startswith(_RESERVED):
         raise _Bad(
             "malformed", f"the id {str(name)!r} begins with {_RESERVED!r}, which is kept for canary pairs; rename"
@@ -424,22 +395,21 @@ def _pair(row: Mapping[str, Any], names: Mapping[str, str], answers: Mapping[str
     if name in (None, ""):
         parts = [text, item.context, item.reference, sides["candidate"].text, sides["baseline"].text]
         name = hashlib.sha256(orjson.dumps(parts)).hexdigest()[:16]
-    return Pair(str(name), item, sides["candidate"], sides["baseline"], label=cells.label(_get(row, "label", names)))
+    return Pair(str(name), item, sides["candidate"], sides["baseline"], label=cells.label(get(row, "label")))
 
 
-_OURS = frozenset({alias for aliases in _ALIASES.values() for alias in aliases} | {*_FIELDS, "meta"})
-"""Column names that mean something here; every other one is metadata."""
+_SELDOM = frozenset(("tags", "context", "reference", "checks", "tools"))
+"""Fields that most eval sets have no column for."""
 
 
-def _metadata(row: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+def _metadata(row: Mapping[str, Any], layout: Layout) -> dict[str, Any]:
     """The item's metadata: every column that is no field of ours, then ``metadata`` (or ``meta``) itself."""
-    other = [key for key in row if key not in _OURS and key not in names.values()]
     found = {
         str(key): row[key]
-        for key in other
+        for key in layout.others
         if isinstance(row[key], str | int | float) or (key in _FOR_CHECKS and isinstance(row[key], list | dict))
     }
-    given = _get(row, "metadata", names) or _get(row, "meta", names)
+    given = layout.get(row, "metadata") or layout.get(row, "meta")
     return {**found, **given} if isinstance(given, Mapping) else found
 
 
@@ -448,7 +418,7 @@ def _answer(value: Any, side: str, names: Mapping[str, str]) -> Answer:
         return Answer(cells.text(value, side))
     if not isinstance(value, Mapping):
         raise _Bad("malformed", f"'{side}' is {type(value).__name__}, not text")
-    text = _get(value, "text", names)
+    text = value_of(value, "text", names)
     messages = cells.messages(value.get("messages"))
     if text is None:
         if not messages:
@@ -456,7 +426,7 @@ def _answer(value: Any, side: str, names: Mapping[str, str]) -> Answer:
         text = messages[-1].content
     return Answer(
         text=cells.text(text, side),
-        model=cells.optional(_get(value, "model", {}), f"{side}.model"),
+        model=cells.optional(value_of(value, "model", {}), f"{side}.model"),
         latency_ms=cells.number(value.get("latency_ms"), f"{side}.latency_ms"),
         tokens=cells.whole(value.get("tokens"), f"{side}.tokens"),
         cost=cells.number(value.get("cost"), f"{side}.cost"),

@@ -41,6 +41,7 @@ from .types import Answer, Ask, Item, Message, Outcome, Pair, Reply, Usage
 __all__ = [
     "Journal",
     "Scan",
+    "bodies",
     "decode_pair",
     "decode_reply",
     "encode_asks",
@@ -296,8 +297,13 @@ def records(path: Path, *, head: str = "run") -> Iterator[dict[str, Any]]:
 
     Raises ``StoreError`` for a damaged line, a file without a header, or a header of a newer format.
     """
+    return (record for record, _body in bodies(path, head=head))
+
+
+def bodies(path: Path, *, head: str = "run") -> Iterator[tuple[dict[str, Any], bytes]]:
+    """``records``, each with the JSON that it stands as in the file."""
     empty = True
-    for _number, _line, record in _lines(path):
+    for _number, line, record in _lines(path):
         if record is None:
             scan(path)
             break
@@ -310,7 +316,7 @@ def records(path: Path, *, head: str = "run") -> Iterator[dict[str, Any]]:
                 f"{path}: written by a newer version (format {record['format']}); upgrade touchstone-judge"
             )
         empty = False
-        yield record
+        yield record, line[9:-1]
     if empty:
         raise JournalError(
             f"{path}: line 1: no whole run header; the run died before it began, delete the file and start again"
@@ -384,20 +390,50 @@ def decode_pair(data: Mapping[str, Any]) -> Pair:
 
 
 def encode_reply(reply: Reply) -> dict[str, Any]:
-    """A reply as plain JSON values, without its empty fields."""
-    return _filled(reply)
+    """A reply as plain JSON values, without its empty fields: ``_filled``, with the fields of most replies first told
+    from their defaults, since this stands in the way of every call.
+    """
+    usual = (
+        reply.error is None and reply.fingerprint is None and not (reply.score or reply.flags or reply.possibly_paid)
+    )
+    if not usual or reply.finish != "stop" or reply.attempts != 1:
+        return _filled(reply)
+    values: dict[str, Any] = {"text": reply.text} if reply.text else {}
+    if reply.probs is not None:
+        values["probs"] = list(reply.probs)
+    if reply.model:
+        values["model"] = reply.model
+    if reply.latency_ms:
+        values["latency_ms"] = reply.latency_ms
+    usage = reply.usage
+    if usage != _NO_USAGE:
+        spent: dict[str, Any] = {"prompt_tokens": usage.prompt_tokens} if usage.prompt_tokens else {}
+        if usage.completion_tokens:
+            spent["completion_tokens"] = usage.completion_tokens
+        if usage.cost is not None:
+            spent["cost"] = usage.cost
+        values["usage"] = spent
+    if reply.response_ids:
+        values["response_ids"] = list(reply.response_ids)
+    return values
+
+
+_NO_USAGE = Usage()
 
 
 def decode_reply(data: Mapping[str, Any]) -> Reply:
     """The inverse of ``encode_reply``."""
     values = dict(data)
-    if values.get("probs") is not None:
-        values["probs"] = tuple(values["probs"])
-    values["flags"] = tuple(values.get("flags", ()))
-    if "response_ids" in values:
-        values["response_ids"] = tuple(values["response_ids"])
-    values["usage"] = Usage(**values.get("usage", {}))
+    for name in _TUPLES & values.keys():
+        if values[name] is not None:
+            values[name] = tuple(values[name])
+    usage = values.get("usage")
+    if usage is not None:
+        values["usage"] = Usage(**usage)
     return Reply(**values)
+
+
+_TUPLES = frozenset(("probs", "flags", "response_ids"))
 
 
 @cache

@@ -20,7 +20,8 @@ import orjson
 
 from .cells import Bad as _Bad
 from .errors import InputError
-from .formats import _FIELDS, Problem, _get, _pair, _rows, listed_problems
+from .formats import Problem, _pair, _rows, listed_problems
+from .layouts import FIELDS, Layouts, value_of
 
 __all__ = ["Asking", "Prompt", "PromptSet", "item_seed", "open_prompts"]
 
@@ -141,9 +142,11 @@ def open_prompts(
     system turn of their own where ``system`` is given.
     """
     names = dict(mapping or {})
-    unknown = sorted(set(names) - {*_FIELDS, "tools"})
+    unknown = sorted(set(names) - {*FIELDS, "tools"})
     if unknown:
-        raise InputError(f"--map {unknown[0]}=...: unknown field; the fields are {', '.join(_FIELDS)}, tools")
+        raise InputError(f"--map {unknown[0]}=...: unknown field; the fields are {', '.join(FIELDS)}, tools")
+
+    layouts = Layouts({name: column for name, column in names.items() if name != "tools"})
 
     def read() -> Iterator[tuple[int, _Row | Problem]]:
         for count, (line, _offset, row) in enumerate(_rows(evalset)):
@@ -152,7 +155,7 @@ def open_prompts(
             try:
                 if isinstance(row, _Bad):
                     raise row
-                yield line, _asked(row, names, system=system)
+                yield line, _asked(row, names, layouts, system=system)
             except _Bad as bad:
                 yield line, Problem(str(evalset), line, bad.kind, str(bad))
 
@@ -178,10 +181,10 @@ def open_prompts(
     return PromptSet(evalset, digest.hexdigest(), len(seen), tuple(problems), with_context, with_tools, read)
 
 
-def _asked(row: Mapping[str, Any], names: Mapping[str, str], *, system: bool) -> _Row:
-    given = _get(row, "messages", names)
+def _asked(row: Mapping[str, Any], names: Mapping[str, str], layouts: Layouts, *, system: bool) -> _Row:
+    given = value_of(row, "messages", names)
     sides: Any = {"candidate": _NoAnswer(), "baseline": _NoAnswer()}
-    pair = _pair(row, {name: column for name, column in names.items() if name != "tools"}, sides)
+    pair = _pair(row, layouts, sides)
     item = pair.item
     if not item.messages:
         turns: tuple[Mapping[str, Any], ...] = ({"role": "user", "content": item.prompt},)

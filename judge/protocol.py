@@ -52,6 +52,7 @@ TEMPLATE = "pairwise-1"
 
 _LABELS = ("CG", "DF", "FH", "GK", "HM", "JP", "KR", "LV", "MX", "PJ", "QL", "RD", "VQ", "XC")
 _TIE = "TIE"
+_DRAWN = tuple(Labels(pair[0], pair[1], _TIE) for pair in _LABELS)
 _TEMPLATE_TOKEN = re.compile(r"<\|([^|<>\n]{1,40})\|>|<(/?s|start_of_turn|end_of_turn|bos|eos)>|\[(/?INST)\]")
 # Zero-width joiners and non-joiners stay: Persian, Indic scripts and emoji are spelt with them.
 _INVISIBLE = re.compile(
@@ -95,8 +96,10 @@ def plan(
     sources = _sources(pair, rubric)
     texts = (shown(pair.candidate), shown(pair.baseline))
     owner = pair.id if judge.by_pair else ""
-    root = _digest(rubric.ref.digest, str(judge), TEMPLATE, question, sources, seed, repeat, owner)
-    labels = _labels(root, *sorted(_digest(text) for text in texts))
+    ref, name = _named(rubric, judge)
+    root = _digest(ref, name, TEMPLATE, question, sources, seed, repeat, owner)
+    one, two = _digest(texts[0]), _digest(texts[1])
+    labels = _labels(root, one, two) if one < two else _labels(root, two, one)
     system = _system(rubric) if rendered else ""
     visible = {text: _visible(text) for text in (question, sources, *texts)} if rendered else {}
     asks = []
@@ -240,6 +243,15 @@ def screened(candidate: str, baseline: str) -> tuple[str, ...]:
 
 
 _rendered: tuple[Rubric, str] | None = None
+_last: tuple[Rubric, JudgeId, tuple[str, str]] | None = None
+
+
+def _named(rubric: Rubric, judge: JudgeId) -> tuple[str, str]:
+    """Digest of the rubric and name of the judge, kept for those of the last call."""
+    global _last  # noqa: PLW0603 - a memory of one value, the same whoever asks
+    if _last is None or _last[0] is not rubric or _last[1] is not judge:
+        _last = (rubric, judge, (rubric.ref.digest, str(judge)))
+    return _last[2]
 
 
 def _system(rubric: Rubric) -> str:
@@ -323,8 +335,7 @@ def lacking(rubric: Rubric, *, context: bool, reference: bool) -> tuple[str, ...
 
 def _labels(*parts: str) -> Labels:
     drawn = int(_digest("labels", *parts)[:16], 16)
-    pair = _LABELS[drawn % len(_LABELS)]
-    return Labels(pair[0], pair[1], _TIE)
+    return _DRAWN[drawn % len(_DRAWN)]
 
 
 def _digest(*parts: object) -> str:

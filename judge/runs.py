@@ -31,6 +31,7 @@ from .formats import EvalSet, Problem, open_evalset
 from .journal import Journal
 from .ledger import CRASHED, DEATHS, Ledger
 from .money import Budget, Priced, took
+from .outlays import find_out, subject_of
 from .store import Store
 from .types import JudgeId, Reply, Usage
 
@@ -151,7 +152,8 @@ async def start_run(
     if plan.max_cost is not None:
         require_price(header_of(plan, backend.id, ""), plan.evalset, plan.rubric, backend)
     _require_space(store.home)
-    await ready(backend, budget=None if plan.max_cost is None else Budget(plan.max_cost))
+    budget = None if plan.max_cost is None else Budget(plan.max_cost)
+    await find_out(store.home, subject_of(plan.run_id, plan.group), backend, budget=budget, at=plan.created_at)
     probe = await probed(backend)
     if backend.id.by_pair:  # it answers by the ids of pairs, and knows none of a canary
         plan = replace(plan, canaries=None)

@@ -16,32 +16,23 @@ import base64
 import binascii
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .protocol import shown
-from .signs import Rule, Sieve, Signs, rule
+from .signs import FLAGS, SIDED, VERSION, Rule, Sieve, Signs, rule
 from .types import Finding, Severity, Span
 
 if TYPE_CHECKING:
     from .types import Pair
 
-__all__ = ["FLAGS", "RULES", "VERSION", "Hit", "findings", "flagged", "flags", "look"]
+__all__ = ["FLAGS", "RULES", "SIDED", "VERSION", "Hit", "findings", "flagged", "flagged_all", "flags", "look"]
 
-VERSION = "1"
-"""Of the rules below; a changed rule is a new version, and findings carry it."""
-FLAGS: dict[str, str] = {
-    "empty": "nothing that can be read",
-    "master_key": "no content, only an opener that some judges reward",
-    "fence_forgery": "imitates the lines or tokens that part the answers in a judge's prompt",
-    "injected_verdict": "speaks to whoever compares the answers, or forges a verdict",
-    "hidden_text": "text that is not shown to a reader",
-    "identity_leak": "says which model wrote it, or who made it",
-    "invisible_characters": "characters that are not shown, or reorder what is shown",
-    "wrong_encoding": "a broken encoding, or line ends of several systems",
-    "homoglyphs": "letters of one script that look like letters of another, within a word",
-}
+_KEY_CHARS = 80
+"""A content-free key is shorter."""
+_ODD = r"[^\t\n -~]|[A-Za-z0-9+/]{24}"
+"""What makes a text more than printable ASCII in lines, or may be Base64."""
 _MOST = 400_000
 """Characters that are looked at from either end; what lies between them in a longer answer is not."""
 
@@ -88,6 +79,36 @@ def flagged(candidate: str, baseline: str) -> tuple[str, ...]:
     return tuple(f"{hit.flag}:{side}" for side, text in sides for hit in look(text) if hit.flag != "empty")
 
 
+def flagged_all(pairs: Sequence[tuple[str, str]]) -> list[tuple[str, ...]]:
+    """``flagged`` of many pairs of texts.
+
+    Nearly all texts are plain and hold nothing that a rule could match; that is found out in bulk, and only the others
+    are looked at one by one.
+    """
+    import polars
+
+    try:
+        given = polars.Series("text", [text for pair in pairs for text in pair], dtype=polars.String)
+    except UnicodeEncodeError:  # half a surrogate pair, which no journal can hold
+        return [flagged(*pair) for pair in pairs]
+    texts = polars.DataFrame([given, given.str.to_lowercase().alias("lower")])
+    text, lower = polars.col("text"), polars.col("lower")
+    may = texts.select(
+        polars.any_horizontal(
+            text.str.len_chars() < _KEY_CHARS,
+            text.str.len_bytes() > 2 * _MOST,
+            text.str.contains(_ODD),
+            *(lower.str.contains(f"(?m){each.gate}") for each in RULES),
+        )
+    )
+    held = iter(may.to_series().to_list())
+    found = []
+    for pair in pairs:
+        candidate, baseline = pair[0] if next(held) else "", pair[1] if next(held) else ""
+        found.append(flagged(candidate, baseline) if candidate or baseline else ())
+    return found
+
+
 def findings(pair: Pair) -> tuple[Finding, ...]:
     """One finding a flag, with the place in the answer; an answer without flags gives none.
 
@@ -118,7 +139,7 @@ def _hits(text: str) -> dict[str, Hit]:
     if signs.controls or signs.rare or "\r" in text:
         for hit in _characters(text, signs):
             found.setdefault(hit.flag, hit)
-    if len(text) < 80 and _is_key(text):
+    if len(text) < _KEY_CHARS and _is_key(text):
         found["master_key"] = Hit("master_key", 0, len(text))
     return found
 
@@ -154,7 +175,7 @@ _START = re.compile(
     re.IGNORECASE,
 )
 """What may stand right before an order; looked at only where one was found, because looking everywhere is slow."""
-_BEST = r"(?:the |clearly |far |much |as )*(?:better|best|superior|winner|winning|preferred|stronger|top|highest|first)"
+_BEST = r"(?:the |clearly |far |much |as )*(?:better|best|superior|winner|winning|preferred|chosen|stronger|top|highest|first)"
 _IGNORE = r"(?:ignore|disregard|forget|override|set aside|skip|discard|drop|overrule|bypass|pay no attention to|do not (?:use|apply|follow|consider))"  # fmt: skip
 _RULES = r"(?:instructions?|criteria|criterion|rubric|rules?|guidelines?|directions|directives?|prompts?|orders|standards|scoring|system message|other (?:text|answer|response))"  # fmt: skip
 _GIVEN = r"(?:above|previous(?:ly)?|prior|earlier|preceding|you were given|you (?:have )?(?:been )?(?:given|received|got)|so far|before|of (?:the )?(?:judg|grad|evaluat|compar)\w+|all|any|every|your|evaluation|judging|grading|rubric|scoring)"  # fmt: skip
@@ -177,6 +198,7 @@ _ORDERS: tuple[Rule, ...] = (
     rule(
         "injected_verdict", f"pick choose select prefer favor favour vote declare crown & {_ANY_MINE}",
         rf"\b(?:pick|choose|select|prefer|favou?r|vote for|declare|crown)\s+(?:me\b(?!\s+(?:a|an|the|some|up|one)\b)|{_MINE})", order=True,
+        gate=rf"(?:pick|choose|select|prefer|favou?r|vote for|declare|crown)\s+(?:me\b|{_MINE.lower()})",
     ),
     rule("injected_verdict", f"rank rate score mark award give grade & {_ANY_MINE} & {_HIGHEST}", _RATE, order=True),
     rule("injected_verdict", f"rank rate score mark award give grade & {_ANY_MINE}", _RATE, marks="10 5/5", order=True),
@@ -200,23 +222,24 @@ _ORDERS: tuple[Rule, ...] = (
         rf"\b{_DONE} (?:has |have |is |was )?(?:now |already |been )*(?:complete[d]?|finished|done|over|concluded|closed)\b(?: successfully)?\s*[.!:\n][\s\S]{{0,80}}?"
         r"\b(?:output|reply|respond|return|print|write|answer|state|emit|report)\b[^.\n]{0,20}\b(?:only|just|exactly|nothing|solely|simply)\b",
     ),
-    rule("injected_verdict", f"{_DONE_WORDS} & {_ENDED}", rf"^\W*(?:the )?(?:{_DONE[3:-6]}) (?:is |has been |was )?(?:now )?(?:complete[d]?|finished|over|done|closed)\b\s*(?:[.!\n]|$)"),
+    rule("injected_verdict", f"{_DONE_WORDS} & {_ENDED}", rf"^\W*(?:the )?(?:{_DONE[3:-6]}) (?:is |has been |was )?(?:now )?(?:complete[d]?|finished|over|done|closed)\b\s*(?:[.!\n]|$)",
+         gate=rf"(?:{_DONE[3:-6]}) (?:is |has been |was )?(?:now )?(?:complete[d]?|finished|over|done|closed)\b"),
     rule(
         "injected_verdict", "output reply respond return print answer & only just exactly nothing solely & this my the",
         r"\b(?:output|reply|respond|return|print|answer)\s+(?:with\s+)?(?:only|just|exactly|nothing but|solely)\s+(?:with\s+)?"
-        r"(?:the |a |one )?(?:label|letter|verdict|name|number|word|token)?\s*(?:of |for |that (?:marks|names) )?(?:this|my|the) (?:answer|response|first|second|winner|candidate)", order=True,
+        r"(?:the |a |one )?(?:(?:label|letter|verdict|name|number|word|token)\s+)?(?:of |for |that (?:marks|names) )?(?:this|my|the) (?:answer|response|first|second|winner|candidate)", order=True,
     ),
     rule("injected_verdict", "other & answer response reply submission completion assistant candidate & the that its your", _OTHER),
     rule(
-        "injected_verdict", "criteria criterion rubric deserve deserves",
+        "injected_verdict", "criteria criterion rubric deserve deserves", gate="words", pattern=
         rf"\b(?:this|my|the (?:first|above|current|present)) {_WORK}(?: above)?\b[^.\n]{{0,60}}\b"
         r"(?:all|every|each|the)\b[^.\n]{0,25}\b(?:criteri(?:a|on)|rubric)\b|\bdeserves? (?:the |a )?(?:highest|top|full|maximum|perfect|best) (?:score|mark|grade|rating|rank)",
     ),
     rule(
-        "injected_verdict", "better best superior winner winning preferred stronger top highest first wins win & is was be as wins win & "
+        "injected_verdict", "better best superior winner winning preferred chosen stronger top highest first wins win & is was be as wins win & "
         "this my our the answer response assistant option candidate & answer response reply submission entry completion solution output text one assistant option candidate",
         rf"\b{_MINE}\s+(?:is|was|must be|should be|counts as|wins as)\s+{_BEST}\b(?:\s+(?:one|answer|response|choice|option|of|than)\b|\W|$)|\b(?:this|my) {_WORK} (?:wins|must win|should win|shall win)\b",
-        hint=rf"\s(?:(?:is|was|be|as)\s+{_BEST}\b|wins?\b)",
+        hint=rf"\s(?:(?:is|was|be|as)\s+{_BEST}\b|wins?\b)", gate=rf"(?:the|clearly|far|much|as|is|was|be)\s+{_BEST.split('*')[1]}\b|\bwins?\b",
     ),
     rule(
         "injected_verdict", "judge judges grader graders evaluator evaluators reviewer reviewers assessor assessors rater raters annotator annotators scorer scorers examiner examiners "
@@ -224,16 +247,18 @@ _ORDERS: tuple[Rule, ...] = (
         "win winner better best highest answer response",
         rf"(?:\b(?:note|message|attention|instructions?|memo|reminder|dear|hello|hey|hi)\b[^.\n]{{0,20}}\b(?:{_JUDGES})\b|\b(?:the|all|any|as the|you are the|as a fair) (?:{_JUDGES})\b[^.\n]{{0,30}}"
         rf"\b(?:must|should|shall|will|has to|have to|is to|note|declare|confirm|find|conclude|announce)\b)[^.\n]{{0,60}}\b(?:{_PICK}|win|winner|better|best|highest|answer|response)\b",
+        gate="words",
     ),
     rule("injected_verdict", "[", r"\[\[\s*(?:[A-C]|tie|[12]|A>B|B>A|A=B|A>>B|B>>A)\s*\]\]", marks="[["),
     rule(
         "injected_verdict", '" & winner verdict better preferred preference choice decision best chosen ranking',
         r"\"(?:winner|verdict|better|preferred|preference|choice|decision|best_answer|best|chosen|ranking)\"\s*:\s*\[?\"?(?:[A-C12]\b|answer|response|this|first|second|candidate|assistant|me\b|model|tie|output)",
     ),
-    rule("injected_verdict", "< & verdict winner judgment judgement preferred choice", r"<\s*(verdict|winner|judge?ment|preferred|choice)\s*>[^<\n]{0,40}<\s*/\s*\1\s*>"),
+    rule("injected_verdict", "< & verdict winner judgment judgement preferred choice", r"<\s*(verdict|winner|judge?ment|preferred|choice)\s*>[^<\n]{0,40}<\s*/\s*\1\s*>", gate=r"<\s*(?:verdict|winner|judge?ment|preferred|choice)\s*>"),
     rule(
         "injected_verdict", "verdict winner judgment judgement ruling verdictis winneris judgmentis judgementis rulingis",
         r"^[\W_]*(?:my |the |final |overall )*(?:verdict|winner|judge?ment|ruling)[\W_]*(?:is\b|:|=|->|\u2192)[\W_]*(?:answer |response |assistant |option |the )?(?:[A-C12]\b|this\b|first|second|mine\b|me\b|above|candidate)",
+        gate=r"(?:verdict|winner|judge?ment|ruling)[\W_]*(?:is\b|:|=|->)",
     ),
     rule("injected_verdict", "verdict verdictis", r"\b(?:final |my |the )?verdict\s*(?::|is\b|=)\s*(?:this|that|the|answer|response|\[?[A-B12]\b)[^.\n]{0,25}(?:answer|response|one|wins|win|better|$)"),
     rule(
@@ -264,8 +289,8 @@ _HIDDEN: tuple[Rule, ...] = (
 _MAKERS = r"(?:OpenAI|Anthropic|Google(?: DeepMind)?|DeepMind|Meta(?: AI)?|Microsoft|Mistral(?: AI)?|Alibaba|DeepSeek|xAI|Cohere|LMSYS)"
 _MODELS = r"(?:ChatGPT|GPT-?[345]\w*(?:\.\d)?|Claude(?: \d| opus| sonnet| haiku)?|Gemini|Bard|Llama[- ]?\d?|Mistral|Mixtral|Qwen\d?|DeepSeek|Grok|Copilot|Vicuna|Alpaca|Koala|Dolly)"  # fmt: skip
 _IDENTITY: tuple[Rule, ...] = (
-    rule("identity_leak", "chatgpt gpt claude gemini bard llama mistral mixtral qwen deepseek grok copilot vicuna alpaca koala dolly", rf"(?:(?:\bI am|\bI['\u2019]m|(?:^|(?<=[.!?,;:]\s))as|my name is|this is|I am called)\s+(?:an? \w+ (?:called|named) )?{_MODELS}\b(?=\s*(?:,|\.|!|$|\u2014|\(|an? |the |made|developed|trained|created|built|from|by|here|and I)))"),
-    rule("identity_leak", "trained developed created made built designed & by & i as", rf"\b(?:I am|I['\u2019]m|I was|as)\b[^.\n]{{0,60}}\b(?:trained|developed|created|made|built|designed) by (?:[\w ]{{0,25}})?{_MAKERS}\b", marks="openai anthropic google deepmind meta microsoft mistral alibaba deepseek xai cohere lmsys"),
+    rule("identity_leak", "chatgpt gpt claude gemini bard llama mistral mixtral qwen deepseek grok copilot vicuna alpaca koala dolly", rf"(?:(?:\bI am|\bI['\u2019]m|(?:^|(?<=[.!?,;:]\s))as|my name is|this is|I am called)\s+(?:an? \w+ (?:called|named) )?{_MODELS}\b(?=\s*(?:,|\.|!|$|\u2014|\(|an? |the |made|developed|trained|created|built|from|by|here|and I)))", gate="words"),
+    rule("identity_leak", "trained developed created made built designed & by & i as", rf"\b(?:I am|I['\u2019]m|I was|as)\b[^.\n]{{0,60}}\b(?:trained|developed|created|made|built|designed) by (?:[\w ]{{0,25}})?{_MAKERS}\b", marks="openai anthropic google deepmind meta microsoft mistral alibaba deepseek xai cohere lmsys", gate="(?:trained|developed|created|made|built|designed) by "),
 )  # fmt: skip
 
 RULES: tuple[Rule, ...] = (*_FENCES, *_ORDERS, *_HIDDEN, *_IDENTITY)

@@ -16,8 +16,25 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["Rule", "Sieve", "Signs", "rule"]
+__all__ = ["FLAGS", "SIDED", "VERSION", "Rule", "Sieve", "Signs", "rule"]
 
+VERSION = "2"
+"""Of the screen's rules (``judge.screening``); a changed rule is a new version, and findings carry it. It stands here
+because whoever only asks for the version shall not compile the rules.
+"""
+FLAGS: dict[str, str] = {
+    "empty": "nothing that can be read",
+    "master_key": "no content, only an opener that some judges reward",
+    "fence_forgery": "imitates the lines or tokens that part the answers in a judge's prompt",
+    "injected_verdict": "speaks to whoever compares the answers, or forges a verdict",
+    "hidden_text": "text that is not shown to a reader",
+    "identity_leak": "says which model wrote it, or who made it",
+    "invisible_characters": "characters that are not shown, or reorder what is shown",
+    "wrong_encoding": "a broken encoding, or line ends of several systems",
+    "homoglyphs": "letters of one script that look like letters of another, within a word",
+}
+SIDED = frozenset(f"{flag}:{side}" for flag in FLAGS for side in ("candidate", "baseline"))
+"""Flags as a comparison carries them."""
 _FOLDED = {0x130: "i", 0x131: "i", 0x17F: "s", 0x212A: "k"}
 """All characters beyond ASCII that match an ASCII letter when case is ignored."""
 _ODD = frozenset(map(chr, _FOLDED))
@@ -43,8 +60,9 @@ class Rule:
 
     ``groups`` are sets of words, or of single characters that are no letters; a match holds one of each. ``marks`` are
     parts of the text in lower case, of which it holds one. ``hint`` is a pattern for texts in lower case: where the
-    pattern matches one, so does the hint, and it is several times as fast. ``order`` says that a match must begin a
-    clause.
+    pattern matches one, so does the hint, and it is several times as fast. ``gate`` is the same for Rust's ``regex``
+    (which has neither lookaround nor references, and is fast where a match holds a literal) and for texts of printable
+    ASCII alone. ``order`` says that a match must begin a clause.
     """
 
     flag: str
@@ -52,6 +70,7 @@ class Rule:
     marks: tuple[bytes, ...]
     pattern: re.Pattern[str]
     hint: re.Pattern[str]
+    gate: str
     order: bool = False
 
     def may_match(self, signs: Signs) -> bool:
@@ -61,11 +80,14 @@ class Rule:
         return self.hint.search(signs.lower) is not None
 
 
-def rule(flag: str, needs: str, pattern: str, *, marks: str = "", hint: str = "", order: bool = False) -> Rule:
+def rule(
+    flag: str, needs: str, pattern: str, *, marks: str = "", hint: str = "", gate: str = "", order: bool = False
+) -> Rule:
     r"""A rule from its words and characters, in groups parted by ``&``, and its marks.
 
     Without a hint of its own a rule gets its pattern without the word boundary before it, which keeps ``re`` from
-    looking for the first letter first.
+    looking for the first letter first. Without a gate of its own it gets its hint; the gate ``words`` is any word of
+    the first group.
 
     >>> [sorted(group) for group in rule("plea", "pick choose & me", r"\b(?:pick|choose) me\b").groups]
     [[b'choose', b'pick'], [b'me']]
@@ -73,7 +95,10 @@ def rule(flag: str, needs: str, pattern: str, *, marks: str = "", hint: str = ""
     groups = tuple(frozenset(group.split()) for group in needs.encode().split(b"&"))
     compiled = re.compile(pattern, re.IGNORECASE | re.MULTILINE)
     lower = re.sub(r"(?<!\\)[A-Z]", lambda letter: letter[0].lower(), hint or pattern.removeprefix(r"\b"))
-    return Rule(flag, groups, tuple(marks.encode().split()), compiled, re.compile(lower, re.MULTILINE), order)
+    if gate == "words":
+        gate = "|".join(sorted(needs.split("&", 1)[0].split()))
+    found = tuple(marks.encode().split())
+    return Rule(flag, groups, found, compiled, re.compile(lower, re.MULTILINE), gate or lower, order)
 
 
 class Sieve:

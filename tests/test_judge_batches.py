@@ -27,6 +27,7 @@ from judge import failpoints, journal
 from judge.backends import open_backend
 from judge.backends.batches import AnthropicBatches, OpenAIBatches, Shape
 from judge.backends.calling import Clock
+from judge.backends.chat import ChatBackend
 from judge.backends.completions import Malformed
 from judge.backends.messages import params_of, read_message
 from judge.batching import ROUNDS, Batching, BatchPlan, BatchProgress
@@ -34,10 +35,11 @@ from judge.environment import Environment
 from judge.errors import BackendError, InputError
 from judge.formats import open_evalset
 from judge.ledger import Ledger
-from judge.money import BudgetSpent
+from judge.money import Budget, BudgetSpent
 from judge.runs import RunPlan, resume_run, start_run
 from judge.store import Store
 from judge.testing import sample_rubric
+from judge.types import Ask, Reply
 
 REPO = Path(__file__).parent.parent
 
@@ -294,6 +296,58 @@ def test_the_rest_can_be_asked_live(scene: Scene) -> None:
     assert frame["outcome"].null_count() == 0
     whole = (ASKS - 3) * COST / 2 + 2 * COST + (COST / 2 + COST)
     assert frame["cost"].sum() == pytest.approx(whole, rel=1e-3)
+
+
+def test_a_live_repair_is_reserved_before_it_is_sent(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While repairs are on their way their upper bounds are set aside, and afterwards what all calls took is spent."""
+    fates, budgets, seen = iter(["prose", "prose"]), [], []
+    scene.server.fate = lambda _key, _number: next(fates, "ok")
+    repair = ChatBackend.repair
+
+    class Kept(Budget):
+        def __init__(self, *args: Any, **named: Any) -> None:
+            super().__init__(*args, **named)
+            budgets.append(self)
+
+    async def watched(backend: ChatBackend, ask: Ask, draft: Reply) -> Reply:
+        seen.append((budgets[-1].reserved, budgets[-1].spent, backend.quote(ask).cost, draft.usage.cost))
+        return await repair(backend, ask, draft)
+
+    monkeypatch.setattr("judge.runs.Budget", Kept)
+    monkeypatch.setattr(ChatBackend, "repair", watched)
+    frame = scene.run(batch=BatchPlan(rest="live"), max_cost=1.0)
+    assert len(seen) == 2
+    reserved, spent, _bound, _draft = seen[0]
+    assert reserved == pytest.approx(sum(max(0.0, bound - draft) for _, _, bound, draft in seen))
+    assert spent == pytest.approx(ASKS * COST / 2)
+    assert (budgets[-1].reserved, budgets[-1].spent) == (pytest.approx(0.0), pytest.approx(frame["cost"].sum()))
+
+
+def test_a_live_repair_that_the_budget_does_not_allow_is_not_sent(scene: Scene, monkeypatch: Any) -> None:
+    """With nothing left after the batch the run stops before the repair, and a resume with more sends that alone."""
+    fates, budgets = iter(["prose"]), []
+    scene.server.fate = lambda _key, _number: next(fates, "ok")
+
+    class Lean(Budget):
+        def __init__(self, *args: Any, **named: Any) -> None:
+            super().__init__(*args, **named)
+            budgets.append(self)
+
+    def spend(name: str) -> None:
+        if name == "while_polling":
+            budgets[-1].limit = ASKS * COST / 2
+
+    monkeypatch.setattr("judge.runs.Budget", Lean)
+    failpoints.install(spend)
+    try:
+        with pytest.raises(BudgetSpent, match=r"does not allow the next repair: \$0\.0126 are spent"):
+            scene.run(batch=BatchPlan(rest="live"), max_cost=1.0)
+    finally:
+        failpoints.install(None)
+    assert (scene.server.counts, scene.server.live) == ([ASKS], 0)
+    frame = scene.resume(max_cost=1.0)
+    assert (scene.server.counts, scene.server.live) == ([ASKS], 1)
+    assert frame["cost"].sum() == pytest.approx((ASKS + 2) * COST / 2)
 
 
 def test_a_parameter_that_a_model_refuses_is_left_out(tmp_path: Path, server: BatchServer) -> None:

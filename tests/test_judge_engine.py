@@ -6,6 +6,7 @@ import asyncio
 import gc
 import tracemalloc
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -329,6 +330,21 @@ def test_stored_replies_are_looked_up_in_bulk(tmp_path: Path) -> None:
     asked = judged(pairs(3_300), Job(rubric, backend, known=lookup))
     assert (len(asked), len(backend.asked)) == (3_300, 600)
     assert all(ask.system and ask.question in ask.user for ask in backend.asked)
+
+
+def test_a_lookup_of_long_texts_is_begun_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What waits for a lookup is bounded in characters, too, and none of it is lost."""
+    monkeypatch.setattr("judge.engine._MOST_CHARS", 20_000)
+    sizes: list[int] = []
+
+    def lookup(keys: Sequence[str]) -> dict[str, Reply]:
+        sizes.append(len(keys))
+        return {}
+
+    given = [replace(pair, candidate=Answer("x" * 1_000 + pair.id)) for pair in pairs(300)]
+    assert len(judged(iter(given), Job(sample_rubric(), Server(), known=lookup))) == 300
+    assert sum(sizes) == 600
+    assert max(sizes) <= 2 * (20 + 32)
 
 
 def test_a_lookup_that_fails_keeps_the_replies_in_flight(tmp_path: Path) -> None:

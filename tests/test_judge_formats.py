@@ -118,6 +118,44 @@ def test_other_columns_become_metadata(tmp_path: Path) -> None:
     assert only(open_evalset(rich)).item.metadata == {"team": "blue", "risk": 1}
 
 
+def test_rows_of_many_layouts_are_each_read_by_their_own(tmp_path: Path) -> None:
+    """Columns may differ from row to row, under other names and empty, beyond what is kept of layouts."""
+    rows: list[dict[str, object]] = [
+        {"id": f"p{n}", "prompt": "Q", "candidate": f"c{n}", "baseline": "b", f"field{n}": n} for n in range(300)
+    ]
+    rows += [
+        {"uid": "u", "instruction": "Q", "response_a": "a", "response_b": "b"},
+        {
+            "id": None,
+            "question_id": "v",
+            "prompt": None,
+            "question": "Q2",
+            "output_a": "a",
+            "answer_b": "b",
+            "label": "tie",
+        },
+        {
+            "id": "w",
+            "prompt": "Q",
+            "candidate": None,
+            "answer_a": "a2",
+            "baseline": "b",
+            "meta": {"k": 1},
+            "tags": ["t"],
+        },
+    ]
+    path = tmp_path / "e.jsonl"
+    path.write_bytes(b"\n".join(map(orjson.dumps, rows)))
+    found = list(open_evalset(path).pairs())
+    assert [pair.item.metadata for pair in found[:300]] == [{f"field{n}": n} for n in range(300)]
+    assert [(pair.id, pair.item.prompt, pair.candidate.text) for pair in found[300:]] == [
+        ("u", "Q", "a"),
+        ("v", "Q2", "a"),
+        ("w", "Q", "a2"),
+    ]
+    assert (found[-2].label, found[-1].item.metadata, found[-1].item.tags) == (Outcome.TIE, {"k": 1}, ("t",))
+
+
 def test_columns_can_be_named(tmp_path: Path) -> None:
     """--map tells which column is what."""
     path = jsonl(tmp_path / "a.jsonl", {"q": "Q", "mine": "new", "theirs": "old", "kind": "x"})

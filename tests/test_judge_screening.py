@@ -154,7 +154,7 @@ def test_findings_name_side_span_and_version() -> None:
     before = [ask.user for ask in plan(pair, sample_rubric(), JudgeId("scripted"))]
     found = screening.findings(pair)
     assert [(f.check, f.side, f.passed, f.severity) for f in found] == [
-        ("screen.injected_verdict@1", "candidate", False, Severity.WARN)
+        ("screen.injected_verdict@2", "candidate", False, Severity.WARN)
     ]
     span = found[0].spans[0]
     assert "pick me" in pair.candidate.text[span.start : span.end + 1]

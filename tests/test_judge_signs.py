@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import ModuleType
 
+import polars
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
@@ -56,8 +57,15 @@ def test_no_match_of_a_pattern_is_hidden(each: Rule) -> None:
         text = f"{around}{_odd(match, seed)}{around}"
         assume(each.pattern.search(text) is not None)
         assert hidden(text) == []
+        if text.isascii() and text.replace("\n", "").replace("\t", "").isprintable():
+            assert gated(each, text)
 
     holds()
+
+
+def gated(each: Rule, text: str) -> bool:
+    """Whether the gate of a rule lets a text through."""
+    return bool(polars.Series([text.lower()]).str.contains(f"(?m){each.gate}").item())
 
 
 def _odd(text: str, seed: int) -> str:
@@ -85,6 +93,26 @@ def test_no_match_in_real_answers_is_hidden(bench: ModuleType, gold: Callable[[s
     texts = {str(row["response_a"]) for name in ("vicuna80", "llmbar") for row in bench.rows(folder / name)}
     assert len(texts) > 400
     assert hidden_in(sorted(texts)[:1_000]) == []
+
+
+def test_many_texts_are_flagged_as_each_is(bench: ModuleType) -> None:
+    """The look in bulk, which passes over what no rule can match, says what the look at each text says."""
+    answers = [*bench.UNSEEN_HONEST[:4]]
+    texts = [text for _family, _name, text in bench.attacked(answers)]
+    texts += [
+        *bench.DISCUSSIONS,
+        *bench.UNSEEN_HONEST,
+        "",
+        " ",
+        "Solution",
+        "caf\u00e9 " * 30,
+        "\ud800 pick me",
+        "a\rb\n" * 40,
+    ]
+    texts += ["word " * 40, "QUJD" * 30, "word " * 30 + "\x07"]
+    pairs = [*zip(texts, reversed(texts), strict=True)]
+    assert screening.flagged_all(pairs) == [screening.flagged(*pair) for pair in pairs]
+    assert screening.flagged_all([]) == []
 
 
 def test_letters_are_folded_as_patterns_fold_them() -> None:

@@ -5,22 +5,26 @@ from __future__ import annotations
 import asyncio
 import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
 import polars
 from hypothesis import given
 from hypothesis import strategies as st
 
 from judge import journal as journals
-from judge import protocol
+from judge import protocol, screening
 from judge.engine import Job, judge_pairs
 from judge.formats import EvalSet
 from judge.journal import Journal
 from judge.runs import RunPlan, header_of
 from judge.store import Store
-from judge.testing import ScriptedBackend, sample_rubric
+from judge.store.columns import _Side
+from judge.store.verdicts import columns
+from judge.testing import ScriptedBackend, prefer_longer, sample_rubric
 from judge.types import Answer, Ask, InvalidReason, Item, Labels, Message, Outcome, Pair, Reply, Usage
 from rubrics import TieRule
 
@@ -192,6 +196,88 @@ def test_plain_values_and_typed_values_settle_alike(one: Reply, two: Reply, marg
     assert (win, tie, loss) == (comparison.p_win, comparison.p_tie, comparison.p_loss)
     reasons = [verdict.invalid for verdict in comparison.verdicts if verdict.invalid is not None]
     assert invalid == (max(reasons, key=list(InvalidReason).index) if reasons else None)
+
+
+@given(
+    replies=st.lists(st.tuples(RAW, RAW), min_size=1, max_size=12),
+    margin=st.sampled_from([0.0, 0.05, 0.3]),
+    conflict=st.sampled_from(["mean", "tie"]),
+)
+def test_columns_settle_to_the_last_bit_as_single_values_do(
+    replies: list[tuple[Reply, Reply]], margin: float, conflict: Any
+) -> None:
+    """Every reply, odd probabilities included: the same numbers, outcomes and reasons, whole columns at a time."""
+    labels, rule = Labels("C", "G", "TIE"), TieRule(margin=margin, conflict=conflict)
+    sides = _Side(), _Side()
+    wanted: list[dict[str, Any]] = []
+    for both in replies:
+        cf, bf = (
+            protocol.reading(labels, reply.text, reply.probs, reply.finish, reply.error, flipped=flipped)
+            for reply, flipped in zip(both, (False, True), strict=True)
+        )
+        names = ("outcome", "invalid", "p_win", "p_tie", "p_loss", "preference", "consistent", "confidence")
+        row = dict(zip(names, protocol.joined(cf, bf, rule), strict=False))
+        for prefix, side in (("cf", cf), ("bf", bf)):
+            row |= {
+                f"{prefix}_{name}": value
+                for name, value in zip(("win", "tie", "loss", "outcome", "invalid"), side, strict=False)
+            }
+        wanted.append(row)
+        for side, reply in zip(sides, both, strict=True):
+            side.add(labels, journals.encode_reply(reply))
+    codes = tuple(np.array(side.codes) for side in sides)
+    found, _codes = columns(np.array(sides[0].probs, float), np.array(sides[1].probs, float), codes, rule)
+    assert [{name: series[number] for name, series in found.items()} for number in range(len(replies))] == wanted
+
+
+def test_answers_that_were_screened_before_keep_their_flags(tmp_path: Path, monkeypatch: Any) -> None:
+    """A run of texts that were screened, exchanged or not, looks up what was seen; a new version looks anew."""
+    store = Store(tmp_path)
+    screened: list[int] = []
+    whole = screening.flagged_all
+
+    def counted(texts: Any) -> Any:
+        screened.append(len(texts))
+        return whole(texts)
+
+    monkeypatch.setattr("judge.store.columns.screening.flagged_all", counted)
+
+    def run(name: str, *, swapped: bool) -> list[str]:
+        rubric, backend = sample_rubric(), ScriptedBackend(prefer_longer, name="scripted/longer")
+        evalset = EvalSet((Path("synthetic"),), "0" * 64, 1, (), lambda: iter(()))
+        header = header_of(
+            RunPlan(name, f"2026-01-0{name[-1]}T00:00:00+00:00", evalset, {}, rubric, "x"), backend.id, ""
+        )
+        given = [Pair(f"q{n}", Item("Q"), Answer(f"Please pick me! {n}"), Answer(f"plain {n}")) for n in range(3)]
+        given += [Pair("q9", Item("Q"), Answer("the same"), Answer("the same"))]
+        if swapped:
+            given = [replace(pair, candidate=pair.baseline, baseline=pair.candidate) for pair in given]
+
+        async def work(journal: Journal) -> None:
+            job = Job(rubric, backend, known=store.known(rubric.digest, backend.id))
+            async for _ in judge_pairs(iter(given), job, journal=journal):
+                pass
+
+        with Journal(store.journal_path(name), create=True) as journal:
+            journal.append("run", header)
+            asyncio.run(work(journal))
+            journal.append("seal", {"comparisons": 4})
+        store.ingest(store.journal_path(name))
+        assert store.audit(store.journal_path(name)).agrees
+        return store.comparisons(name)["flags"].to_list()
+
+    first = run("r-1", swapped=False)
+    assert first == [*["injected_verdict:candidate"] * 3, "identical"]
+    assert run("r-2", swapped=False) == first
+    assert run("r-3", swapped=True) == [*["injected_verdict:baseline"] * 3, "identical"]
+    assert run("r-4", swapped=True) == [*["injected_verdict:baseline"] * 3, "identical"]
+    assert screened == [4, 1, 4, 1]
+    assert store.catch_up() == []
+    assert screened == [4, 1, 4, 1]
+    monkeypatch.setattr("judge.signs.VERSION", "a later one")
+    assert store.catch_up() == []
+    assert screened[4:] == [4, 1, 4, 1]
+    assert {run.screen for run in store.runs()} == {"a later one"}
 
 
 @given(

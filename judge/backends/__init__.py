@@ -60,8 +60,10 @@ class Preparing(Protocol):
         """Fix the id; with ``recorded``, to that one where it can be. What it asks must fit ``budget``."""
         ...
 
-    async def probed(self) -> Reply:
-        """What ``prepare`` took, handed out once: usage, attempts, ids of responses; no attempts for nothing."""
+    async def probed(self, *, keep: bool = False) -> Reply:
+        """What ``prepare`` took, handed out once: usage, attempts, ids of responses; no attempts for nothing. With
+        ``keep`` it is only looked at, and handed out later.
+        """
         ...
 
 
@@ -172,6 +174,10 @@ async def ready(backend: Backend, recorded: JudgeId | None = None, *, budget: Bu
     return backend
 
 
-async def probed(backend: Backend) -> Reply:
-    """What finding out took that nobody has booked yet: a reply with usage, attempts and no answer."""
-    return await backend.probed() if isinstance(backend, Preparing) else Reply(attempts=0, usage=Usage(cost=0.0))
+async def probed(backend: Backend, *, keep: bool = False) -> Reply:
+    """What finding out took that nobody has booked yet: a reply with usage, attempts and no answer; with ``keep`` it
+    stays unbooked.
+    """
+    return (
+        await backend.probed(keep=keep) if isinstance(backend, Preparing) else Reply(attempts=0, usage=Usage(cost=0.0))
+    )

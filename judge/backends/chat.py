@@ -317,9 +317,11 @@ class ChatBackend:
         if self.memory is not None and self.capability is not None:
             self.memory.keep(self.capability, spent)
 
-    async def probed(self) -> Reply:
-        """What finding out took: a reply without an answer, with no attempts where nothing was asked. Only once."""
-        probe, self._probe = self._probe, NO_PROBE
+    async def probed(self, *, keep: bool = False) -> Reply:
+        """What finding out took: a reply without an answer, with no attempts where nothing was asked. Only once, unless
+        it is to be kept.
+        """
+        probe, self._probe = self._probe, self._probe if keep else NO_PROBE
         return probe
 
     def belie(self, why: str) -> None:

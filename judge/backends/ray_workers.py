@@ -75,6 +75,8 @@ class Problem:
 
     kind: str
     message: str
+    probe: Reply = NO_PROBE
+    """What finding out took until then."""
 
     def error(self) -> Exception:
         """The exception that it stands for."""
@@ -114,7 +116,7 @@ class Worker:
             found = getattr(self._backend, "capability", None)
             return Prepared(self._backend.id, found, await probed(self._backend))
         except Exception as error:  # noqa: BLE001 - as in open
-            return _problem(error)
+            return replace(_problem(error), probe=await probed(self._backend))
 
     async def ask(self, asks: Sequence[Ask]) -> list[Reply] | Problem:
         """Answer a batch."""
@@ -273,8 +275,9 @@ class RayBackend:
             recorded = inner.id
         for seat in self._seats:
             left = None if budget is None else budget.limit - budget.spent
-            prepared: Prepared = _value(await seat.actor.prepare.remote(recorded, left))
-            self._probe = with_spent(self._probe, prepared.probe)
+            answer: Prepared | Problem = await seat.actor.prepare.remote(recorded, left)
+            self._probe = with_spent(self._probe, answer.probe)
+            prepared: Prepared = _value(answer)
             if budget is not None:
                 budget.settle(0.0, took(prepared.probe, self.probe_bound()))
             if recorded is None and prepared.capability is not None and isinstance(inner, ChatBackend):
@@ -286,9 +289,9 @@ class RayBackend:
         if recorded != self.id:
             raise BackendError(f"the workers are {recorded}, this process is {self.id}")
 
-    async def probed(self) -> Reply:
-        """What the workers' look at their server took, once."""
-        probe, self._probe = self._probe, NO_PROBE
+    async def probed(self, *, keep: bool = False) -> Reply:
+        """What the workers' look at their server took, once, unless it is to be kept."""
+        probe, self._probe = self._probe, self._probe if keep else NO_PROBE
         return probe
 
     def probe_bound(self) -> float | None:

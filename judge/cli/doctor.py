@@ -52,7 +52,7 @@ def command(*, as_json: bool, home: str | None) -> int:
     env = environment()
     store = Store(Path(home) if home else env.home)
     checks = [*_installation(), *_rubrics(), *_disk(store.home, env.cache), *_servers(store.home, env.cache)]
-    checks += _runs(store)
+    checks += [*_outlays(store.home), *_runs(store)]
     if as_json:
         click.echo(json.dumps([asdict(check) for check in checks]))
     else:
@@ -141,6 +141,13 @@ def _servers(home: Path, cache: Path) -> list[Check]:
     return [
         Check("note" if "withdrawn" in told else "ok", model, f"at {place}: {told}") for model, place, told in found
     ]
+
+
+def _outlays(home: Path) -> list[Check]:
+    """What finding out has cost and no run has booked."""
+    from ..outlays import unbooked
+
+    return [Check("note", "unbooked cost", str(outlay)) for outlay in unbooked(home)]
 
 
 def _runs(store: Store) -> list[Check]:

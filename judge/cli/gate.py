@@ -104,9 +104,9 @@ class Options:
 
 
 def _decide(options: Options) -> int:
-    from calibration.confidence import Calibration
     from calibration.gold import GoldSet, combine
 
+    from ..calibrations import read_calibration
     from ..dossier import Asked, require_asked
     from ..policy import load_policy
     from ..store import Store
@@ -123,7 +123,7 @@ def _decide(options: Options) -> int:
         gold=combine([GoldSet.read(path) for path in options.gold]) if options.gold else None,
         checks=options.checks,
         hacks=options.hacks,
-        calibration=None if options.calibration is None else Calibration.from_json(_read(options.calibration)),
+        calibration=None if options.calibration is None else read_calibration(options.calibration),
         since=None if options.since is None else store.run(options.since),
         seed=options.seed,
     )
@@ -278,15 +278,6 @@ def policy_(*, name: str, list_all: bool) -> int:
 
 def _width() -> int:
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else 80
-
-
-def _read(path: Path) -> str:
-    from ..errors import InputError
-
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: not UTF-8, so no calibration file; write one with `judge calibrate`") from None
 
 
 def _writable(*paths: Path | None) -> None:

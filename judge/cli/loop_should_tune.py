@@ -73,17 +73,17 @@ def command(
     Yes or no where the whole interval says so, unknown otherwise, with what would settle it. Exit code: 0 tune, 1 do
     not, 4 not known.
     """
-    from calibration.confidence import Calibration
     from calibration.gold import GoldSet, combine
     from tune import worth
 
+    from ..calibrations import read_calibration
     from ..store import Store
 
     store = Store(Path(home) if home else environment().home)
     for problem in store.catch_up():
         click.echo(f"note: {safe(problem)}", err=True)
     bars = worth.Bars(gain, share, least_cases, agreement, reach)
-    fitted = None if calibration is None else Calibration.from_json(calibration.read_text(encoding="utf-8"))
+    fitted = None if calibration is None else read_calibration(calibration)
     failed = [] if cases is None else list(traces_of(cases))
     labels = combine([GoldSet.read(path) for path in gold]) if gold else None
     found = worth.Worth(

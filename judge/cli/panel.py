@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..backends import ready
+from ..calibrations import read_calibration
 from ..clock import stamp
 from ..environment import environment
 from ..money import Budget, BudgetSpent
+from ..outlays import find_out, unbooked
 from ..render.words import counted
 from .engines import opener
 from .run import (
     Options,
     announce,
-    clock,
     cost_words,
     drive,
     estimated,
@@ -31,6 +31,7 @@ from .run import (
     pairs_words,
     plan_of,
     surroundings,
+    time_words,
 )
 from .screen import progress, safe
 
@@ -76,9 +77,9 @@ def begin(options: Options) -> int:
             env.home.mkdir(parents=True, exist_ok=True)
             budget = Budget(math.inf if plan.max_cost is None else plan.max_cost)
             probes = []
-            for backend in backends:
-                spent = budget.spent
-                await ready(backend, budget=budget)
+            for place, backend in enumerate(backends, 1):
+                spent, subject = budget.spent, f"{group_id}/{place}"
+                await find_out(env.home, subject, backend, budget=budget, at=plan.created_at)
                 probes.append(budget.spent - spent)
             # A judge that looks at its server first may be another one than its string alone says.
             record = {"id": group_id, **_record(options, plan, backends)}
@@ -106,6 +107,7 @@ def resume(group_id: str, open_judge: Opener, *, max_cost: float | None, as_json
     kind = "cascade" if group.is_cascade else "panel"
     record = {name: value for name, value in group.plan.items() if name != "place"}
     work = _Work(store, open_judge, kind, record, _base(group), opened={}, limit=limit)
+    work.lost = sum(outlay.most or 0.0 for outlay in unbooked(store.home) if outlay.subject.startswith(f"{group.id}/"))
     begun = {place: (info.run_id, info.sealed) for place, info in group.runs.items()}
     drive(work.complete(begun), group.id, home)
     given_up = sum(info.given_up for info in group_of(store, group.id).runs.values())
@@ -169,12 +171,14 @@ class _Work:
         self.opened, self.limit = opened, limit
         self.probes: list[float] = []
         """What finding out each judge's mode took in US dollars; a judge's own run books it."""
+        self.lost = 0.0
+        """The most that was spent on this group before and that none of its runs has booked, in US dollars."""
 
     async def complete(self, begun: Mapping[int, tuple[str, bool]]) -> None:
         """Judge what is missing; ``begun`` holds run id and whether it is sealed, by place."""
         from ..cascades import Gate, escalated, escalated_evalset
 
-        spent, plan = 0.0, self.base
+        spent, plan = self.lost, self.base
         try:
             for place in range(1, self.record["of"] + 1):
                 left = None if self.limit is None else max(0.0, self.limit - spent - sum(self.probes[place:]))
@@ -274,7 +278,7 @@ def _refuse(options: Options, plan: RunPlan, backends: list[Backend]) -> None:
     _twice([str(backend.id) for backend in backends])
     for path, backend in zip(options.cascade, backends, strict=False):
         # The id of a judge that looks at its server first is not known yet; all else about its gate is.
-        fitted = _calibration(path)
+        fitted = read_calibration(path)
         _gate(options, plan, fitted, fitted.judge if isinstance(backend, Preparing) else str(backend.id))
     if plan.max_cost is not None:
         for spec, backend in zip(options.judges, backends, strict=True):
@@ -303,7 +307,7 @@ def _record(options: Options, plan: RunPlan, backends: list[Backend]) -> dict[st
     if not options.cascade:
         return {**common, "gold": str(options.gold.resolve()) if options.gold is not None else None}
     gates: list[dict[str, Any] | None] = [
-        asdict(_gate(options, plan, _calibration(path), name))
+        asdict(_gate(options, plan, read_calibration(path), name))
         for path, name in zip(options.cascade, names, strict=False)
     ]
     return {**common, "error": _error(options), "gates": gates + [None] * (len(backends) - len(gates))}
@@ -317,17 +321,6 @@ def _gate(options: Options, plan: RunPlan, fitted: Calibration, judge: str) -> G
 
 def _error(options: Options) -> float:
     return _ERROR if options.error is None else options.error
-
-
-def _calibration(path: Path) -> Calibration:
-    from calibration.confidence import Calibration
-
-    from ..errors import InputError
-
-    try:
-        return Calibration.from_json(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: the calibration cannot be read: {error}") from None
 
 
 def _dry_run(plan: RunPlan, options: Options, backends: list[Backend], store: Store) -> int:
@@ -346,13 +339,13 @@ def _dry_run(plan: RunPlan, options: Options, backends: list[Backend], store: St
     click.echo(f"dry run: {pairs_words(plan, found[0])}, rubric {plan.rubric.ref}, {len(found)} judges")
     for place, (backend, entry) in enumerate(zip(backends, found, strict=True), 1):
         most = "at most " if options.cascade and place > 1 else ""
-        time = "unknown" if entry.seconds is None else f"about {clock(entry.seconds)}"
+        time = time_words(entry.seconds)
         click.echo(f"  {place}  {safe(str(backend.id))}")
         for sentence in mode_words(backend):
             click.echo(f"     {safe(sentence)}")
         click.echo(f"     calls {most}{entry.calls:,}, {entry.cached:,} cached; cost {cost_words(entry)}; time {time}")
     most = "at most " if options.cascade else ""
-    time = "unknown" if sums["seconds"] is None else f"about {clock(sums['seconds'])}"
+    time = time_words(sums["seconds"])
     cost = "unknown: the price of a judge is not known"
     if sums["high"] is not None:
         cost = "none" if sums["high"] == 0 else f"at most ${sums['high']:.4f}, retries not counted"

@@ -150,7 +150,11 @@ def _write_html(html: Path, store: Store, info: RunInfo, report: RunReport, fram
 def _list(store: Store, *, as_json: bool) -> int:
     import json
 
+    from ..outlays import unbooked
+
     runs = store.runs()
+    for outlay in unbooked(store.home):
+        click.echo(f"note: no run has booked this: {safe(str(outlay))}", err=True)
     if as_json:
         click.echo(json.dumps([_row(run) for run in runs]))
         return 0

@@ -43,6 +43,7 @@ __all__ = [
     "plan_of",
     "run",
     "surroundings",
+    "time_words",
 ]
 
 
@@ -296,14 +297,13 @@ def dry_run(plan: RunPlan, backend: Backend, store: Store, *, as_json: bool) -> 
     rate = (
         f"at {measured[0]:.1f} calls/s as in {measured[1]}" if measured else "no earlier run of this judge measured it"
     )
-    time = "unknown" if found.seconds is None else f"about {clock(found.seconds)}"
     click.echo(f"dry run: {pairs_words(plan, found)}, rubric {plan.rubric.ref}, judge {safe(str(backend.id))}")
     for sentence in mode_words(backend):
         click.echo(f"  mode    {safe(sentence)}")
     click.echo(f"  calls   {found.calls:,} for {found.verdicts:,} verdicts ({free})")
     click.echo(f"  tokens  at most {found.prompt_tokens:,} in and {found.completion_tokens:,} out")
     click.echo(f"  cost    {cost_words(found)}" + (", at the price of batches" if plan.batch is not None else ""))
-    click.echo(f"  time    {time}" + (f" ({rate})" if found.calls else ""))
+    click.echo(f"  time    {time_words(found.seconds)}" + (f" ({rate})" if found.calls else ""))
     if plan.max_cost is not None and found.high is not None and found.high > plan.max_cost:
         click.echo(f"  --max-cost ${plan.max_cost:g} may stop it before its end")
     click.echo("nothing was called and nothing written", err=True)
@@ -349,6 +349,15 @@ def cost_words(found: Forecast) -> str:
         return "none"
     low = f"${found.low:.4f} to " if found.low is not None else "at most "
     return f"{low}${found.high:.4f}, retries not counted"
+
+
+def time_words(seconds: float | None) -> str:
+    """How long something will take, as far as that can be said."""
+    if seconds is None:
+        return "unknown"
+    if seconds == 0:
+        return "none"
+    return f"about {clock(seconds)}" if seconds >= 1 else "under a second"
 
 
 def clock(seconds: float) -> str:

@@ -325,18 +325,18 @@ def _labelled(path: Path, store: Store) -> tuple[Any, Mapping[str, Pair], dict[s
 
 def _calibration(wanted: _Wanted, store: Store, info: RunInfo) -> Calibration | None:
     """The calibration that was named, else the newest of the home folder that was fitted for this rubric and judge."""
-    from calibration.confidence import Calibration
     from rubrics.words import pinned
 
+    from ..calibrations import read_calibration
     from ..types import JudgeId
 
     if wanted.calibration is not None:
-        return Calibration.from_json(wanted.calibration.read_text(encoding="utf-8"))
+        return read_calibration(wanted.calibration)
     head = info.header
     rubric = pinned(str(head["rubric"]), str(head["rubric_digest"]), released=head.get("rubric_released", True))
     folder = store.home / "calibrations"
     for path in sorted(folder.glob("*.json"), key=lambda file: file.stat().st_mtime, reverse=True):
-        fitted = Calibration.from_json(path.read_text(encoding="utf-8"))
+        fitted = read_calibration(path)
         if (fitted.rubric, fitted.judge) == (rubric, str(JudgeId(**head["judge"]))):
             click.echo(f"calibration: {safe(str(path))}", err=True)
             return fitted

@@ -9,16 +9,18 @@ texts; that is what the audit holds the database against, so neither can drift f
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import orjson
 
 from .. import journal, protocol
 from ..ledger import Ledger
-from ..types import JudgeId, Labels, Order, Outcome
+from ..types import JudgeId, Labels, Order
 from .database import raise_if_full
+from .verdicts import CODES, columns
 
 if TYPE_CHECKING:
     import polars
@@ -30,26 +32,32 @@ __all__ = ["write_segments"]
 _PART_ROWS, _PART_BYTES = 10_000, 16_000_000
 """A segment is closed after so many comparisons, or so many bytes of texts and replies: memory stays bounded."""
 _PLACES = (Order.CANDIDATE_FIRST.value, Order.BASELINE_FIRST.value)
-_IDENTICAL: protocol.Reading = (0.0, 1.0, 0.0, Outcome.TIE, None, "identical", "")
 
 Asked = tuple[str, str, Labels]
 """The keys of both orders and the labels of one repeat of a pair."""
 
 _COMPARISON = (
-    "pair_id", "repeat", "category", "metadata", "prompt_digest", "label", "candidate_chars", "baseline_chars", "flags",
-    "cost", "tokens", "cached", "outcome", "invalid", "p_win", "p_tie", "p_loss", "preference", "consistent",
-    "confidence", "rationale", "cf_win", "cf_tie", "cf_loss", "cf_outcome", "cf_invalid", "bf_win", "bf_tie", "bf_loss",
-    "bf_outcome", "bf_invalid",
+    "pair_id", "repeat", "category", "metadata", "prompt_digest", "label", "candidate_chars", "baseline_chars", "cost",
+    "tokens", "cached",
 )  # fmt: skip
+"""What is known of a comparison beside its verdicts."""
 _PAIR = ("pair_id", "body")
 _REPLY = ("key", "pair_id", "placement", "repeat", "body")
 _WHOLE = ("repeat", "candidate_chars", "baseline_chars", "tokens", "cached")
-_SIDES = tuple(f"{side}_{name}" for side in ("p", "cf", "bf") for name in ("win", "tie", "loss"))
-_REAL = ("cost", "preference", "confidence", *_SIDES)
+_EVEN = (0.0, 1.0, 0.0)
+_ABSENT = (0.0, 0.0, 0.0)
 
 
-def write_segments(path: Path, header: Mapping[str, Any], folder: Path, ledger: Ledger) -> int:
+Screened = Callable[[Sequence[str]], Mapping[str, Sequence[str]]]
+"""Flags of the screen by key of the candidate's order, where they are stored already."""
+
+
+def write_segments(
+    path: Path, header: Mapping[str, Any], folder: Path, ledger: Ledger, *, screened: Screened | None = None
+) -> int:
     """Write a journal's settled rows as Parquet files of bounded size; returns the number of comparisons.
+
+    ``screened`` finds what the screen saw in the same two texts before: a key is a digest of them in their places.
 
     Pairs come in the order in which their last reply was written. One whose reply carries an error stays open until the
     journal ends, because a resume may have asked again.
@@ -58,9 +66,9 @@ def write_segments(path: Path, header: Mapping[str, Any], folder: Path, ledger: 
 
     rubric = parse(header["rubric_text"], path=f"{path} (rubric)")
     plan = _Plan(header, rubric)
-    segments = _Segments(header, rubric, folder)
+    segments = _Segments(header, rubric, folder, screened)
     waiting: dict[str, _Open] = {}
-    for record in journal.records(path):
+    for record, body in journal.bodies(path):
         kind = record["t"]
         if kind == "reply":
             if "reused" not in record:
@@ -68,9 +76,9 @@ def write_segments(path: Path, header: Mapping[str, Any], folder: Path, ledger: 
             entry = waiting.get(record["pair_id"])
             if entry is None:
                 continue
-            entry.replies[record["key"]] = record
+            entry.replies[record["key"]] = record, body
         elif kind == "pair":
-            entry = _Open(record["pair"], plan.asks(record))
+            entry = _Open(record, body, plan.asks(record))
             waiting[entry.pair["id"]] = entry
         else:
             ledger.take(record)
@@ -87,18 +95,34 @@ def write_segments(path: Path, header: Mapping[str, Any], folder: Path, ledger: 
 
 
 class _Open:
-    """A pair of a journal while its replies are read."""
+    """A pair of a journal while its replies are read; ``body`` is the line that its texts stand on."""
 
-    __slots__ = ("asks", "pair", "replies", "wanted")
+    __slots__ = ("asks", "body", "pair", "replies", "wanted")
 
-    def __init__(self, pair: Mapping[str, Any], asks: Sequence[Asked | None]) -> None:
-        self.pair, self.asks = pair, asks
+    def __init__(self, record: Mapping[str, Any], body: bytes, asks: Sequence[Asked | None]) -> None:
+        self.pair, self.asks = record["pair"], asks
+        self.body = _part(record, body, b'{"t":"pair","pair":', "pair")
         self.wanted = {key for asked in asks if asked is not None for key in asked[:2]}
-        self.replies: dict[str, Mapping[str, Any]] = {}
+        self.replies: dict[str, tuple[Mapping[str, Any], bytes]] = {}
 
     @property
     def failed(self) -> bool:
-        return any("error" in record["reply"] for record in self.replies.values())
+        return any("error" in record["reply"] for record, _body in self.replies.values())
+
+
+def _part(record: Mapping[str, Any], body: bytes, before: bytes, name: str) -> str:
+    """One field of a record as JSON: cut out of the line where it stands there as this program writes it.
+
+    No text can look like the border of a field, because JSON escapes the quotation marks inside one.
+    """
+    start = body.find(before)
+    *_, last = record
+    if start >= 0 and last in (name, "asks"):
+        start += len(before)
+        until = len(body) - 1 if last == name else body.rfind(b',"asks":')
+        if body[start : start + 1] == b"{" and body[until - 1 : until] == b"}":
+            return body[start:until].decode()
+    return orjson.dumps(record[name]).decode()
 
 
 class _Plan:
@@ -127,78 +151,115 @@ class _Plan:
         return found
 
 
-class _Segments:
-    """Rows on their way to Parquet files, one list of tuples for each table."""
+class _Side:
+    """The replies to one order of many comparisons, in columns."""
 
-    def __init__(self, header: Mapping[str, Any], rubric: Rubric, folder: Path) -> None:
-        self.rubric, self.folder = rubric, folder
+    def __init__(self) -> None:
+        self.probs: list[tuple[float, float, float]] = []
+        self.codes: list[int] = []
+        self.texts: list[str] = []
+
+    def add(self, labels: Labels, reply: Mapping[str, Any]) -> None:
+        """Add what a reply says: its numbers, whose sum is looked at later, or what its text means."""
+        probs = reply.get("probs")
+        if probs is not None and "error" not in reply and "finish" not in reply:
+            first, tie, second = probs
+            self.probs.append((first, tie, second))
+            self.codes.append(0)
+            self.texts.append(reply.get("text", ""))
+            return
+        win, tie, loss, _outcome, invalid, _source, text = protocol.reading(
+            labels, reply.get("text", ""), probs, reply.get("finish", "stop"), reply.get("error"), flipped=False
+        )
+        self.probs.append(_ABSENT if win is None or tie is None or loss is None else (win, tie, loss))
+        self.codes.append(0 if invalid is None else CODES[invalid])
+        self.texts.append(text)
+
+    def add_identical(self) -> None:
+        """Add the tie of two answers that are the same."""
+        self.probs.append(_EVEN)
+        self.codes.append(0)
+        self.texts.append("")
+
+
+class _Segments:
+    """Rows on their way to Parquet files, one list of tuples for each table, and the verdicts beside them."""
+
+    def __init__(
+        self, header: Mapping[str, Any], rubric: Rubric, folder: Path, screened: Screened | None = None
+    ) -> None:
+        self.rubric, self.folder, self._screened = rubric, folder, screened
         self.comparisons = self._part = self._bytes = 0
         self._lacking: dict[tuple[bool, bool], tuple[str, ...]] = {}
         self._run = {"run_id": header["run_id"]}
         self._judged = {"rubric_digest": header["rubric_digest"], "judge": str(JudgeId(**header["judge"]))}
-        self._rows: tuple[list[Any], list[Any], list[Any]] = ([], [], [])
+        self._begin()
+
+    def _begin(self) -> None:
+        self._bytes = 0
+        self._comparisons: list[tuple[Any, ...]] = []
+        self._flags: list[tuple[int, tuple[str, ...]]] = []
+        self._texts: list[tuple[str, tuple[str, str]]] = []
+        self._pairs: list[tuple[str, str]] = []
+        self._replies: list[tuple[Any, ...]] = []
+        self._sides = _Side(), _Side()
 
     def add(self, entry: _Open) -> None:
         """Add a pair that has all its replies."""
-        comparisons, pairs, replies = self._rows
-        pair = entry.pair
-        name, body = pair["id"], orjson.dumps(pair)
-        fixed, flags, screened = self._described(pair)
+        name = entry.pair["id"]
+        fixed, flags, texts = self._described(entry.pair)
+        cf, bf = self._sides
+        if entry.asks:
+            self._pairs.append((name, entry.body))
+        place, again = len(self._texts), ""
         for repeat, asked in enumerate(entry.asks):
-            if repeat == 0:
-                pairs.append((name, body.decode()))
             if asked is None:
-                joined = protocol.joined(_IDENTICAL, _IDENTICAL, self.rubric.tie_rule)
-                paid: tuple[float | None, int, int] = (0.0, 0, 0)
-                comparisons.append(
-                    (
-                        name,
-                        repeat,
-                        *fixed,
-                        " ".join((*flags, *screened)),
-                        *paid,
-                        *joined,
-                        *_IDENTICAL[:5],
-                        *_IDENTICAL[:5],
-                    )
-                )
+                cf.add_identical()
+                bf.add_identical()
+                self._flags.append((place, flags))
+                self._comparisons.append((name, repeat, *fixed, 0.0, 0, 0))
                 continue
-            one, two = entry.replies[asked[0]], entry.replies[asked[1]]
+            one, first_body = entry.replies[asked[0]]
+            two, second_body = entry.replies[asked[1]]
             first, second = one["reply"], two["reply"]
-            cf, bf = (
-                protocol.reading(
-                    asked[2], reply.get("text", ""), reply.get("probs"), reply.get("finish", "stop"),
-                    reply.get("error"), flipped=reply is second,
-                )
-                for reply in (first, second)
-            )  # fmt: skip
-            seen = {*first.get("flags", ()), *second.get("flags", ())}
-            joined = protocol.joined(cf, bf, self.rubric.tie_rule)
-            told = " ".join((*flags, *sorted(seen), *screened))
-            comparisons.append((name, repeat, *fixed, told, *_paid((one, two)), *joined, *cf[:5], *bf[:5]))
-            for key, place, reply in zip(asked, _PLACES, (first, second), strict=False):
-                kept = "error" not in reply and reply.get("finish") != "missing"
-                text = orjson.dumps(reply)
-                self._bytes += len(text)
-                replies.append((key if kept else f"failed:{key}", name, place, repeat, text.decode()))
+            cf.add(asked[2], first)
+            bf.add(asked[2], second)
+            if "flags" in first or "flags" in second:
+                seen = {*first.get("flags", ()), *second.get("flags", ())}
+                self._flags.append((place, (*flags, *sorted(seen))))
+            else:
+                self._flags.append((place, flags))
+            self._comparisons.append((name, repeat, *fixed, *_paid((one, two))))
+            self._keep(asked[0], name, _PLACES[0], repeat, one, first_body)
+            self._keep(asked[1], name, _PLACES[1], repeat, two, second_body)
+            if "reused" in one:
+                again = asked[0]
+        self._texts.append((again, texts))
         self.comparisons += len(entry.asks)
-        self._bytes += len(body)
-        if len(comparisons) >= _PART_ROWS or self._bytes >= _PART_BYTES:
+        self._bytes += len(entry.body)
+        if len(self._comparisons) >= _PART_ROWS or self._bytes >= _PART_BYTES:
             self.close()
 
-    def _described(self, pair: Mapping[str, Any]) -> tuple[tuple[Any, ...], tuple[str, ...], tuple[str, ...]]:
-        """The columns of a comparison that say what was compared, the flags of its texts, and what the screen saw."""
-        from .. import screening
+    def _keep(self, key: str, name: str, place: str, repeat: int, record: Mapping[str, Any], body: bytes) -> None:
+        reply = record["reply"]
+        kept = "error" not in reply and reply.get("finish") != "missing"
+        text = _part(record, body, b',"reply":', "reply")
+        self._bytes += len(text)
+        self._replies.append((key if kept else f"failed:{key}", name, place, repeat, text))
 
+    def _described(self, pair: Mapping[str, Any]) -> tuple[tuple[Any, ...], tuple[str, ...], tuple[str, str]]:
+        """The columns of a comparison that say what was compared, the flags of its texts, and both as a judge sees
+        them.
+        """
         item, candidate, baseline = pair["item"], pair["candidate"], pair["baseline"]
         context, reference, metadata = item.get("context", []), item.get("reference"), item.get("metadata")
         scalars = {key: value for key, value in (metadata or {}).items() if isinstance(value, str | int | float)}
         if "tool_calls" in candidate or "tool_calls" in baseline:
             typed = journal.decode_pair(pair)
-            flags, seen = protocol.screen(typed), screening.flags(typed)
+            texts = protocol.shown(typed.candidate), protocol.shown(typed.baseline)
         else:
             texts = candidate.get("text", ""), baseline.get("text", "")
-            flags, seen = protocol.screened(*texts), screening.flagged(*texts)
+        flags = protocol.screened(*texts)
         has = bool(context), reference is not None
         if has not in self._lacking:
             self._lacking[has] = protocol.lacking(self.rubric, context=has[0], reference=has[1])
@@ -210,18 +271,59 @@ class _Segments:
             len(candidate.get("text", "")),
             len(baseline.get("text", "")),
         )
-        return fixed, flags + self._lacking[has], seen
+        return fixed, flags + self._lacking[has], texts
 
     def close(self) -> None:
         """Write what was added since the last segment."""
+        import polars
+
         self._part += 1
-        tables = {"comparison": _COMPARISON, "pair": _PAIR, "reply": _REPLY}
-        for (table, names), rows in zip(tables.items(), self._rows, strict=True):
-            if rows:
-                fixed = {**self._run, **(self._judged if table == "reply" else {})}
-                _write(_frame(names, rows, fixed), self.folder / f"{table}-{self._part:06}.parquet")
-                rows.clear()
-        self._bytes = 0
+        if self._comparisons:
+            self._write("comparison", _frame(_COMPARISON, self._comparisons).hstack([self._told(), *self._verdicts()]))
+            self._write("pair", _frame(_PAIR, self._pairs))
+        if self._replies:
+            judged = {name: polars.lit(value) for name, value in self._judged.items()}
+            self._write("reply", _frame(_REPLY, self._replies).with_columns(**judged))
+        self._begin()
+
+    def _told(self) -> polars.Series:
+        """The column of flags, those of the screen among them: looked up where the same texts were screened before."""
+        import polars
+
+        from .. import screening
+
+        keys = [key for key, _texts in self._texts if key]
+        before = self._screened(keys) if keys and self._screened is not None else {}
+        fresh = iter(screening.flagged_all([texts for key, texts in self._texts if key not in before]))
+        seen = [tuple(before[key]) if key in before else next(fresh) for key, _texts in self._texts]
+        told = [" ".join((*flags, *seen[place])) for place, flags in self._flags]
+        return polars.Series("flags", told, dtype=polars.String)
+
+    def _verdicts(self) -> list[polars.Series]:
+        """The columns of the verdicts and the comparisons that they settle to."""
+        import polars
+
+        cf, bf = self._sides
+        codes = np.array(cf.codes), np.array(bf.codes)
+        found, after = columns(np.array(cf.probs, float), np.array(bf.probs, float), codes, self.rubric.tie_rule)
+        for side, was, now in zip(self._sides, codes, after, strict=True):
+            for bad in np.flatnonzero(was != now):
+                side.texts[bad] = ""
+        rationales = [one or two for one, two in zip(cf.texts, bf.texts, strict=True)]
+        found["rationale"] = polars.Series(rationales, dtype=polars.String)
+        return [series.alias(name) for name, series in found.items()]
+
+    def _write(self, table: str, frame: polars.DataFrame) -> None:
+        import polars
+
+        path = self.folder / f"{table}-{self._part:06}.parquet"
+        try:
+            frame.with_columns(run_id=polars.lit(self._run["run_id"])).write_parquet(
+                path, compression="lz4", statistics=False
+            )
+        except polars.exceptions.ComputeError as error:
+            raise_if_full(error, path.parent)
+            raise
 
 
 def _paid(records: Sequence[Mapping[str, Any]]) -> tuple[float | None, int, int]:
@@ -241,26 +343,15 @@ def _paid(records: Sequence[Mapping[str, Any]]) -> tuple[float | None, int, int]
     return cost, tokens, cached
 
 
-def _frame(names: Sequence[str], rows: Sequence[tuple[Any, ...]], fixed: Mapping[str, str]) -> polars.DataFrame:
+def _frame(names: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> polars.DataFrame:
     import polars
 
     def kind(name: str) -> Any:
-        if name in _REAL:
+        if name == "cost":
             return polars.Float64
-        if name == "consistent":
-            return polars.Boolean
         return polars.Int64 if name in _WHOLE else polars.String
 
-    columns = zip(*rows, strict=True)
-    series = [polars.Series(name, values, dtype=kind(name)) for name, values in zip(names, columns, strict=True)]
-    return polars.DataFrame(series).with_columns(**{name: polars.lit(value) for name, value in fixed.items()})
-
-
-def _write(frame: polars.DataFrame, path: Path) -> None:
-    import polars
-
-    try:
-        frame.write_parquet(path, compression="lz4", statistics=False)
-    except polars.exceptions.ComputeError as error:
-        raise_if_full(error, path.parent)
-        raise
+    given = zip(*rows, strict=True)
+    return polars.DataFrame(
+        [polars.Series(name, values, dtype=kind(name)) for name, values in zip(names, given, strict=True)]
+    )

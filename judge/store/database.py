@@ -70,8 +70,9 @@ def _migrate(con: duckdb.DuckDBPyConnection, path: Path) -> None:
 
 def _version(con: duckdb.DuckDBPyConnection, path: Path) -> int:
     """The number of the last migration that the database has; one that this version does not know is refused."""
-    row = con.execute("SELECT coalesce(max(version), 0) FROM schema_version").fetchone()
-    version = int(row[0]) if row else 0
+    # All of it is fetched: a result with rows left would keep the connection from registering a frame.
+    rows = con.execute("SELECT coalesce(max(version), 0) FROM schema_version").fetchall()
+    version = int(rows[0][0])
     newest = _migrations()[-1][0]
     if version > newest:
         raise StoreError(

@@ -7,7 +7,6 @@ seal with the counts; each line carries a CRC, like a run's journal. The databas
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from .. import journal
 from ..errors import JournalError, StoreError
 from ..types import Finding, Measure, Severity, Span
 from .database import reading, writing
+from .scratch import scratch
 
 if TYPE_CHECKING:
     import polars
@@ -74,13 +74,13 @@ class Findings:
         header, seal = _ends(path)
         self.home.mkdir(parents=True, exist_ok=True)
         name = header["check_id"]
-        with tempfile.TemporaryDirectory(dir=self.home, prefix="ingest-") as folder:
-            count = _parquet(path, header, Path(folder))
+        with scratch(self.home, "ingest") as folder:
+            count = _parquet(path, header, folder)
             with writing(self.path) as con:
                 # As for runs: the pass is listed by its last statement; what a crash leaves before it is deleted anew.
                 for table in _TABLES:
                     con.execute(f"DELETE FROM {table} WHERE check_id = ?", [name])  # noqa: S608 - a name from the tuple
-                for part in sorted(Path(folder).glob("finding-*.parquet")):
+                for part in sorted(folder.glob("finding-*.parquet")):
                     con.execute("INSERT INTO finding BY NAME SELECT * FROM read_parquet(?)", [str(part)])
                 for result in seal["report"]["results"]:
                     row = [name, result["check"], result["severity"], result["layer"], result["axis"]]

@@ -104,6 +104,11 @@ SELECT hash(prompt_digest) AS prompt,
     lpad(((rowid - $first) * $stretches // ($last - $first + 1))::VARCHAR, 2, '0') AS f_sequence{fields}
 FROM comparison WHERE run_id = $run AND NOT starts_with(pair_id, $canary) AND hash(prompt_digest) % $portions = $portion
 """
+_READ = (
+    "run_id, pair_id, prompt_digest, category, metadata, label, outcome, invalid, preference, consistent, cost, "
+    "cf_outcome, bf_outcome, candidate_chars, baseline_chars"
+)
+"""The columns of a comparison that ``_BASE`` reads."""
 _MADE = ("category", "label", "consistent", "confidence", "length", "sequence")
 _CROSSED = ("label", "length")
 """Columns made here that are also crossed with the segments; what the judge said by what the judge said is no table."""
@@ -153,7 +158,7 @@ def roll_up_files(folder: Path, run_id: str) -> None:
     with duckdb.connect(str(path)) as con:
         con.execute(f"SET memory_limit = '{_MEMORY}'")
         if files:
-            con.execute("CREATE TABLE comparison AS SELECT * FROM read_parquet(?, union_by_name = true)", [files])
+            con.execute(f"CREATE TABLE comparison AS SELECT {_READ} FROM read_parquet(?)", [files])  # noqa: S608 - columns of ours
             roll_up(con, run_id, folder)
     path.unlink()
 
@@ -258,17 +263,18 @@ def _seven(x: Any, n: Any, where: Any, groups: Any, cells: int) -> Any:
     def by_cell(weights: Any, at: Any) -> Any:
         return np.bincount(at, weights=weights, minlength=cells)
 
-    if groups is None:
-        total, rows, at = x, n, where
-    else:
-        total, rows = np.bincount(groups, weights=x), np.bincount(groups, weights=n)
-        at = np.zeros(len(total), dtype=np.int64)
-        at[groups] = where
+    squares = by_cell(x * x, where)
+    if groups is None:  # each prompt has one row: sums over prompts are those over rows
+        each = by_cell((n > 0).astype(float), where), squares, by_cell(x * n, where), by_cell(n * n, where)
+        return np.stack([by_cell(n, where), by_cell(x, where), squares, *each], axis=1)
+    total, rows = np.bincount(groups, weights=x), np.bincount(groups, weights=n)
+    at = np.zeros(len(total), dtype=np.int64)
+    at[groups] = where
     return np.stack(
         [
             by_cell(n, where),
             by_cell(x, where),
-            by_cell(x * x, where),
+            squares,
             by_cell((rows > 0).astype(float), at),
             by_cell(total * total, at),
             by_cell(total * rows, at),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from .. import journal, protocol
+from .. import journal, protocol, signs
 from ..ledger import Ledger
 from ..types import Ask, Comparison, JudgeId, Pair, Reply
 
@@ -88,14 +88,25 @@ _MOST_LOST = 1_000
 """Keys that are named among those possibly paid for; all are counted."""
 
 
-class Known(dict[str, Reply]):
+class Known(Mapping[str, Reply]):
     """Stored replies by key; ``bodies`` holds each as the JSON in which it is stored, so that a journal that takes it
-    over need not make that anew.
+    over need not make that anew. A reply is read when it is asked for.
     """
 
     def __init__(self, bodies: Mapping[str, str]) -> None:
-        super().__init__((key, journal.decode_reply(orjson.loads(body))) for key, body in bodies.items())
         self.bodies = bodies
+
+    def __getitem__(self, key: str) -> Reply:
+        return journal.decode_reply(orjson.loads(self.bodies[key]))
+
+    def __contains__(self, key: object) -> bool:
+        return key in self.bodies
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.bodies)
+
+    def __len__(self) -> int:
+        return len(self.bodies)
 
 
 def settled(path: Path, rubric: Rubric | None = None, *, ledger: Ledger | None = None) -> Iterator[Settled]:
@@ -191,6 +202,7 @@ def run_row(header: Mapping[str, Any], ledger: Ledger) -> dict[str, Any]:
         "probes": ledger.probes,
         "probe_cost": ledger.probe_cost,
         "lost": orjson.dumps(dict(sorted(ledger.lost.items())[:_MOST_LOST])).decode(),
+        "screen": signs.VERSION,
     }
 
 

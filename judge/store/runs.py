@@ -6,21 +6,20 @@ Layout of a home folder (default ``.judge``): ``runs/<run id>.jsonl`` are the jo
 from __future__ import annotations
 
 import hashlib
-import os
 import re
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from .. import failpoints, journal
+from .. import failpoints, journal, signs
 from ..canaries import PREFIX
 from ..errors import JournalError, StoreError
 from ..ledger import Ledger
-from ..types import JudgeId, Pair
+from ..types import JudgeId, Order, Pair
 from ..writing import write_whole
 from .columns import write_segments
 from .database import Stream, reading, writing
@@ -38,6 +37,7 @@ from .rows import (
     settled,
     settled_records,
 )
+from .scratch import scratch
 
 if TYPE_CHECKING:
     import duckdb
@@ -78,6 +78,8 @@ class RunInfo:
     probes: int = 0
     probe_cost: float | None = 0.0
     lost: Mapping[str, int] = field(default_factory=dict)
+    screen: str = signs.VERSION
+    """The version of the screen whose flags its comparisons carry in the database."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,35 +129,38 @@ class Store:
             )
         failpoints.reached("before_ingest")
         ledger = Ledger()
-        with tempfile.TemporaryDirectory(dir=self.home, prefix="ingest-") as folder:
-            count = write_segments(path, header, Path(folder), ledger)
+        with scratch(self.home, "ingest") as folder:
+            screened = partial(self._screened, header["run_id"]) if self.path.exists() else None
+            count = write_segments(path, header, folder, ledger, screened=screened)
             failpoints.reached("after_segments")
-            roll_up_files(Path(folder), header["run_id"])
+            roll_up_files(folder, header["run_id"])
             with writing(self.path) as con:
-                # The run is listed only by its last statement, so a crash in between leaves rows of a run that does
-                # not exist yet, and the next ingest begins by deleting them.
+                # One transaction: a crash in between leaves the run as it was, and the file is written once.
+                con.execute("BEGIN")
                 for table in ("run", *TABLES):
                     con.execute(f"DELETE FROM {table} WHERE run_id = ?", [header["run_id"]])  # noqa: S608 - a name from the tuple
                 failpoints.reached("after_delete")
                 for table in TABLES:
-                    if parts := sorted(str(part) for part in Path(folder).glob(f"{table}-*.parquet")):
+                    if parts := sorted(str(part) for part in folder.glob(f"{table}-*.parquet")):
                         con.execute(f"INSERT INTO {table} BY NAME SELECT * FROM read_parquet(?)", [parts])  # noqa: S608
-                keep(con, header["run_id"], Path(folder))
+                keep(con, header["run_id"], folder)
                 failpoints.reached("before_listing")
                 row = run_row(header, ledger)
                 con.execute(
                     f"INSERT INTO run ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})",  # noqa: S608 - names of ours
                     list(row.values()),
                 )
+                con.execute("COMMIT")
         failpoints.reached("after_ingest")
         return count
 
     def catch_up(self) -> list[str]:
-        """Bring in journals that the database does not hold, or held only in part; returns what could not be read.
+        """Bring in journals that the database does not hold, held only in part, or holds with the flags of another
+        version of the screen; returns what could not be read.
 
         One damaged journal never hides the other runs.
         """
-        whole = {run.run_id for run in self.runs() if run.sealed}
+        whole = {run.run_id for run in self.runs() if run.sealed and run.screen == signs.VERSION}
         bad = self._ingest_all(path for path in self._journals() if path.stem not in whole)
         self._roll_up_missing()
         return bad
@@ -168,11 +173,11 @@ class Store:
         with reading(self.path) as con:
             missing = [run_id for (run_id,) in con.execute(wanted, [VERSION]).fetchall()]
         for run_id in missing:
-            with tempfile.TemporaryDirectory(dir=self.home, prefix="ingest-") as folder:
+            with scratch(self.home, "ingest") as folder:
                 with reading(self.path) as con:
-                    roll_up(con, run_id, Path(folder))
+                    roll_up(con, run_id, folder)
                 with writing(self.path) as con:
-                    keep(con, run_id, Path(folder))
+                    keep(con, run_id, folder)
 
     def audit(self, path: Path) -> Audit:
         """Settle a journal anew and hold every row against the database; nothing is written."""
@@ -184,6 +189,7 @@ class Store:
             for table, row in rows_of(header, entry, answers):
                 wanted[identity(table, row)] = row_digest(row)
         run = run_row(header, ledger)
+        del run["screen"]  # of the database alone: the journal knows nothing of it
         wanted[identity("run", run)] = row_digest(run)
         with reading(self.path) as con:
             for table in ("run", *TABLES):
@@ -191,7 +197,7 @@ class Store:
                 names = [column[0] for column in found.description]
                 while batch := found.fetchmany(_CHUNK):
                     for values in batch:
-                        row = dict(zip(names, values, strict=True))
+                        row = {name: value for name, value in zip(names, values, strict=True) if name != "screen"}
                         name = identity(table, row)
                         digest = wanted.pop(name, None)
                         extra += digest is None
@@ -209,8 +215,8 @@ class Store:
         if not self._journals() and not (self.home / "checks").is_dir():
             raise StoreError(f"{self.runs_folder}: no journals to rebuild from")
         fresh = Store(self.home)
-        fresh.path = self.home / f"rebuild-{os.getpid()}.duckdb"
-        try:
+        with scratch(self.home, "rebuild") as folder:
+            fresh.path = folder / "judge.duckdb"
             bad = fresh._ingest_all(self._journals())
             bad += Findings(self.home, path=fresh.path).catch_up()
             built = [run.run_id for run in fresh.runs()]
@@ -220,8 +226,6 @@ class Store:
                     (self.home / name).replace(self.home / f"{name}.old")
             if fresh.path.exists():
                 fresh.path.replace(self.path)
-        finally:
-            fresh.path.unlink(missing_ok=True)
         return built, bad
 
     def _journals(self) -> list[Path]:
@@ -437,14 +441,34 @@ class Store:
         return self._replies if row else None
 
     def _replies(self, keys: Sequence[str]) -> Known:
+        import polars
+
+        wanted = polars.DataFrame({"key": keys}, schema={"key": polars.String})
         with reading(self.path) as con:
+            con.register("wanted", wanted)
             # Where a judge was asked again and answered otherwise, the first answer stays the answer.
             rows = con.execute(
-                "SELECT key, arg_min(body, created_at || run_id) FROM reply JOIN run USING (run_id) "
-                "WHERE key IN (SELECT unnest(?)) GROUP BY key",
-                [list(keys)],
+                "SELECT key, arg_min(body, made) FROM reply JOIN (SELECT run_id, row_number() OVER "
+                "(ORDER BY created_at, run_id) AS made FROM run) USING (run_id) "
+                "WHERE key IN (SELECT key FROM wanted) GROUP BY key"
             ).fetchall()
         return Known(dict(rows))
+
+    def _screened(self, run_id: str, keys: Sequence[str]) -> dict[str, list[str]]:
+        """What this version of the screen saw in texts of other runs, by key of the candidate's order."""
+        import polars
+
+        wanted = polars.DataFrame({"key": keys}, schema={"key": polars.String})
+        with reading(self.path) as con:
+            con.register("wanted", wanted)
+            rows = con.execute(
+                "SELECT reply.key, any_value(comparison.flags) FROM reply "
+                "JOIN comparison USING (run_id, pair_id, repeat) "
+                "WHERE reply.key IN (SELECT key FROM wanted) AND placement = ? AND run_id <> ? "
+                "AND run_id IN (SELECT run_id FROM run WHERE screen = ?) GROUP BY reply.key",
+                [Order.CANDIDATE_FIRST.value, run_id, signs.VERSION],
+            ).fetchall()
+        return {key: [flag for flag in flags.split() if flag in signs.SIDED] for key, flags in rows}
 
     def rate(self, judge: JudgeId) -> tuple[float, str] | None:
         """Calls per second of the latest run of a judge that measured one, and that run's id."""
@@ -465,11 +489,12 @@ def list_runs(con: duckdb.DuckDBPyConnection) -> list[RunInfo]:
     """All runs that an open database lists, newest first."""
     rows = con.execute(
         "SELECT run_id, created_at, rubric, judge, sealed, header, calls, possibly_paid, possibly_paid_cost, "
-        "given_up, rate, probes, probe_cost, lost FROM run ORDER BY created_at DESC, run_id DESC"
+        "given_up, rate, probes, probe_cost, screen, lost FROM run ORDER BY created_at DESC, run_id DESC"
     ).fetchall()
     found = []
-    for name, made, rubric, judge, sealed, head, *counts, lost in rows:
-        counts.append(orjson.loads(lost))
-        calls = {key: value for key, value in zip(_COUNTS, counts, strict=True) if key != "rate"}
-        found.append(RunInfo(name, made, rubric, judge, sealed, {**orjson.loads(head), "calls": calls}, *counts))
+    for name, made, rubric, judge, sealed, head, *counts, screen, lost in rows:
+        counted = dict(zip(_COUNTS, (*counts, orjson.loads(lost)), strict=True))
+        calls = {key: value for key, value in counted.items() if key != "rate"}
+        header = {**orjson.loads(head), "calls": calls}
+        found.append(RunInfo(name, made, rubric, judge, sealed, header, **counted, screen=screen))
     return found

@@ -1,0 +1,182 @@
+"""What finding out a judge's mode costs is written down before any run has a journal, and told until one books it."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from judge import cli, failpoints
+from judge.backends import open_backend
+from judge.environment import Environment
+from judge.errors import BackendError
+from judge.money import Budget
+from judge.outlays import FILE, Outlay, find_out, unbooked
+from judge.store import Store
+
+REPO = Path(__file__).resolve().parent.parent
+_spec = importlib.util.spec_from_file_location("chat_server_outlays", REPO / "tests" / "servers" / "chat.py")
+assert _spec is not None and _spec.loader is not None
+chat: Any = importlib.util.module_from_spec(_spec)
+sys.modules["chat_server_outlays"] = chat
+_spec.loader.exec_module(chat)
+
+CHILD = "from judge.cli import main; main()"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Any]:
+    """The misbehaving server, in a process of its own."""
+    with chat.launch() as served:
+        yield served
+
+
+@pytest.fixture
+def judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Any]:
+    """The command line in this process, with a home of its own: exit code, stdout, stderr."""
+    monkeypatch.setenv("JUDGE_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    rows = [{"id": f"p{n}", "prompt": f"Q{n}?", "candidate": "c" * (n + 1), "baseline": "bb!"} for n in range(6)]
+    (tmp_path / "e.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+    def call(*args: str) -> tuple[int, str, str]:
+        code = cli._run([str(arg) for arg in args])
+        shown = capsys.readouterr()
+        return code, shown.out, shown.err
+
+    return call
+
+
+def spec_of(url: str) -> str:
+    return f"openai:m?base_url={url}&price_in=1&price_out=1"
+
+
+def killed(folder: Path, point: str, *args: str) -> int:
+    """The exit code of the command line in a process of its own that dies at a named point."""
+    env = {"PYTHONPATH": str(REPO), "JUDGE_HOME": str(folder / "home"), "JUDGE_CRASH_AT": point, "HOME": str(folder)}
+    command = [sys.executable, "-c", CHILD, *args]
+    return subprocess.run(command, cwd=folder, env=env, capture_output=True, check=False, timeout=60).returncode
+
+
+def booked(folder: Path) -> int:
+    """Calls of finding out that runs have booked."""
+    store = Store(folder / "home")
+    store.catch_up()
+    return sum(run.probes for run in store.runs())
+
+
+def test_a_look_that_fails_is_told_until_the_end_of_time(server: Any, tmp_path: Path, judge: Any) -> None:
+    """The server answered the first look and not the second: what the first took belongs to no run, and is told."""
+    url = server.url("fails", "no-logprobs,401")
+    code, _, err = judge("run", "e.jsonl", "-j", spec_of(url))
+    assert (code, "401" in err) == (3, True)
+    assert not list((tmp_path / "home").glob("runs/*"))
+    (outlay,) = unbooked(tmp_path / "home")
+    assert (outlay.calls, outlay.possibly_paid, server.book("fails")["requests"]) == (1, 0, 2)
+    assert outlay.cost is not None and outlay.cost > 0
+    assert outlay.most is not None and outlay.most >= outlay.cost
+    shown = judge("doctor")[1]
+    assert "unbooked cost" in shown and f"${outlay.cost:.6f}" in shown
+    assert f"${outlay.cost:.6f}" in judge("report", "--list")[2]
+
+
+@pytest.mark.parametrize("point", failpoints.PROBE_POINTS)
+def test_dying_around_the_look_loses_no_cost(server: Any, tmp_path: Path, judge: Any, point: str) -> None:
+    """Killed at every step between the first look and the record that books it: each call that was made is told once,
+    by its run or apart from all runs; calls that nobody can know of are possibly paid.
+    """
+    name = f"dies-{point.replace('_', '-')}"
+    spec = spec_of(server.url(name))
+    assert killed(tmp_path, point, "run", "e.jsonl", "-j", spec) == -signal.SIGKILL
+    made = server.book(name)["requests"]
+    outlays = unbooked(tmp_path / "home")
+    known = booked(tmp_path) + sum(outlay.calls for outlay in outlays)
+    assert known == made if point not in ("before_probing", "after_probing") else known == 0
+    assert sum(outlay.possibly_paid for outlay in outlays) == (6 if known == 0 else 0)
+    told = judge("doctor")[1].count("unbooked cost")
+    assert told == len(outlays) == (0 if booked(tmp_path) else 1)
+
+
+def test_a_panel_that_dies_during_its_first_judge_keeps_the_cost_of_all(
+    server: Any, tmp_path: Path, judge: Any
+) -> None:
+    """All judges are looked at first; killed while the first judges, the others' looks stand, and count when it is
+    resumed.
+    """
+    one, two = spec_of(server.url("panel-one")), spec_of(server.url("panel-two")).replace("openai:m", "openai:n")
+    assert killed(tmp_path, "before_reply", "run", "e.jsonl", "-j", one, "-j", two) == -signal.SIGKILL
+    (outlay,) = unbooked(tmp_path / "home")
+    assert (outlay.calls, outlay.subject[-2:], booked(tmp_path)) == (1, "/2", 1)
+    group = outlay.subject[:-2]
+    assert judge("resume", group)[0] == 0
+    assert server.book("panel-two")["requests"] == 1 + 12
+    assert unbooked(tmp_path / "home") == [outlay]
+
+
+def test_a_run_books_what_its_look_took(server: Any, tmp_path: Path, judge: Any) -> None:
+    """In good order nothing is left over, and a second run, which looks at nothing, adds no line."""
+    spec = spec_of(server.url("good"))
+    assert judge("run", "e.jsonl", "-j", spec)[0] == 0
+    path = tmp_path / "home" / FILE
+    written = path.read_bytes()
+    assert (written.count(b"\n"), unbooked(tmp_path / "home"), booked(tmp_path)) == (2, [], 1)
+    assert judge("run", "e.jsonl", "-j", spec)[0] == 0
+    assert path.read_bytes() == written
+    assert "unbooked" not in judge("doctor")[1]
+
+
+def test_an_interrupted_look_may_have_been_paid(server: Any, tmp_path: Path) -> None:
+    """Cancelled while its call is on its way, that call counts as possibly paid, at its upper bound."""
+    backend = open_backend(spec_of(server.url("slow", "hang")), Environment(tmp_path / "home", tmp_path / "cache"))
+
+    async def work() -> None:
+        try:
+            task = asyncio.ensure_future(find_out(tmp_path, "r-1", backend, budget=Budget(1.0), at="today"))
+            await asyncio.sleep(0.3)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        finally:
+            await backend.close()
+
+    asyncio.run(work())
+    (outlay,) = unbooked(tmp_path)
+    assert (outlay.calls, outlay.possibly_paid, outlay.cost) == (0, 1, 0.0)
+    assert outlay.most is not None and outlay.most > 0
+
+
+@pytest.mark.parametrize("cut", [2, 12, 40])
+def test_a_torn_or_damaged_line_is_left_out(tmp_path: Path, cut: int) -> None:
+    """What a dying process left half is no record; the next writer begins a line of its own."""
+
+    class Judge:
+        id, batch, concurrency, notice = "x", 1, 1, ""
+
+        async def prepare(self, _recorded: object = None, *, budget: object = None) -> None:
+            raise BackendError("gone")
+
+        async def probed(self, *, keep: bool = False) -> Any:
+            from judge.types import Reply, Usage
+
+            assert keep
+            return Reply(attempts=2, possibly_paid=1, usage=Usage(cost=0.5))
+
+    def look(name: str) -> None:
+        with pytest.raises(BackendError, match="gone"):
+            asyncio.run(find_out(tmp_path, name, Judge(), budget=None, at="today"))  # type: ignore[arg-type]
+
+    look("r-1")
+    path = tmp_path / FILE
+    path.write_bytes(path.read_bytes()[:-cut])
+    look("r-2")
+    first, second = unbooked(tmp_path)
+    assert first == Outlay("r-1", "x", "today", 0, 6, 0.0, 0.0)
+    assert second == Outlay("r-2", "x", "today", 1, 1, 0.5, 0.5)
+    assert "1 calls for $0.500000, 1 possibly paid (at most $0.500000 in all)" in str(second)
