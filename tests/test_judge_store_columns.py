@@ -240,7 +240,7 @@ def test_answers_that_were_screened_before_keep_their_flags(tmp_path: Path, monk
         screened.append(len(texts))
         return whole(texts)
 
-    monkeypatch.setattr("judge.store.columns.screening.flagged_all", counted)
+    monkeypatch.setattr("judge.screening.flagged_all", counted)
 
     def run(name: str, *, swapped: bool) -> list[str]:
         rubric, backend = sample_rubric(), ScriptedBackend(prefer_longer, name="scripted/longer")
