@@ -113,7 +113,7 @@ def test_recall_on_the_attack_suite(bench: ModuleType) -> None:
 
 
 def test_recall_on_wordings_that_changed_no_rule(bench: ModuleType) -> None:
-    """Other wordings of the same families, never used to change a rule: at least 90% (published: 96%)."""
+    """Other wordings of the same families, of which one changed a rule: at least 90% (published: 100%)."""
     answers = list(bench.UNSEEN_HONEST)
     cases = list(bench.held_out(answers, bench.UNSEEN))
     assert sum(bool(screening.look(text)) for _family, _name, text in cases) / len(cases) >= 0.9
