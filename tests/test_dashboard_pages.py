@@ -343,6 +343,24 @@ def test_sides_are_a_fair_coin_for_each_rater(home: Path) -> None:
     assert binomtest(same, 2000).pvalue > 1e-4
 
 
+def test_keys_typed_for_a_note_are_no_votes(monkeypatch: pytest.MonkeyPatch, copy: Path) -> None:
+    """While a note is open every other key is out of work, also one that was pressed before the page knew."""
+    at = page(monkeypatch, copy, "label", labels="people", **{"as": "eve"})
+    before = (copy / "labels" / "people.jsonl").read_text()
+    pair = at.session_state["desk"].token
+    at.session_state["noting"] = pair  # N was taken; these were pressed before the page said so
+    for key in ("vote1", "dos", "doj"):
+        at.button(key=key).click()
+    at = at.run()
+    assert at.session_state["desk"].token == pair
+    assert (copy / "labels" / "people.jsonl").read_text() == before
+    assert all(at.button(key=key).disabled for key in ("vote1", "vote4", "dos", "dok"))
+    at = at.button(key="don").click().run()
+    assert not at.button(key="vote1").disabled
+    at.button(key="vote1").click().run()
+    assert len((copy / "labels" / "people.jsonl").read_text()) > len(before)
+
+
 def test_two_sittings_of_one_rater_never_write_a_label_twice(monkeypatch: pytest.MonkeyPatch, copy: Path) -> None:
     """A second tab that votes on a pair already labelled writes nothing and says so."""
     first, second = (page(monkeypatch, copy, "label", labels="people", **{"as": "dee"}) for _ in range(2))

@@ -150,14 +150,17 @@ def _vote(place: Place) -> None:
 
 
 def _buttons(desk: Desk) -> None:
-    """The keys; what one does is done, and written down, before anything is drawn."""
-    over = desk.session.current is None
+    """The keys; what one does is done, and written down, before anything is drawn.
+
+    While a note is open only its own key works: the others are letters and digits of the note.
+    """
+    over, noting = desk.session.current is None, _noting(desk)
     with st.container(horizontal=True):
         for key, words in (("1", "First is better"), ("2", "Second is better"), ("3", "Tie"), ("4", "Both bad")):
-            st.button(words, key=f"vote{key}", shortcut=key, disabled=over, on_click=_pressed, args=(key,))
+            st.button(words, key=f"vote{key}", shortcut=key, disabled=over or noting, on_click=_pressed, args=(key,))
     with st.container(horizontal=True):
         for key, words in (("j", "On"), ("k", "Back"), ("s", "Skip"), ("u", "Undo"), ("n", "Note")):
-            blocked = (over and key != "u") or (key == "u" and not desk.session.trail)
+            blocked = (over and key != "u") or (key == "u" and not desk.session.trail) or (noting and key != "n")
             st.button(words, key=f"do{key}", shortcut=key, disabled=blocked, on_click=_pressed, args=(key,))
 
 
@@ -174,8 +177,14 @@ def _pressed(key: str) -> None:
         desk.turn(begin(queue, rows, annotator=session.annotator, seed=session.seed))
 
 
+def _noting(desk: Desk) -> bool:
+    return bool(st.session_state.get("noting") == desk.token)
+
+
 def _press(desk: Desk, key: str) -> None:
     session = desk.session
+    if _noting(desk) and key != "n":
+        return  # typed for the note, before its field was there to take it
     if key in ("1", "2", "3", "4"):
         choice = (Choice.FIRST, Choice.SECOND, Choice.TIE, Choice.BOTH_BAD)[int(key) - 1]
         tags = st.session_state.get(f"tags-{desk.token}") or ()
@@ -188,14 +197,15 @@ def _press(desk: Desk, key: str) -> None:
     elif key in ("j", "k"):
         desk.turn(session.turned(1 if key == "j" else -1))
     if key:
-        st.session_state["noting"] = desk.token if key == "n" and st.session_state.get("noting") != desk.token else ""
+        st.session_state["noting"] = desk.token if key == "n" and not _noting(desk) else ""
 
 
 def _note(desk: Desk) -> None:
     """Reasons, and a note where N asked for one."""
     st.pills("Why (if you like)", TAGS, selection_mode="multi", key=f"tags-{desk.token}")
-    if st.session_state.get("noting") == desk.token:
+    if _noting(desk):
         note.field(desk.session.draft.note, pair=desk.token, done=_noted)
+        st.caption("Enter keeps the note, Escape leaves it as it was; then vote.")
     elif desk.session.draft.note:
         st.caption("Note: " + markdown(desk.session.draft.note))
 
