@@ -344,19 +344,26 @@ def test_sides_are_a_fair_coin_for_each_rater(home: Path) -> None:
 
 
 def test_keys_typed_for_a_note_are_no_votes(monkeypatch: pytest.MonkeyPatch, copy: Path) -> None:
-    """While a note is open every other key is out of work, also one that was pressed before the page knew."""
+    """While a note is open every key is out of work, also one that was pressed before the page knew."""
     at = page(monkeypatch, copy, "label", labels="people", **{"as": "eve"})
     before = (copy / "labels" / "people.jsonl").read_text()
     pair = at.session_state["desk"].token
-    at.session_state["noting"] = pair  # N was taken; these were pressed before the page said so
-    for key in ("vote1", "dos", "doj"):
+    for key in ("vote1", "don", "dos"):  # N, and what was typed while the page was busy with it
         at.button(key=key).click()
     at = at.run()
+    keys = ("vote1", "vote4", "dos", "doj", "dok", "don")
+    assert all(at.button(key=key).disabled for key in keys)
     assert at.session_state["desk"].token == pair
+    at.session_state["noting"] = ""
+    at = at.run()
+    at.session_state["noting"] = pair  # N was taken; these were pressed before the page said so, an n among them
+    for key in ("don", "vote1", "doj"):
+        at.button(key=key).click()
+    at = at.run()
+    assert (at.session_state["noting"], at.session_state["desk"].token) == (pair, pair)
     assert (copy / "labels" / "people.jsonl").read_text() == before
-    assert all(at.button(key=key).disabled for key in ("vote1", "vote4", "dos", "dok"))
-    at = at.button(key="don").click().run()
-    assert not at.button(key="vote1").disabled
+    at.session_state["noting"] = ""  # Enter or Escape
+    at = at.run()
     at.button(key="vote1").click().run()
     assert len((copy / "labels" / "people.jsonl").read_text()) > len(before)
 

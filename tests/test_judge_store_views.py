@@ -166,7 +166,10 @@ def test_pairs_named_by_id_are_found_by_hash_in_any_run_and_never_a_stranger(hom
     for run_id in ("r-bbbbbb", "r-aaaaaa", "r-bbbbbb"):
         frame = store.comparisons(run_id)
         wanted = frame.filter(polars.col("pair_id").is_in(names))["pair_id"].to_list()
-        assert views.rows(run_id, Filter(pairs=(*names, "no such pair")))["pair_id"].to_list() == wanted
+        found = views.rows(run_id, Filter(pairs=(*names, "no such pair")))
+        assert found["pair_id"].to_list() == wanted
+        said = frame.filter(polars.col("pair_id").is_in(names)).select("pair_id", "repeat", "preference")
+        assert found.select(said.columns).equals(said), "the same ids in two runs are not the same rows"
         assert views.count(run_id, Filter(pairs=tuple(names))) == 4
         losses = frame.filter(polars.col("pair_id").is_in(names) & (polars.col("outcome") == "loss")).height
         assert views.count(run_id, Filter(pairs=tuple(names), outcomes=("loss",))) == losses

@@ -152,7 +152,7 @@ def _vote(place: Place) -> None:
 def _buttons(desk: Desk) -> None:
     """The keys; what one does is done, and written down, before anything is drawn.
 
-    While a note is open only its own key works: the others are letters and digits of the note.
+    While a note is open no key works: each is a letter or a digit of the note.
     """
     over, noting = desk.session.current is None, _noting(desk)
     with st.container(horizontal=True):
@@ -160,7 +160,7 @@ def _buttons(desk: Desk) -> None:
             st.button(words, key=f"vote{key}", shortcut=key, disabled=over or noting, on_click=_pressed, args=(key,))
     with st.container(horizontal=True):
         for key, words in (("j", "On"), ("k", "Back"), ("s", "Skip"), ("u", "Undo"), ("n", "Note")):
-            blocked = (over and key != "u") or (key == "u" and not desk.session.trail) or (noting and key != "n")
+            blocked = (over and key != "u") or (key == "u" and not desk.session.trail) or noting
             st.button(words, key=f"do{key}", shortcut=key, disabled=blocked, on_click=_pressed, args=(key,))
 
 
@@ -183,8 +183,10 @@ def _noting(desk: Desk) -> bool:
 
 def _press(desk: Desk, key: str) -> None:
     session = desk.session
-    if _noting(desk) and key != "n":
-        return  # typed for the note, before its field was there to take it
+    if _noting(desk) or (key != "n" and st.session_state.get("don")):
+        # Typed for the note, before its field was there to take it: presses that wait are handed over together, and
+        # the last one's callback may come first.
+        return
     if key in ("1", "2", "3", "4"):
         choice = (Choice.FIRST, Choice.SECOND, Choice.TIE, Choice.BOTH_BAD)[int(key) - 1]
         tags = st.session_state.get(f"tags-{desk.token}") or ()
@@ -197,7 +199,7 @@ def _press(desk: Desk, key: str) -> None:
     elif key in ("j", "k"):
         desk.turn(session.turned(1 if key == "j" else -1))
     if key:
-        st.session_state["noting"] = desk.token if key == "n" and not _noting(desk) else ""
+        st.session_state["noting"] = desk.token if key == "n" else ""
 
 
 def _note(desk: Desk) -> None:

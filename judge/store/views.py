@@ -446,7 +446,7 @@ _SIMPLE = {
 def _where(run_id: str, wanted: Filter, *, by_row: bool = False) -> tuple[str, dict[str, Any]]:
     """A filter as a WHERE clause with named parameters; ``by_row`` for rows of the run that are given by number."""
     if by_row:
-        clauses, params = ["rowid IN (SELECT unnest($rows))"], cast("dict[str, Any]", {})
+        clauses, params = ["rowid IN (SELECT unnest($rows))", "run_id = $run"], cast("dict[str, Any]", {"run": run_id})
     else:
         clauses = ["run_id = $run", _NO_CANARY]  # canary pairs are no evidence of the candidate
         params = {"run": run_id, "canary": PREFIX, "beyond": PREFIX[:-1] + chr(ord(PREFIX[-1]) + 1)}
