@@ -152,6 +152,8 @@ async def start_run(
     if plan.max_cost is not None:
         require_price(header_of(plan, backend.id, ""), plan.evalset, plan.rubric, backend)
     _require_space(store.home)
+    if plan.reuse:
+        store.catch_up()  # before anything is paid for: it may take long where a version of the screen is new
     budget = None if plan.max_cost is None else Budget(plan.max_cost)
     await find_out(store.home, subject_of(plan.run_id, plan.group), backend, budget=budget, at=plan.created_at)
     probe = await probed(backend)
@@ -159,8 +161,6 @@ async def start_run(
         plan = replace(plan, canaries=None)
     header = header_of(plan, backend.id, backend.notice)
     batching = _batching(header, batching)
-    if plan.reuse:
-        store.catch_up()
     job = Job(
         plan.rubric,
         backend,
