@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..environment import environment
-from ..render.words import number, plain, span
+from ..render.words import number, plain, span, wrap
 from .loop_sample import traces_of
 from .screen import home_option, safe
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
+_UNDER = " " * 10
 _FOLLOWS = {
     "TUNE": "tune: a prompt does not close it, and the rest holds",
     "PROMPT": "do not tune: a better prompt closes the gap",
@@ -102,7 +103,7 @@ def command(
         click.echo(json.dumps({"word": found.word, "answers": plain(found.answers)}, ensure_ascii=False))
     else:
         for line in _lines(found):
-            click.echo(safe(line))
+            click.echo(line)
     return found.exit_code
 
 
@@ -110,9 +111,9 @@ def _lines(found: Worth) -> Iterator[str]:
     yield f"{found.word}  {_FOLLOWS[found.word]}"
     for answer in found.answers:
         yield f"  {answer.says:<8}{answer.question}"
-        yield f"          {answer.evidence}{_figure(answer)}"
+        yield from wrap(safe(f"{answer.evidence}{_figure(answer)}"), first=_UNDER, rest=_UNDER)
         if answer.settle:
-            yield f"          to settle it: {answer.settle}"
+            yield from wrap(safe(f"to settle it: {answer.settle}"), first=_UNDER, rest=_UNDER + "  ")
 
 
 def _figure(answer: Answer) -> str:
