@@ -160,15 +160,16 @@ class Probes(_Strict):
     """How far the judge can be fooled: every measure ``probe.*`` must shift it by less than ``at_most`` (interval).
 
     ``canaries``: whether a run without canary pairs in it counts as judged. A run whose canaries failed is void in
-    either case. ``days`` bounds the age of the probe run, ``invalid_at_most`` the share of comparisons without a
-    verdict for every trick: a trick on which the judge falls silent is not shown to be harmless.
+    either case. ``days`` bounds the age of the probe's replies, ``invalid_at_most`` the share of comparisons without a
+    verdict for every trick: a trick on which the judge falls silent is not shown to be harmless. Left away, neither
+    holds anything, so that a policy written before there were such limits decides as it did.
     """
 
     required: bool = True
     at_most: Rate = 0.05
     canaries: bool = True
-    days: Count = 90
-    invalid_at_most: Share = 0.05
+    days: Count | None = None
+    invalid_at_most: Share | None = None
 
 
 class Judge(_Strict):
@@ -177,14 +178,14 @@ class Judge(_Strict):
     ``belief`` is the least word of the calibration report that will do; DO NOT BELIEVE and UNKNOWN never do.
     ``anchors``: whether an earlier run of the same pairs must show that it has not moved. ``invalid_at_most`` bounds
     the share of pairs without a verdict, ``days`` the age of the run, ``calibration_days`` that of the verdicts which
-    its calibration was fitted on.
+    its calibration was fitted on (left away: any age will do).
     """
 
     belief: Literal["believe", "with_care"] = "with_care"
     anchors: bool = False
     invalid_at_most: Share = 0.05
     days: Count = 30
-    calibration_days: Count = 90
+    calibration_days: Count | None = None
 
 
 class Guarded(_Strict):

@@ -241,26 +241,32 @@ _UNDATED = Probed("the probe", math.nan, {}, "judge probe EVALSET")
 
 
 def _probed(policy: Policy, probed: Probed) -> Iterator[Ruling]:
-    """The probe run itself: of the last weeks, and with verdicts on every trick."""
+    """The probe run itself: of the last weeks, and with verdicts on every trick, as far as the policy says so."""
     rule, place = policy.probes, ("preference", "reliability")
-    stale = aged(probed.days, rule.days)
-    if stale:
-        gone = Missing(f"{probed.name} is {stale}", f"probe the judge anew: {probed.again}")
-        yield absent(policy, "probes.age", "probes", place, gone, required=rule.required)
-    else:
-        says = f"{probed.name} is {age(probed.days)} old; at most {rule.days} days are allowed"
-        yield Ruling("probes.age", "probes", *place, Result.PASSED, Word.SHIP, says)
+    if rule.days is not None:
+        stale = aged(probed.days, rule.days)
+        if stale:
+            gone = Missing(f"{probed.name} is {stale}", f"probe the judge anew: {probed.again}")
+            yield absent(policy, "probes.age", "probes", place, gone, required=rule.required)
+        else:
+            says = f"{probed.name} is {age(probed.days)} old; at most {rule.days} days are allowed"
+            yield Ruling("probes.age", "probes", *place, Result.PASSED, Word.SHIP, says)
+    if rule.invalid_at_most is not None:
+        yield from _silence(policy, probed, rule.invalid_at_most)
+
+
+def _silence(policy: Policy, probed: Probed, limit: float) -> Iterator[Ruling]:
+    """On how many comparisons of a trick the judge gave no verdict; a trick that was not asked shows nothing."""
+    rule, place = policy.probes, ("preference", "reliability")
     shares = {trick: silent / asked if asked else 1.0 for trick, (silent, asked) in probed.silent.items()}
-    many = [trick for trick, share in shares.items() if share > rule.invalid_at_most]
+    many = [trick for trick, share in shares.items() if share > limit]
     if not shares:
         gone = Missing(f"{probed.name} does not say how many verdicts it lacks", f"probe anew: {probed.again}")
         yield absent(policy, "probes.invalid", "probes", place, gone, required=rule.required)
         return
     worst = max(shares, key=lambda trick: shares[trick])
     silent, asked = probed.silent[worst]
-    says = (
-        f"{silent} of {asked} comparisons of {worst} have no verdict (allowed: {rule.invalid_at_most:.1%} of a trick)"
-    )
+    says = f"{silent} of {asked} comparisons of {worst} have no verdict (allowed: {limit:.1%} of a trick)"
     if len(many) > 1:
         says += f"; too many also for {listed([trick for trick in many if trick != worst])}"
     yield Ruling(
@@ -271,7 +277,7 @@ def _probed(policy: Policy, probed: Probed) -> Iterator[Ruling]:
         result=Result.FAILED if many else Result.PASSED,
         effect=Word.HOLD if many else Word.SHIP,
         says=says,
-        limit=rule.invalid_at_most,
+        limit=limit,
         side="at most",
         unit="share",
         method="exact count",
@@ -318,8 +324,11 @@ def _judge(policy: Policy, evidence: Evidence) -> Iterator[Ruling]:
 
 
 def _calibration(policy: Policy, found: Calibrated, made_for: str) -> Ruling:
-    """A calibration for this rubric and judge, fitted on verdicts that are not too old."""
+    """A calibration for this rubric and judge, fitted on verdicts that are not older than the policy allows."""
     place, allowed = ("evidence", "reliability"), policy.judge.calibration_days
+    if allowed is None:
+        says = f"{found.name} was fitted for {made_for}"
+        return Ruling("judge.calibration", "judge", *place, Result.PASSED, Word.SHIP, says)
     stale = aged(found.days, allowed)
     if stale:
         gone = Missing(f"the verdicts behind {found.name} are {stale}", f"calibrate anew: {found.again}")

@@ -32,7 +32,7 @@ from judge.decision import (
 )
 from judge.errors import InputError
 from judge.gate import decide
-from judge.policy import Policy, load_policy, policy_digests, shipped_policies
+from judge.policy import Policy, load_policy, load_policy_text, policy_digests, shipped_policies
 from judge.types import Measure, Severity
 
 DEFAULT = load_policy("default")
@@ -426,6 +426,23 @@ def test_what_is_stale_says_how_old_and_what_to_run() -> None:
         "calibrate anew: judge calibrate r-1 --gold labels.jsonl",
     )
     assert set(decision.needs) == {change for _, change in said.values()}
+
+
+def test_a_policy_written_before_these_limits_decides_as_it_did() -> None:
+    """Without limits on age and silence a policy rules on neither, and an old calibration that fits passes."""
+    text = DEFAULT.text.replace("name: default\n", "name: older\n").replace("  calibration_days: 90\n", "")
+    text = text.replace("  days: 90\n  invalid_at_most: 0.05\n", "")
+    older = load_policy_text(text, where="a decision")
+    assert not {"days", "invalid_at_most"} & older.probes.model_fields_set
+    old = replace(
+        stands(calibration=replace(FITTED, days=math.nan)), probed=replace(PROBED, days=900.0, silent={"echo": (9, 10)})
+    )
+    assert decide(DEFAULT, old).word is Word.HOLD
+    decision = decide(older, old)
+    assert decision.word is Word.SHIP
+    rules = {ruling.rule: ruling.says for ruling in decision.rulings}
+    assert not {"probes.age", "probes.invalid"} & set(rules)
+    assert rules["judge.calibration"] == "calibration 1 was fitted for helpfulness@1 and judge@1"
 
 
 def test_layers_and_axes_stay_apart() -> None:
