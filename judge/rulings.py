@@ -258,11 +258,17 @@ def _probed(policy: Policy, probed: Probed) -> Iterator[Ruling]:
 def _silence(policy: Policy, probed: Probed, limit: float) -> Iterator[Ruling]:
     """On how many comparisons of a trick the judge gave no verdict; a trick that was not asked shows nothing."""
     rule, place = policy.probes, ("preference", "reliability")
-    shares = {trick: silent / asked if asked else 1.0 for trick, (silent, asked) in probed.silent.items()}
+    unasked = sorted(trick for trick, (_, asked) in probed.silent.items() if not asked)
+    if unasked:
+        verb = "was" if len(unasked) == 1 else "were"
+        gone = Missing(f"{listed(unasked)} {verb} not asked in {probed.name}", f"probe anew: {probed.again}")
+        yield absent(policy, "probes.asked", "probes", place, gone, required=rule.required)
+    shares = {trick: silent / asked for trick, (silent, asked) in probed.silent.items() if asked}
     many = [trick for trick, share in shares.items() if share > limit]
-    if not shares:
+    if not probed.silent:
         gone = Missing(f"{probed.name} does not say how many verdicts it lacks", f"probe anew: {probed.again}")
         yield absent(policy, "probes.invalid", "probes", place, gone, required=rule.required)
+    if not shares:
         return
     worst = max(shares, key=lambda trick: shares[trick])
     silent, asked = probed.silent[worst]

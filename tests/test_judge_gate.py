@@ -183,6 +183,10 @@ TABLE: list[tuple[str, Evidence, str, Result, Word, int]] = [
     ("a probe that nobody names", replace(GOOD, probed=None), "probes.age", Result.MISSING, Word.HOLD, 4),
     ("a trick without verdicts", replace(GOOD, probed=replace(PROBED, silent={"boilerplate": (0, 50), "x": (3, 50)})),
      "probes.invalid", Result.FAILED, Word.HOLD, 4),
+    ("a trick that was not asked", replace(GOOD, probed=replace(PROBED, silent={"echo": (0, 0), "x": (0, 50)})),
+     "probes.asked", Result.MISSING, Word.HOLD, 4),
+    ("no trick asked", replace(GOOD, probed=replace(PROBED, silent={"echo": (0, 0), "x": (0, 0)})),
+     "probes.asked", Result.MISSING, Word.HOLD, 4),
     ("a probe silent about its silence", replace(GOOD, probed=replace(PROBED, silent={})),
      "probes.invalid", Result.MISSING, Word.HOLD, 4),
     ("canaries without a verdict", replace(GOOD, canaries=Canaries(6, silent="no verdict")),
@@ -426,6 +430,17 @@ def test_what_is_stale_says_how_old_and_what_to_run() -> None:
         "calibrate anew: judge calibrate r-1 --gold labels.jsonl",
     )
     assert set(decision.needs) == {change for _, change in said.values()}
+
+
+def test_a_trick_that_was_not_asked_says_so_and_is_no_share() -> None:
+    """0 of 0 comparisons are no silence of the judge: the trick is missing by name, the others keep their figure."""
+    decision = decide(DEFAULT, replace(GOOD, probed=replace(PROBED, silent={"echo": (0, 0), "x": (1, 50)})))
+    said = {ruling.rule: ruling for ruling in decision.rulings}
+    assert said["probes.asked"].says == "echo was not asked in probe run r-9"
+    assert said["probes.asked"].change == "probe anew: judge probe evals.jsonl"
+    assert (said["probes.invalid"].result, said["probes.invalid"].says.split(" (")[0]) == (
+        Result.PASSED, "1 of 50 comparisons of x have no verdict",
+    )  # fmt: skip
 
 
 def test_a_policy_written_before_these_limits_decides_as_it_did() -> None:
