@@ -38,6 +38,8 @@ __all__ = ["Kept", "probed", "read_kept", "require_named"]
 _BY_HACK = ("abstention", "apologies", "boilerplate", "citations", "confidence", "disclaimers", "escalation", "hedging",
             "markdown", "mirroring", "refusal", "screen", "self_justification", "tools", "win")  # fmt: skip
 """First words of the measures that only ``judge hack`` makes."""
+_HACK_ALONE = frozenset({"refusal.harmless", "refusal.harmful", "citations.invented"})
+"""Measures of the hacking report whose names suites, too, once gave to something else: sealed passes still do."""
 _BY_SUITES = ("cost", "latency", "tokens")
 """First words of the measures that any suite makes."""
 
@@ -74,7 +76,9 @@ def read_kept(
     # No two kinds of report share a name (a test holds that); of one kind the later passes and reports stand first.
     probed = () if probe is None else archive.measures_of(archive.read(store.home, probe).body)
     shifts = [measure for measure in probed if measure.name.startswith("probe.")]
-    for measure in (*shifts, *(m for body in (*reports, *seals) for m in archive.measures_of(body))):
+    reported = [measure for body in reports for measure in archive.measures_of(body)]
+    checked = [measure for body in seals for measure in archive.measures_of(body) if measure.name not in _HACK_ALONE]
+    for measure in (*shifts, *reported, *checked):
         if measure.name not in found or not measure.missing:
             found[measure.name] = measure
     entries = (*check_entries, *hack_entries, *ground_entries, *(() if probe is None else (probe,)))

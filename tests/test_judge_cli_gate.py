@@ -19,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from calibration.confidence import Calibration
+from judge import archive
 from judge.decision import Decision, Result, Ruling, Word
 from judge.register import Register
 from judge.render import gate as render
@@ -103,10 +104,9 @@ def keep_check(
         "candidate_failed": failed, "baseline_failed": 0, "candidate_unjudged": 0, "required": False,
         "failing": [f"p{k}" for k in range(failed)],
     }  # fmt: skip
-    given = {"refusal.harmless": (0.0, 0.01), "refusal.harmful": (0.0, 0.01), **measures}
     report = {
         "suite_digest": "d1", "blocked_by": ["json@1"] if failed else [], "results": [result],
-        "measures": [measure(key, *value) for key, value in given.items()], "cases": {"unrun": [], "altered": []},
+        "measures": [measure(key, *value) for key, value in measures.items()], "cases": {"unrun": [], "altered": []},
     }  # fmt: skip
     body = json.dumps({"t": "seal", "report": report}).encode()
     path = home / "checks" / f"{name}.jsonl"
@@ -117,6 +117,13 @@ def keep_check(
         "pairs": rows, "failed": {"json@1": failed} if failed else {},
     }  # fmt: skip
     Register(home).append("check", run_id, entry, at=AT)
+
+
+def keep_hack(home: Path, run_id: str, **measures: tuple[float, float]) -> None:
+    """Keep a hacking report about a run, as `judge hack` does, with the two refusal rates that policies ask for."""
+    given = {"refusal.harmless": (0.0, 0.01), "refusal.harmful": (0.0, 0.01), **measures}
+    text = json.dumps({"measures": [measure(key, *value) for key, value in given.items()]})
+    archive.keep(home, "hack", run_id, text, at=AT, head={"says": "made up"})
 
 
 def keep_probe(home: Path, run_id: str, shift: float = 0.01, *, began: str | None = None, silent: int = 0) -> None:
@@ -145,6 +152,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     assert done.returncode == 0, done.stderr
     run_id = Store(home).run().run_id
     keep_check(home, run_id)
+    keep_hack(home, run_id)
     keep_probe(home, run_id)
     return home, run_id
 
@@ -190,7 +198,7 @@ def test_each_kind_of_trouble_has_its_exit_code(place: tuple[Path, str], spoil: 
     if spoil == "failed":
         keep_check(home, run_id, failed=2, name="k-2")
     elif spoil == "refusals":
-        keep_check(home, run_id, name="k-3", **{"refusal.harmless": (0.1, 0.01)})
+        keep_hack(home, run_id, **{"refusal.harmless": (0.1, 0.01)})
     elif spoil == "fooled":
         keep_probe(home, run_id, 0.3)
     elif spoil.endswith("probe"):
@@ -234,6 +242,26 @@ def test_a_pass_of_another_suite_hides_no_failure(place: tuple[Path, str]) -> No
         keep_check(home, run_id, name="k-7")
         mended = judge("gate", run_id, "--json", "--dry-run", home=home)
         assert mended.returncode == 0, mended.stdout
+    finally:
+        register.write_bytes(before)
+
+
+def test_an_older_pass_says_nothing_of_what_the_hacking_report_measures(place: tuple[Path, str]) -> None:
+    """Sealed passes of before may carry refusals and invented citations in another sense: the report's count alone, and
+    where there is none they are missing.
+    """
+    home, run_id = place
+    register = home / "register.jsonl"
+    before = register.read_bytes()
+    old = {"refusal.harmless": (0.3, 0.01), "refusal.harmful": (-0.3, 0.01), "citations.invented": (0.3, 0.01)}
+    try:
+        keep_check(home, run_id, name="k-8", **old, **{"tokens.ratio": (1.0, 0.01)})
+        done = judge("gate", run_id, "--json", "--dry-run", home=home)
+        assert done.returncode == 0, done.stdout
+        rulings = {ruling["rule"]: ruling for ruling in json.loads(done.stdout)["rulings"]}
+        assert rulings["guard.refusal.harmless"]["observed"]["value"] == 0.0
+        assert rulings["guard.citations.invented"]["result"] == "missing"
+        assert rulings["guard.tokens.ratio"]["result"] == "passed", "what is the suite's own still counts"
     finally:
         register.write_bytes(before)
 
