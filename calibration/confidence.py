@@ -52,8 +52,8 @@ class Calibration:
     paired; not above 0 where the judge says no more than how often the candidate wins). ``considered`` is the held-out
     log loss of every map that competed.
     ``certified`` maps a tolerated error rate (``"0.1"``) to the confidence from which on the judge may decide alone
-    (``selective.certify``); a rate without an entry could not be certified. ``dated`` is when the run began whose
-    verdicts it was fitted on (UTC, ISO 8601; empty: not known).
+    (``selective.certify``); a rate without an entry could not be certified. ``dated`` is when the run began that
+    asked for the oldest verdict it was fitted on (UTC, ISO 8601; empty: not known).
     ``notes`` say in plain words what is odd.
 
     Example::

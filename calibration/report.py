@@ -132,7 +132,7 @@ def calibration_report(
         made_out = report.selective.certificates
         passed = {} if isinstance(made_out, Refused) else {f"{made.alpha:g}": made.threshold for made in made_out}
         certified = {alpha: threshold for alpha, threshold in passed.items() if threshold is not None}
-        fitted = replace(fitted, certified=certified, dated=evidence.identity.get("created", ""))
+        fitted = replace(fitted, certified=certified, dated=evidence.identity.get("replies since", ""))
         report = replace(report, confidence=replace(report.confidence, fitted=fitted))
     report = replace(report, ledger=ledger(report, matched))
     return replace(report, belief=believe(report))

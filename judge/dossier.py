@@ -147,7 +147,7 @@ def _facts(store: Store, info: RunInfo, frame: polars.DataFrame, now: datetime) 
         baseline=baseline,
         rubric=_rubric(info),
         judge=_judge_name(info),
-        days=days_since(info.created_at, now),
+        days=days_since(store.replies_since(info), now),
         left_out=sum(head["evalset"].get("left_out", {}).values()) * int(head["repeats"]),
     )
 

@@ -71,7 +71,7 @@ def run_evidence(
         ),
         rubric=rubric,
         judge=str(JudgeId(**info.header["judge"])),
-        identity=_identity(info),
+        identity={**_identity(info), "replies since": store.replies_since(info)},
         styles=styles(
             {
                 pair.id: (pair.candidate.text, pair.baseline.text)

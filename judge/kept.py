@@ -139,10 +139,10 @@ def _probe(register: Register, info: RunInfo, rubric: str, judge: str) -> Entry 
 
 
 def probed(entry: Entry, info: RunInfo, now: datetime) -> Probed:
-    """How old a probe of a run's judge is, and where the judge fell silent; an entry that does not say when the probe
-    run began is of unknown age.
+    """How old the oldest reply is that a probe of a run's judge used, and where the judge fell silent; an entry that
+    does not say since when its replies are is of unknown age.
     """
-    days = days_since(str(entry.body.get("began", "")), now)
+    days = days_since(str(entry.body.get("replies_since", "")), now)
     try:
         silent = {str(trick): (int(counts[0]), int(counts[1])) for trick, counts in entry.body["silent"].items()}
     except (KeyError, TypeError, ValueError, IndexError, AttributeError):

@@ -126,7 +126,7 @@ def keep_hack(home: Path, run_id: str, **measures: tuple[float, float]) -> None:
     archive.keep(home, "hack", run_id, text, at=AT, head={"says": "made up"})
 
 
-def keep_probe(home: Path, run_id: str, shift: float = 0.01, *, began: str | None = None, silent: int = 0) -> None:
+def keep_probe(home: Path, run_id: str, shift: float = 0.01, *, since: str | None = None, silent: int = 0) -> None:
     """Keep a probe of a run's judge, as `judge probe` does."""
     import hashlib
 
@@ -137,7 +137,7 @@ def keep_probe(home: Path, run_id: str, shift: float = 0.01, *, began: str | Non
     (home / "hacks").mkdir(exist_ok=True)
     (home / "hacks" / f"probe-{digest[:12]}.json").write_bytes(data)
     entry = {"kind": "probes", "judge": info.judge, "rubric": info.rubric, "digest": digest,
-             "file": f"hacks/probe-{digest[:12]}.json", "began": info.created_at if began is None else began,
+             "file": f"hacks/probe-{digest[:12]}.json", "replies_since": info.created_at if since is None else since,
              "silent": {"boilerplate": [silent, 50]}}  # fmt: skip
     Register(home).append("probe", "r-probe", entry, at=AT)
 
@@ -202,8 +202,8 @@ def test_each_kind_of_trouble_has_its_exit_code(place: tuple[Path, str], spoil: 
     elif spoil == "fooled":
         keep_probe(home, run_id, 0.3)
     elif spoil.endswith("probe"):
-        began = {"old probe": "2024-02-29T00:00:00+00:00", "undated probe": ""}.get(spoil)
-        keep_probe(home, run_id, began=began, silent=3 if spoil == "silent probe" else 0)
+        since = {"old probe": "2024-02-29T00:00:00+00:00", "undated probe": ""}.get(spoil)
+        keep_probe(home, run_id, since=since, silent=3 if spoil == "silent probe" else 0)
     elif spoil.endswith("calibration"):
         info = Store(home).run(run_id)
         dated = "2024-02-29T00:00:00+00:00" if spoil.startswith("old") else ""
@@ -244,6 +244,27 @@ def test_a_pass_of_another_suite_hides_no_failure(place: tuple[Path, str]) -> No
         assert mended.returncode == 0, mended.stdout
     finally:
         register.write_bytes(before)
+
+
+def test_what_was_taken_from_the_cache_is_as_old_as_the_cache(tmp_path: Path) -> None:
+    """A run, its calibration and a probe made today of replies of 2024 are of 2024; with --no-cache, of today."""
+    home, evals = tmp_path / "home", evalset(tmp_path, pairs=60, seed=9)
+    old = "2024-02-29T00:00:00.000+00:00"
+    mine = ("--sample", "3", "-j", "scripted:longer")
+    with patch("judge.cli.run.stamp", lambda: old):
+        assert judge("run", evals, "-j", "scripted:longer", home=home).returncode == 0
+        judge("probe", evals, *mine, home=home)
+
+    def dates() -> dict[str, tuple[str, bool]]:
+        done = judge("gate", "latest", "--json", "--dry-run", home=home)
+        rulings = {ruling["rule"]: ruling for ruling in json.loads(done.stdout)["rulings"]}
+        wanted = ("run.age", "judge.calibration", "probes.age")
+        return {rule: (rulings[rule]["result"], "days old" in rulings[rule]["says"]) for rule in wanted}
+
+    for more, result in (((), "missing"), (("--no-cache",), "passed")):
+        assert judge("run", evals, "-j", "scripted:longer", *more, home=home).returncode == 0
+        assert "error" not in judge("probe", evals, *mine, *more, home=home).stderr
+        assert dates() == dict.fromkeys(("run.age", "judge.calibration", "probes.age"), (result, True)), more
 
 
 def test_an_older_pass_says_nothing_of_what_the_hacking_report_measures(place: tuple[Path, str]) -> None:

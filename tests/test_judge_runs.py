@@ -116,6 +116,34 @@ def test_reuse_can_be_refused_and_repeats_are_asked_anew(tmp_path: Path) -> None
     assert (len(anew.asked), len(repeated.asked), frame.height) == (20, 40, 30)
 
 
+def test_replies_are_as_old_as_the_run_that_asked_for_the_oldest(tmp_path: Path) -> None:
+    """Reused replies date a run by the one that asked for them, through any number of runs; asked anew, by itself; and
+    where the run that asked is gone, nobody knows.
+    """
+    path, store = evalset(tmp_path / "e.jsonl"), Store(tmp_path / "home")
+
+    def since(run_id: str, month: int, rows: Path = path, **changes: bool) -> str:
+        plan = replace(plan_of(rows, run_id, canaries=5, **changes), created_at=f"2026-{month:02}-01T00:00:00+00:00")
+        asyncio.run(start_run(plan, longer(), store))
+        return store.replies_since(store.run(run_id))[:7]
+
+    assert since("r-1", 1) == "2026-01"
+    assert since("r-2", 2) == "2026-01"
+    assert since("r-3", 3, reuse=False) == "2026-03", "asked anew although every key is known"
+    assert since("r-4", 4) == "2026-01", "the first answer stays the answer"
+    wider = evalset(tmp_path / "wider.jsonl", 15)
+    assert since("r-5", 5, wider) == "2026-01", "ten of fifteen rows were judged before"
+    other = tmp_path / "other.jsonl"
+    rows = [orjson.loads(line) | {"prompt": "another question"} for line in path.read_bytes().splitlines()]
+    doubled = [orjson.dumps(row | {"id": f"{row['id']}-{n}"}) for row in rows for n in range(2)]
+    other.write_bytes(b"\n".join(doubled) + b"\n")
+    assert since("r-6", 6, other) == "2026-06", "canaries and rows with the same texts reuse nothing that is old"
+    for name in ("r-1", "r-3"):
+        store.journal_path(name).unlink()
+    store.rebuild()
+    assert store.replies_since(store.run("r-2")) == "", "r-1 asked, and is gone"
+
+
 def test_rows_with_the_same_texts_are_asked_once_and_counted_each(tmp_path: Path) -> None:
     """Doubling a set under new ids doubles the rows and not the calls (M18)."""
     path = evalset(tmp_path / "e.jsonl")

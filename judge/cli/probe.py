@@ -45,6 +45,7 @@ __all__ = ["command"]
 @click.option(
     "--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Seed of labels and fences."
 )
+@click.option("--no-cache", is_flag=True, help="Ask again even where an identical judgement is stored.")
 @click.option("--max-cost", type=click.FloatRange(0), metavar="USD", help="Stop before it may cost more than this.")
 @click.option("--allow-unknown-price", is_flag=True, help="With --max-cost: count calls of unknown price as free.")
 @click.option(
@@ -140,7 +141,7 @@ def _show(asked: _Asked, options: Options, store: Store, run_id: str) -> int:
     head = {
         "rubric": report.rubric, "rubric_digest": info.header["rubric_digest"], "sealed": info.sealed,
         "judge": report.judge, "kind": report.kind, "evalset": report.evalset,
-        "pairs": report.pairs, "says": render.probe_headline(report), "began": info.created_at,
+        "pairs": report.pairs, "says": render.probe_headline(report), "replies_since": store.replies_since(info),
         "silent": {row.name: [row.invalid, row.n + row.invalid] for row in report.probes},
     }  # fmt: skip
     kept = keep(store.home, "probe", run_id, text, at=stamp(), head=head)
