@@ -74,8 +74,9 @@ class Missing:
 class RunFacts:
     """The run that is judged: ``pairs`` it should hold, ``judged`` of them settled, ``invalid`` without a verdict.
 
-    ``left_out`` counts rows of its eval set that could not be read and were skipped. ``days`` is its age when the gate
-    asked. ``candidate`` and ``baseline`` are what labels and rollouts call them.
+    ``left_out`` counts rows of its eval set that could not be read and were skipped. ``days`` is the age of its oldest
+    reply when the gate asked (NaN: not known), ``again`` the command that judges it anew. ``candidate`` and
+    ``baseline`` are what labels and rollouts call them.
     """
 
     run_id: str
@@ -89,6 +90,7 @@ class RunFacts:
     judge: str
     days: float
     left_out: int = 0
+    again: str = "judge run --no-cache"
 
     @property
     def silent(self) -> int:

@@ -19,6 +19,7 @@ from calibration.report import CalibrationReport, Earlier, calibration_report
 from calibration.segments import benjamini_hochberg
 from calibration.winrate import SegmentRate, segment_win_rates, win_rate
 
+from .again import run_command
 from .canaries import canary_verdict
 from .clock import days_since
 from .decision import Calibrated, Canaries, Evidence, Missing, Preference, RunFacts, Segment, Standing
@@ -148,6 +149,7 @@ def _facts(store: Store, info: RunInfo, frame: polars.DataFrame, now: datetime) 
         rubric=_rubric(info),
         judge=_judge_name(info),
         days=days_since(store.replies_since(info), now),
+        again=run_command(info),
         left_out=sum(head["evalset"].get("left_out", {}).values()) * int(head["repeats"]),
     )
 
@@ -162,7 +164,7 @@ def _judged(
     evidence = run_evidence(store, info, read_texts_of=[item.pair_id for item in gold.items])
     traits = store.traits(info.run_id)
     if not len(gold):
-        return _unlabelled(evidence, frame, policy), _no_labels(store, evidence, asked, now), {}
+        return _unlabelled(evidence, frame, policy), _no_labels(store, info, evidence, asked, now), {}
     earlier = None
     if asked.since is not None:
         earlier = Earlier(asked.since.run_id, run_evidence(store, asked.since))
@@ -194,7 +196,7 @@ def _judged(
         word=report.belief.word,
         why=report.belief.sentences,
         accuracy=report.agreement.decisive,
-        calibration=_calibration(store, evidence, asked, report, now),
+        calibration=_calibration(store, info, evidence, asked, report.confidence.fitted, now),
         moved=_moved(report, evidence, asked, reused=bool(frame["cached"].sum())),
     )
     return preference, standing, {"gold": gold.digest}
@@ -218,13 +220,13 @@ def _unlabelled(evidence: JudgeEvidence, frame: polars.DataFrame, policy: Policy
     )
 
 
-def _no_labels(store: Store, evidence: JudgeEvidence, asked: Asked, now: datetime) -> Standing:
+def _no_labels(store: Store, info: RunInfo, evidence: JudgeEvidence, asked: Asked, now: datetime) -> Standing:
     fix = f"judge label {evidence.identity['run']} --to labels.jsonl --as YOU"
     return Standing(
         word="UNKNOWN",
         why=(f"label pairs: nothing is known about this judge on this run ({fix})",),
         accuracy=None,
-        calibration=_calibration(store, evidence, asked, None, now),
+        calibration=_calibration(store, info, evidence, asked, None, now),
     )
 
 
@@ -325,17 +327,28 @@ def _moved(
 
 
 def _calibration(
-    store: Store, evidence: JudgeEvidence, asked: Asked, report: CalibrationReport | None, now: datetime
+    store: Store,
+    info: RunInfo,
+    evidence: JudgeEvidence,
+    asked: Asked,
+    fitted: Calibration | Refused | None,
+    now: datetime,
 ) -> Calibrated | Missing:
     """The calibration for exactly this rubric and judge: the one named, the one these labels give, or the stored one
     that rests on the newest verdicts.
     """
     again = f"judge calibrate {evidence.identity['run']} --gold labels.jsonl"
+
+    def aged(used: Calibration) -> Calibrated:
+        name = hashlib.sha256((used.to_json() + chr(10)).encode()).hexdigest()[:12]
+        newer = evidence.identity["replies since"] > used.dated  # stamps sort as text; one not known is never newer
+        anew = again if newer else f"{run_command(info)}, then judge calibrate latest --gold labels.jsonl"
+        return Calibrated(f"calibration {name}", days_since(used.dated, now), anew)
+
     if asked.calibration is not None:
-        return _aged(asked.calibration, now, again)
-    fitted = None if report is None else report.confidence.fitted
+        return aged(asked.calibration)
     if isinstance(fitted, Calibration):
-        return _aged(fitted, now, again)
+        return aged(fitted)
     fitting = []
     for path in sorted((store.home / "calibrations").glob("*.json")):
         try:
@@ -345,14 +358,9 @@ def _calibration(
         if (kept.rubric, kept.judge) == (evidence.rubric, evidence.judge):
             fitting.append(kept)
     if fitting:
-        return _aged(max(fitting, key=lambda kept: kept.dated), now, again)
+        return aged(max(fitting, key=lambda kept: kept.dated))
     why = fitted.reason if isinstance(fitted, Refused) else "no labels to fit one"
     return Missing(f"no calibration exists for {evidence.rubric} and {evidence.judge} ({why})", again)
-
-
-def _aged(calibration: Calibration, now: datetime, again: str) -> Calibrated:
-    name = hashlib.sha256((calibration.to_json() + chr(10)).encode()).hexdigest()[:12]
-    return Calibrated(f"calibration {name}", days_since(calibration.dated, now), again)
 
 
 def _log_length(frame: polars.DataFrame) -> Estimate | None:

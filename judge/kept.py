@@ -11,7 +11,6 @@ counts. What was made for another eval set, or whose file is not what the regist
 from __future__ import annotations
 
 import hashlib
-import shlex
 import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from . import archive
+from .again import probe_command
 from .clock import days_since
 from .decision import Hard, Missing, Probed
 from .errors import InputError, StoreError
@@ -147,14 +147,7 @@ def probed(entry: Entry, info: RunInfo, now: datetime) -> Probed:
         silent = {str(trick): (int(counts[0]), int(counts[1])) for trick, counts in entry.body["silent"].items()}
     except (KeyError, TypeError, ValueError, IndexError, AttributeError):
         silent = {}
-    return Probed(f"probe run {entry.subject}", days, silent, _probe_command(info))
-
-
-def _probe_command(info: RunInfo) -> str:
-    """What probes the judge of a run under its rubric, on the answers of the run."""
-    files = [shlex.quote(str(name)) for name in info.header["evalset"].get("files", ())]
-    given = files[0] if len(files) == 1 else "EVALSET"
-    return f"judge probe {given} --rubric {info.rubric} --judge {shlex.quote(str(info.header['judge_spec']))}"
+    return Probed(f"probe run {entry.subject}", days, silent, probe_command(info, fresh=True))
 
 
 def _seal(home: Path, entry: Entry) -> Mapping[str, Any]:
@@ -229,7 +222,7 @@ def _unmeasured(info: RunInfo, checks: Sequence[Entry], hacks: Sequence[Entry]) 
         by_check = f"{', '.join(str(entry.body['suite']) for entry in checks)} did not measure it"
     return {
         "": none,
-        "probe": Missing("no probe was made of this judge under this rubric", _probe_command(info)),
+        "probe": Missing("no probe was made of this judge under this rubric", probe_command(info)),
         "grounding": Missing("no grounding report was kept about these answers", f"judge ground {info.run_id}"),
         "check": Missing(by_check, f"{check} --suite SUITE, one that has this check"),
         "must": Missing(by_check, f"{check} --suite safety"),

@@ -408,7 +408,9 @@ def _run(policy: Policy, evidence: Evidence) -> Iterator[Ruling]:
     )
     stale = aged(run.days, policy.judge.days)
     if stale:
-        yield absent(policy, "run.age", "run", place, Missing(f"it is {stale}", "judge it anew"), required=True)
+        yield absent(
+            policy, "run.age", "run", place, Missing(f"it is {stale}", f"judge it anew: {run.again}"), required=True
+        )
     else:
         says = f"{age(run.days)} old; at most {policy.judge.days} days are allowed"
         yield Ruling("run.age", "run", *place, Result.PASSED, Word.SHIP, says)

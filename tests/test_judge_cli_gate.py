@@ -7,6 +7,7 @@ import io
 import json
 import os
 import random
+import shlex
 import xml.etree.ElementTree as ET
 import zlib
 from pathlib import Path
@@ -265,6 +266,49 @@ def test_what_was_taken_from_the_cache_is_as_old_as_the_cache(tmp_path: Path) ->
         assert judge("run", evals, "-j", "scripted:longer", *more, home=home).returncode == 0
         assert "error" not in judge("probe", evals, *mine, *more, home=home).stderr
         assert dates() == dict.fromkeys(("run.age", "judge.calibration", "probes.age"), (result, True)), more
+
+
+def test_what_is_advised_names_every_file_and_column_and_can_be_run(tmp_path: Path) -> None:
+    """A run of three files with a renamed column: the advised commands read the same pairs, ask anew, and clear the
+    ages.
+    """
+    home, evals = tmp_path / "home", evalset(tmp_path, pairs=40, seed=11)
+    rows = [json.loads(line) for line in evals.read_text(encoding="utf-8").splitlines()]
+    sides = {side: tmp_path / f"{side} answers.jsonl" for side in ("candidate", "baseline")}
+    for side, path in sides.items():
+        path.write_text("".join(json.dumps({"id": row["id"], "text": row[side]["text"]}) + "\n" for row in rows))
+    asked = [{"id": row["id"], "question": row["prompt"], "label": row["label"]} for row in rows]
+    evals.write_text("".join(json.dumps(row) + "\n" for row in asked), encoding="utf-8")
+    reading = ("-c", sides["candidate"], "-b", sides["baseline"], "--map", "prompt=question", "--skip-bad")
+    with patch("judge.cli.run.stamp", lambda: "2024-02-29T00:00:00.000+00:00"):
+        assert judge("run", evals, *reading, "-j", "scripted:longer", home=home).returncode == 0
+
+    def rulings() -> dict[str, Any]:
+        done = judge("gate", "latest", "--json", "--dry-run", home=home)
+        return {ruling["rule"]: ruling for ruling in json.loads(done.stdout)["rulings"]}
+
+    def follow(command: str) -> SimpleNamespace:
+        program, *words = shlex.split(command)
+        assert program == "judge"
+        done = judge(*words, home=home)
+        assert "error" not in done.stderr, done.stderr
+        return done
+
+    digest = Store(home).run().header["evalset"]["digest"]
+    probe = rulings()["probes"]["change"]
+    assert "--no-cache" not in probe, "none was made, so there is nothing to make anew"
+    with patch("judge.cli.run.stamp", lambda: "2024-02-29T00:00:00.000+00:00"):
+        follow(probe)
+    found = rulings()
+    assert {found[rule]["result"] for rule in ("run.age", "judge.calibration", "probes.age")} == {"missing"}
+    follow(found["probes.age"]["change"].removeprefix("probe the judge anew: "))
+    run, then, calibrate = found["judge.calibration"]["change"].removeprefix("calibrate anew: ").partition(", then ")
+    assert (then, calibrate) == (", then ", "judge calibrate latest --gold labels.jsonl")
+    assert run == found["run.age"]["change"].removeprefix("judge it anew: ")
+    follow(run)
+    assert Store(home).run().header["evalset"]["digest"] == digest
+    found = rulings()
+    assert {found[rule]["result"] for rule in ("run.age", "judge.calibration", "probes.age")} == {"passed"}
 
 
 def test_an_older_pass_says_nothing_of_what_the_hacking_report_measures(place: tuple[Path, str]) -> None:
