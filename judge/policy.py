@@ -192,7 +192,8 @@ class Guarded(_Strict):
     """A harm that is watched in traffic: a value from 0 (none) to 1 a request, by its name in the traffic file.
 
     The candidate may do at most ``margin`` more harm than the baseline. One that is not ``required`` and that no line
-    of a stage says is named as not watched and does not hold the stage; one that is said is always held to its margin.
+    of a stage says is named as not watched and does not hold the stage; one that is said is always held to its margin,
+    and one that an earlier stage of the rollout said has to be said on.
     """
 
     metric: Text

@@ -18,7 +18,7 @@ from .policy import SHARES, STAGES
 if TYPE_CHECKING:
     from .register import Entry
 
-__all__ = ["ENDED", "TRANSITIONS", "Rollout", "follow", "moved", "newest", "replay", "rollouts"]
+__all__ = ["ENDED", "TRANSITIONS", "Rollout", "follow", "logged_before", "moved", "newest", "replay", "rollouts"]
 
 ROLLED_BACK, RESTORED = "rolled back", "restored"
 ENDED = (ROLLED_BACK, RESTORED, "100%")
@@ -145,3 +145,13 @@ def follow(entries: Sequence[Entry], subject: str, body: Mapping[str, Any]) -> N
     state = moved("" if mine is None else mine.state, str(body["event"]))
     if mine is not None and state != body["to"]:
         raise InputError(f"{subject} is at {mine.state!r} now: somebody moved it meanwhile; judge rollout status")
+
+
+def logged_before(rollout: Rollout) -> frozenset[str]:
+    """The metrics of the guards that some line said when the rollout took its stages so far, by the register."""
+    found = set()
+    for entry in rollout.events:
+        proposal = entry.body.get("evidence", {}).get("proposal", {})
+        units = proposal.get("candidates", 0) + proposal.get("baselines", 0)
+        found |= {str(guard["metric"]) for guard in proposal.get("guards", ()) if guard["lacking"] < units}
+    return frozenset(found)

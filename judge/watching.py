@@ -21,7 +21,7 @@ ever shown, and the proposal says so as soon as ``PATIENCE`` units of the candid
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -54,7 +54,7 @@ class Move(StrEnum):
     HOLD = "hold"
     ROLL_BACK = "roll back"
     UNWATCHED = "not watched"
-    """Of one guard: the policy does not require it and no line says it."""
+    """Of one guard: the policy does not require it, and no line of this stage or an earlier one says it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,21 +107,25 @@ class Proposal:
     left_out: int = 0
 
 
-def propose(plan: Plan, stage: str, observations: Iterable[Observation]) -> Proposal:
+def propose(plan: Plan, stage: str, observations: Iterable[Observation], *, said: Collection[str] = ()) -> Proposal:
     """Advance, hold or roll back, from the observations of the present stage in the order in which they came.
+
+    ``said`` names the metrics that earlier stages of this rollout are known to have logged; those that observations of
+    earlier stages say are added. What was logged once is watched to the end: a guard of it that falls silent holds.
 
     Rolls back where one guard is shown to be beyond its margin; advances where all are shown to be within margin times
     slack; holds else: without a value for every guard that is required, with a share of candidates that is not the
     stage's, and where the stage's exposure is used up without an answer (then a person decides). Raises ``InputError``
     for a harm outside [0, 1] or an arm of another name.
     """
-    mine, repeated, left_out = _kept(stage, observations)
+    known = set(said)
+    mine, repeated, left_out = _kept(stage, _noting(stage, observations, known))
     candidates = sum(seen.arm == "candidate" for seen in mine)
     counts = (candidates, len(mine) - candidates, repeated, left_out)
     if stage == STAGES[-1]:
         why = "at 100% no baseline is left to compare with; judge rollout rollback still takes it back"
         return Proposal(Move.HOLD, stage, why, (), *counts)
-    shown = tuple(_watched(plan, plan.stage(stage), guard, mine) for guard in plan.guards)
+    shown = tuple(_watched(plan, plan.stage(stage), guard, mine, known) for guard in plan.guards)
     worse = [guard.metric for guard in shown if guard.move is Move.ROLL_BACK]
     if worse:
         why = f"{', '.join(worse)}: the candidate is shown to do more harm than its margin"
@@ -134,7 +138,7 @@ def propose(plan: Plan, stage: str, observations: Iterable[Observation]) -> Prop
         return Proposal(Move.ADVANCE, stage, _advances(shown), shown, *counts)
     gone = [guard.metric for guard in shown if guard.move is Move.HOLD and guard.lacking == len(mine)]
     if gone and candidates >= min(PATIENCE, plan.stage(stage).units):
-        return Proposal(Move.HOLD, stage, _never(gone, candidates), shown, *counts)
+        return Proposal(Move.HOLD, stage, _never(gone, candidates, known), shown, *counts)
     if candidates >= plan.stage(stage).units:
         why = f"{candidates} units met the candidate, as many as planned, without an answer on {', '.join(open_)}: "
         return Proposal(Move.HOLD, stage, why + "a person has to decide", shown, *counts)
@@ -149,14 +153,26 @@ def _advances(shown: Sequence[Watched]) -> str:
     return f"every guard that is logged is shown to be within its margin; not watched: {', '.join(free)}"
 
 
-def _never(gone: Sequence[str], candidates: int) -> str:
+def _noting(stage: str, observations: Iterable[Observation], known: set[str]) -> Iterator[Observation]:
+    """The same observations; the metrics that those of earlier stages say are put into ``known``."""
+    earlier = STAGES[: STAGES.index(stage)]
+    for seen in observations:
+        if seen.stage in earlier:
+            known.update(seen.harms)
+        yield seen
+
+
+def _never(gone: Sequence[str], candidates: int, known: Collection[str]) -> str:
     """Why waiting does not help, and the two ways on."""
     names = ", ".join(gone)
     logged = ", ".join(f'"{name}": 0' for name in gone)
+    fell = [name for name in gone if name in known]
+    silent = f". Earlier stages said {', '.join(fell)}: look for what stopped the log" if fell else ""
     return (
         f"not one line says {names}, after {candidates} units of the candidate: more traffic will not show it. Log it "
         f"(harms: {{{logged}}} or 1), or let two people decide: judge rollout advance --force --reason WHY --by YOU "
         "--second ANOTHER. Where it cannot be logged, give the guard `required: false` in the policy of the next gate"
+        + silent
     )
 
 
@@ -221,7 +237,7 @@ def _kept(stage: str, observations: Iterable[Observation]) -> tuple[list[Observa
     return kept, repeated, left_out
 
 
-def _watched(plan: Plan, stage: Stage, guard: Guarded, mine: Sequence[Observation]) -> Watched:
+def _watched(plan: Plan, stage: Stage, guard: Guarded, mine: Sequence[Observation], known: Collection[str]) -> Watched:
     passing = min(guard.margin * stage.slack, 0.99)
     lacking = sum(guard.metric not in seen.harms for seen in mine)
 
@@ -232,6 +248,8 @@ def _watched(plan: Plan, stage: Stage, guard: Guarded, mine: Sequence[Observatio
         return watched(Move.HOLD, "no observation yet")
     if lacking == len(mine):
         why = f"not one of {lacking} observations says {guard.metric}"
+        if guard.metric in known:
+            return watched(Move.HOLD, f"{why}, which an earlier stage did")
         if guard.required:
             return watched(Move.HOLD, why)
         return watched(Move.UNWATCHED, f"{why}, and the policy does not require it")

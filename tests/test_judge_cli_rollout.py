@@ -90,6 +90,28 @@ def test_only_a_ship_starts_a_rollout_and_one_flag_has_one(home: Path) -> None:
     assert "candidate and baseline are both called 'old'" in same.stderr
 
 
+def test_a_log_that_loses_an_optional_metric_on_the_way_holds(home: Path, tmp_path: Path) -> None:
+    """Complaints were logged in the shadow, and a new traffic file of the next stage does not say them: the register
+    remembers, and the guard holds although the policy does not require it.
+    """
+    text = POLICY.text.replace("name: default\n", "name: mine\n")
+    text = text.replace("- metric: complaint\n", "- metric: complaint\n      required: false\n")
+    decision = Decision(Word.SHIP, "r-1", "new", "old", "mine@2", "d", "SHIP.", ())
+    name = Register(home).append("decision", "r-1", {**decision.to_dict(), "policy_text": text}, at=AT).id
+    assert judge("rollout", "start", name, home=home).returncode == 0
+    shadow, later = tmp_path / "shadow.jsonl", tmp_path / "later.jsonl"
+    log(home, shadow, 2500)
+    assert judge("rollout", "advance", "--traffic", shadow, home=home).returncode == 0
+    log(home, later, 300)
+    rows = [json.loads(line) for line in later.read_text(encoding="utf-8").splitlines()]
+    for row in rows:
+        del row["harms"]["complaint"]
+    later.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    status = judge("rollout", "status", "--traffic", later, "--json", home=home)
+    (guard,) = [one for one in json.loads(status.stdout)["proposal"]["guards"] if one["metric"] == "complaint"]
+    assert (guard["move"], guard["why"].rpartition(", ")[2]) == ("hold", "which an earlier stage did")
+
+
 def test_the_whole_way_there_and_back(home: Path, tmp_path: Path) -> None:
     """Too little traffic holds (4), enough advances (0), a regression wants to go back (1), one command goes back."""
     traffic, adapter = tmp_path / "t.jsonl", tmp_path / "adapter"

@@ -314,6 +314,21 @@ def test_a_guard_that_is_not_required_holds_only_where_it_is_logged() -> None:
     assert propose(free, "shadow", worse).move is Move.ROLL_BACK
 
 
+def test_a_guard_that_an_earlier_stage_said_may_not_fall_silent() -> None:
+    """Not required, said in the shadow and not at 25%: it holds, by the lines of the shadow or by the register."""
+    free = PLAN.model_copy(update={
+        "guards": tuple(guard.model_copy(update={"required": guard.metric != "complaint"}) for guard in PLAN.guards)
+    })  # fmt: skip
+    silent = unsaid(traffic("25%", 6000, harm=0.0), "complaint")
+    assert propose(free, "25%", silent).move is Move.ADVANCE, "never said, it is not watched"
+    earlier, later = traffic("shadow", 10, harm=0.0), [replace(one, stage="100%") for one in traffic("25%", 9, harm=0)]
+    assert propose(free, "25%", [*silent, *later]).move is Move.ADVANCE, "what comes later was not said before"
+    for found in (propose(free, "25%", [*earlier, *silent]), propose(free, "25%", silent, said={"complaint"})):
+        assert (found.move, found.guards[-1].move) == (Move.HOLD, Move.HOLD), found.why
+        assert "which an earlier stage did" in found.guards[-1].why
+        assert "Earlier stages said complaint" in found.why
+
+
 def test_a_few_lines_without_a_metric_widen_the_bounds_and_stop_nothing() -> None:
     """One line in 400 that does not say a metric: the stage passes; the bounds hold what any values there give."""
     seen = traffic("shadow", 4000, harm=0.0)

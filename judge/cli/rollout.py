@@ -325,12 +325,13 @@ class _Place:
 
 def _proposal(rollout: Rollout, traffic: Path) -> Proposal:
     from ..policy import STAGES, Plan
+    from ..rollout import logged_before
     from ..traffic import read_traffic
     from ..watching import propose
 
     if rollout.state not in STAGES:
         raise click.UsageError(f"{rollout.id} is {rollout.state}: no traffic is compared any more")
-    return propose(Plan.model_validate(rollout.plan), rollout.state, read_traffic(traffic))
+    return propose(Plan.model_validate(rollout.plan), rollout.state, read_traffic(traffic), said=logged_before(rollout))
 
 
 def _evidence(traffic: Path, proposal: Proposal) -> dict[str, Any]:
