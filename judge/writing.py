@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 __all__ = ["whole", "write_whole"]
+
+_HEAD = 200
+"""Bytes of a file's name that the name of its part begins with."""
 
 
 @contextmanager
@@ -17,8 +21,11 @@ def whole(path: Path, *, durable: bool = False) -> Iterator[Path]:
 
     With ``durable`` the content is on the disk before it takes the place, and the place before this returns: for what
     others name or what was paid for.
+
+    Every writer has a file of its own, so of two at once the last one stands, whole. One that is killed leaves its own
+    behind: hidden, and with an ending (``.part``) that nothing reads.
     """
-    part = path.with_name(f".{path.name}.part")
+    part = path.with_name(_part_name(path.name))
     try:
         yield part
         if durable:
@@ -41,6 +48,14 @@ def write_whole(path: Path, content: str | bytes, *, durable: bool = False) -> N
     """
     with whole(path, durable=durable) as part:
         part.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
+
+
+def _part_name(name: str) -> str:
+    """A name that no other writer has, and no longer than a file's name may be (255 bytes). The writer makes the file
+    itself, so that it has the usual mode.
+    """
+    head = os.fsencode(name)[:_HEAD].decode("utf-8", "ignore")
+    return f".{head}.{secrets.token_hex(8)}.part"
 
 
 def _sync(path: Path) -> None:
