@@ -31,6 +31,7 @@ from .backends.capability import MOST_CALLS
 from .errors import JournalError
 from .money import Budget
 from .types import Reply, Usage
+from .writing import make_folder, sync
 
 __all__ = ["Outlay", "find_out", "subject_of", "unbooked"]
 
@@ -152,7 +153,7 @@ def _booked(home: Path) -> Iterator[tuple[str, Any]]:
 
 def _write(home: Path, record: Mapping[str, Any]) -> None:
     """Append one line and sync it; processes take turns, and what a dead one left half is ended first."""
-    home.mkdir(parents=True, exist_ok=True)
+    make_folder(home)
     body = orjson.dumps(record, default=str)
     fd = os.open(home / FILE, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
     try:
@@ -164,6 +165,8 @@ def _write(home: Path, record: Mapping[str, Any]) -> None:
         while written < len(line):
             written += os.write(fd, line[written:])
         os.fsync(fd)
+        if not size:
+            sync(home)  # the file is new: it has to be listed, too
     finally:
         os.close(fd)
 
