@@ -8,6 +8,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -203,3 +204,59 @@ def test_a_new_file_is_listed_on_the_disk_before_anything_is_asked(
     seen.clear()
     look(home, "r-2", ask=lambda: seen.append("asked"))
     assert seen == [FILE, "asked", FILE]
+
+
+def test_who_still_asks_has_lost_nothing(tmp_path: Path, judge: Any) -> None:
+    """While a judge is asked nothing of it counts as possibly paid, not in `judge doctor` or the list either; what a
+    dead process began for the same run does, before and after.
+    """
+    home = tmp_path / "home"
+    shown: list[tuple[list[Outlay], int]] = []
+
+    def asked() -> None:
+        told = judge("doctor")[1] + judge("report", "--list")[2]
+        shown.append((unbooked(home), told.count("possibly paid")))
+
+    look(home, "r-1", ask=asked)
+    ended = Outlay("r-1", "x", "today", 1, 1, 0.5, 0.5)
+    assert (shown, unbooked(home)) == ([([], 0)], [ended])
+    assert not list(home.glob("*.asking"))
+    path, shown[:] = home / FILE, []
+    path.write_bytes(path.read_bytes().splitlines(keepends=True)[0])  # as if the process had died before its end
+    dead = Outlay("r-1", "x", "today", 0, 6, 0.0, 0.0)
+    look(home, "r-1", ask=asked)
+    assert (shown, unbooked(home)) == ([([dead], 2)], [dead, ended])
+
+
+def test_who_died_asking_counts(server: Any, tmp_path: Path) -> None:
+    """Killed while it asks, a process holds no lock any more: its calls are possibly paid."""
+    url = server.url("killed-asking", "hang")
+    env = {"PYTHONPATH": str(REPO), "JUDGE_HOME": str(tmp_path / "home"), "HOME": str(tmp_path)}
+    (tmp_path / "e.jsonl").write_text('{"id": "p", "prompt": "Q?", "candidate": "c", "baseline": "b"}\n')
+    command = [sys.executable, "-c", CHILD, "run", "e.jsonl", "-j", spec_of(url)]
+    child = subprocess.Popen(command, cwd=tmp_path, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        end = time.monotonic() + 60
+        while not server.book("killed-asking")["requests"] and time.monotonic() < end:
+            time.sleep(0.05)
+        assert unbooked(tmp_path / "home") == []
+    finally:
+        child.kill()
+        child.wait()
+    (outlay,) = unbooked(tmp_path / "home")
+    assert (outlay.calls, outlay.possibly_paid) == (0, 6)
+
+
+def test_a_look_that_ends_while_it_is_told_is_told_as_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its end is read although it came after the first reading: the calls are not taken for possibly paid ones."""
+    look(tmp_path, "r-1")
+    path = tmp_path / FILE
+    whole = path.read_bytes()
+    path.write_bytes(whole.splitlines(keepends=True)[0])
+
+    def ends(_home: Path, _begin: object) -> bool:
+        path.write_bytes(whole)
+        return False
+
+    monkeypatch.setattr("judge.outlays._alive", ends)
+    assert unbooked(tmp_path) == [Outlay("r-1", "x", "today", 1, 1, 0.5, 0.5)]
