@@ -53,6 +53,8 @@ Clusters = Sequence[Hashable] | npt.NDArray[Any]
 
 _BLOCK = 32_768
 """Bootstrap weights held at once, in numbers: small enough for the processor's cache."""
+_ROUNDING = 1e-12
+"""Spread, as a part of the greatest value, that is no more than what adding up rounds off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -450,8 +452,8 @@ def cluster_codes(clusters: Clusters | None, n: int) -> Codes:
 def p_value(values: Values, clusters: Clusters | None = None) -> float | None:
     """Two-sided clustered t test of a mean of 0 (``standard_error``, G - 1 degrees of freedom); ``None`` for G < 2.
 
-    1 where every value is 0. Where all are the same other value there is no spread to test with, and the sign test's 2
-    / 2^G stands in.
+    1 where every value is 0. Where all values are the same, or all clusters are, there is no spread to test with but
+    that of rounding: the sign test's 2 / 2^G stands in, and 1 where the mean is 0.
     """
     x = np.asarray(values, dtype=float)
     groups = cluster_codes(clusters, len(x))
@@ -461,7 +463,10 @@ def p_value(values: Values, clusters: Clusters | None = None) -> float | None:
     if not np.any(x):
         return 1.0
     error = standard_error(x, groups)
-    return 0.5 ** (count - 1) if error == 0.0 else min(1.0, 2 * t_cdf(-abs(float(x.mean())) / error, count - 1))
+    centre, rounding = abs(float(x.mean())), _ROUNDING * float(np.abs(x).max())
+    if error <= rounding or np.ptp(x) <= rounding:
+        return 1.0 if centre <= rounding else 0.5 ** (count - 1)
+    return min(1.0, 2 * t_cdf(-centre / error, count - 1))
 
 
 def t_quantile(level: float, df: float) -> float:

@@ -398,9 +398,10 @@ class _Work:
             more = None if bound is None else max(0.0, bound - slot.taken)
             if budget is not None and not budget.reserve(more):
                 if number == 0:
+                    most = "what it may take is unknown" if more is None else f"it may take ${more:.4f}"
                     raise BudgetSpent(
                         f"the budget of ${budget.limit:g} does not allow the next repair: ${budget.spent:.4f} are "
-                        f"spent, and it may take ${more:.4f}"
+                        f"spent, and {most}"
                     )
                 return waiting[:number], waiting[number:]
             slot.bound = more

@@ -17,6 +17,7 @@ from calibration.estimates import Estimate
 
 from . import rulings, win_rulings
 from .decision import Decision, Evidence, Missing, Preference, Result, Ruling, Word
+from .lengths import longer
 from .limits import percentage
 from .types import Severity
 
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
     from .policy import Policy
 
 __all__ = ["decide"]
-
-_HUGE = 9999
-"""Percent beyond which a length is not written out: an empty answer against a long one."""
 
 
 def decide(policy: Policy, evidence: Evidence) -> Decision:
@@ -157,6 +155,5 @@ def _longer_not_better(known: Preference) -> str:
 
 
 def _percent_longer(log_length: Estimate) -> str:
-    value, low, high = (100 * math.expm1(end) for end in (log_length.value, log_length.low, log_length.high))
-    value_, low_, high_ = (f"{end:+.0f}" if end < _HUGE else f"over +{_HUGE}" for end in (value, low, high))
-    return f"{value_}% [{low_}, {high_}]"
+    value, low, high = (longer(end, digits=0) for end in (log_length.value, log_length.low, log_length.high))
+    return f"{value} [{low.removesuffix('%')}, {high.removesuffix('%')}]"

@@ -37,6 +37,7 @@ import orjson
 from . import failpoints
 from .errors import JournalError, StoreError
 from .types import Answer, Ask, Item, Message, Outcome, Pair, Reply, Usage
+from .writing import make_folder, sync
 
 __all__ = [
     "Journal",
@@ -89,7 +90,7 @@ class Journal:
         flags = os.O_RDWR | os.O_APPEND | (os.O_CREAT | os.O_EXCL if create else 0)
         try:
             if create:
-                path.parent.mkdir(parents=True, exist_ok=True)
+                make_folder(path.parent)
             self._fd = os.open(path, flags, 0o644)
         except FileExistsError:
             raise StoreError(
@@ -102,8 +103,16 @@ class Journal:
         except OSError:
             os.close(self._fd)
             raise StoreError(f"{path}: another process is writing this run; wait for it or stop it") from None
-        if not create:
-            self._take_up()
+        try:
+            if create:
+                sync(path.parent)  # else a power cut could take the file itself, however well its lines are synced
+            else:
+                self._take_up()
+        except BaseException:
+            if create:
+                path.unlink(missing_ok=True)
+            os.close(self._fd)
+            raise
         self._good = os.fstat(self._fd).st_size
         self._lines: list[bytes] = []
         self._kinds: dict[str, None] = {}
@@ -112,14 +121,10 @@ class Journal:
 
     def _take_up(self) -> None:
         """Cut the torn tail of an existing journal; a sealed one is not opened."""
-        try:
-            found = scan(self.path)
-            if found.sealed:
-                raise StoreError(f"{self.path}: this run is sealed and stays as it is; start a new run")
-            os.ftruncate(self._fd, found.good_bytes)
-        except BaseException:
-            os.close(self._fd)
-            raise
+        found = scan(self.path)
+        if found.sealed:
+            raise StoreError(f"{self.path}: this run is sealed and stays as it is; start a new run")
+        os.ftruncate(self._fd, found.good_bytes)
 
     def add(self, kind: str, record: Mapping[str, Any]) -> None:
         """Take one record for the next ``flush``; raises ``TypeError`` for one that JSON cannot hold, and keeps none

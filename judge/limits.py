@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from calibration.estimates import Estimate
 
 from .decision import Missing, Result, Ruling, Word
+from .lengths import longer
 from .types import Measure
 
 if TYPE_CHECKING:
@@ -100,9 +100,6 @@ def settle(found: Estimate, limit: float, side: Side, result: Result, *, mend: s
 
 def interval_words(found: Estimate, limit: float, side: Side, unit: str) -> str:
     """A number with its interval, the end that was held, and the limit."""
-    if unit == "ln":  # a mean of logarithms of ratios, read as the ratio of the typical pair
-        found = replace(found, value=math.expm1(found.value), low=math.expm1(found.low), high=math.expm1(found.high))
-        limit = math.expm1(limit)
     end = found.low if side == "at least" else found.high
     name = "lower" if side == "at least" else "upper"
     ends = ", ".join(_number(one, unit).removesuffix("%").removesuffix(" pp") for one in (found.low, found.high))
@@ -124,12 +121,12 @@ def unit_of(measure: Measure, of: str) -> str:
 
 
 def _number(value: float, unit: str) -> str:
+    if unit == "ln":  # a mean of logarithms of ratios, read as the ratio of the typical pair
+        return longer(value)
     if math.isinf(value):
         return "no limit"
     if unit == "points":
         return f"{100 * value + 0.0:+.1f} pp"
-    if unit == "ln":
-        return f"{100 * value + 0.0:+.1f}%"
     return f"{100 * value:.1f}%" if unit == "share" else f"{value + 0.0:.3f}"
 
 

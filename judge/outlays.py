@@ -6,6 +6,8 @@ folder gets a line before (``begin``: who, when, the most that a call can cost) 
 each synced before the next step. A run that begins books the same in its journal; what no journal holds is told by
 ``judge doctor`` and ``judge report --list``, and counts against the limit of the panel that it was spent for.
 
+For as long as a process asks it holds a lock, named in ``begin`` (``asking``), so that nobody takes it for a dead one.
+
 A line is the CRC-32 of its body as eight hex digits, a space, a JSON object, as in a journal. One that is torn or
 damaged is left out: its ``begin`` then counts as calls that were possibly paid.
 """
@@ -15,8 +17,10 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import secrets
 import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -31,6 +35,7 @@ from .backends.capability import MOST_CALLS
 from .errors import JournalError
 from .money import Budget
 from .types import Reply, Usage
+from .writing import make_folder, sync
 
 __all__ = ["Outlay", "find_out", "subject_of", "unbooked"]
 
@@ -75,32 +80,33 @@ async def find_out(home: Path, subject: str, backend: Backend, *, budget: Budget
     if not _asks(backend):
         await ready(backend, budget=budget)
         return
-    named = {"subject": subject, "judge": str(backend.id), "at": at, "bound": _bound(backend)}
-    _write(home, {"t": "begin", **named})
-    failpoints.reached("before_probing")
-    cut = False
-    try:
-        await ready(backend, budget=budget)
-    except asyncio.CancelledError:
-        cut = True  # the call that was on its way is nowhere counted
-        raise
-    finally:
-        failpoints.reached("after_probing")
-        spent = await probed(backend, keep=True)
-        spent = replace(spent, attempts=spent.attempts + cut, possibly_paid=spent.possibly_paid + cut)
-        _write(home, {"t": "end", **named, "reply": journals.encode_reply(spent), "attempts": spent.attempts})
+    make_folder(home)
+    with _asking(home) as token:
+        named = {"subject": subject, "judge": str(backend.id), "at": at, "bound": _bound(backend), "asking": token}
+        _write(home, {"t": "begin", **named})
+        failpoints.reached("before_probing")
+        cut = False
+        try:
+            await ready(backend, budget=budget)
+        except asyncio.CancelledError:
+            cut = True  # the call that was on its way is nowhere counted
+            raise
+        finally:
+            failpoints.reached("after_probing")
+            spent = await probed(backend, keep=True)
+            spent = replace(spent, attempts=spent.attempts + cut, possibly_paid=spent.possibly_paid + cut)
+            _write(home, {"t": "end", **named, "reply": journals.encode_reply(spent), "attempts": spent.attempts})
 
 
 def unbooked(home: Path) -> list[Outlay]:
-    """What was spent on finding out and stands in no run's journal, in the order in which it was begun."""
-    found: list[tuple[Mapping[str, Any], Mapping[str, Any] | None]] = []
-    for record in _read(home):
-        if record["t"] == "begin":
-            found.append((record, None))
-        for number in range(len(found) - 1, -1, -1) if record["t"] == "end" else ():
-            if found[number][0]["subject"] == record["subject"] and found[number][1] is None:
-                found[number] = (found[number][0], record)
-                break
+    """What was spent on finding out and stands in no run's journal, in the order in which it was begun.
+
+    A look whose process is still asking is left out: it will say itself what it took.
+    """
+    begun = [begin for begin, end in _looks(home) if end is None]
+    dead = [begin for begin in begun if not _alive(home, begin)]
+    # A look may have ended since the file was read, so it is read anew; what began since is alive or told next time.
+    found = [(begin, end) for begin, end in _looks(home) if end is not None or begin in dead]
     booked = list(_booked(home)) if found else []
     outlays = []
     for begin, end in found:
@@ -111,6 +117,58 @@ def unbooked(home: Path) -> list[Outlay]:
         if outlay.calls or outlay.possibly_paid:
             outlays.append(outlay)
     return outlays
+
+
+def _looks(home: Path) -> list[tuple[Mapping[str, Any], Mapping[str, Any] | None]]:
+    """Every ``begin`` with its ``end``, where it has one."""
+    found: list[tuple[Mapping[str, Any], Mapping[str, Any] | None]] = []
+    for record in _read(home):
+        if record["t"] == "begin":
+            found.append((record, None))
+        for number in range(len(found) - 1, -1, -1) if record["t"] == "end" else ():
+            begin, end = found[number]
+            if end is None and all(begin.get(name) == record.get(name) for name in ("subject", "asking")):
+                found[number] = (begin, record)
+                break
+    return found
+
+
+@contextmanager
+def _asking(home: Path) -> Iterator[str]:
+    """A name for one look, and a locked file for as long as it lasts; the system unlocks that of a process that dies.
+
+    An empty file is all that a killed process leaves of it.
+    """
+    token = secrets.token_hex(8)
+    path = _lock_of(home, token)
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield token
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(fd)
+
+
+def _alive(home: Path, begin: Mapping[str, Any]) -> bool:
+    """Whether the process that began a look is still asking."""
+    if "asking" not in begin:
+        return False
+    try:
+        fd = os.open(_lock_of(home, begin["asking"]), os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
+def _lock_of(home: Path, token: str) -> Path:
+    return home / f"{FILE}.{token}.asking"
 
 
 def _asks(backend: Backend) -> bool:
@@ -152,7 +210,6 @@ def _booked(home: Path) -> Iterator[tuple[str, Any]]:
 
 def _write(home: Path, record: Mapping[str, Any]) -> None:
     """Append one line and sync it; processes take turns, and what a dead one left half is ended first."""
-    home.mkdir(parents=True, exist_ok=True)
     body = orjson.dumps(record, default=str)
     fd = os.open(home / FILE, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
     try:
@@ -164,6 +221,8 @@ def _write(home: Path, record: Mapping[str, Any]) -> None:
         while written < len(line):
             written += os.write(fd, line[written:])
         os.fsync(fd)
+        if not size:
+            sync(home)  # the file is new: it has to be listed, too
     finally:
         os.close(fd)
 

@@ -290,6 +290,20 @@ def test_a_difference_of_shares_has_the_sides_the_clusters_and_the_ends_right() 
         e.share_difference([0.5], [0.0])
 
 
+@pytest.mark.parametrize("value", [0.1, 1 / 3, -0.7, 1e-9, 1e9 + 0.1])
+@pytest.mark.parametrize("count", [3, 6, 7, 10, 49])
+def test_the_spread_that_rounding_leaves_is_not_tested_with(value: float, count: int) -> None:
+    """Equal differences have the sign test's p whatever their mean is rounded to, and so have equal clusters; clusters
+    that each even out have 1. A spread that is small but real is tested with.
+    """
+    assert e.p_value([value] * count) == 0.5 ** (count - 1)
+    clusters = [k // 2 for k in range(2 * count)]
+    assert e.p_value([value, 3 * value] * count, clusters) == 0.5 ** (count - 1)
+    assert e.p_value([value, -value] * count, clusters) == 1.0
+    real = e.p_value([value * (1 + 1e-6 * (k % 2)) for k in range(count)])
+    assert real is not None and real < 0.5 ** (count - 1)
+
+
 def test_the_p_value_is_that_of_the_clustered_interval_and_never_zero() -> None:
     """A mean on the edge of its 95% interval has p 0.05; equal values have the sign test's; one cluster has none."""
     x = np.random.default_rng(2).normal(0.3, 1.0, 60)

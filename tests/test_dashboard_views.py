@@ -13,7 +13,7 @@ import pytest
 
 from calibration.sums import Sums
 from dashboard.views import charts, figures, tables, texts
-from judge.render.charts import PAPER
+from judge.render.charts import PAPER, trace
 from judge.render.svg import draw, picture
 from judge.types import Span
 
@@ -180,6 +180,59 @@ def test_places_in_a_drawing_follow_the_values() -> None:
     places = [float(x) for x in re.findall(r'<circle cx="([\d.]+)"', text)]
     assert len(places) == 3 and places[1] == pytest.approx((places[0] + places[2]) / 2, abs=0.1)
     assert places[0] < places[1]
+
+
+def test_no_character_reaches_the_picture_that_xml_cannot_hold() -> None:
+    """Whatever a name or title holds, the file is well-formed; what cannot be written is shown by its code."""
+    every = "".join(map(chr, [*range(0x300), *range(0xD7F0, 0xE010), *range(0xFDC0, 0x10010), 0x1FFFF, 0x10FFFF]))
+    ink = charts.ink(dark=False)
+    for start in range(0, len(every), 12):
+        part = every[start : start + 12]
+        spec = charts.forest([{**SEGMENTS[0], "segment": part, "kind": part}], ink)
+        root = ET.fromstring(picture(spec, ink, title=part))  # noqa: S314 - our own
+        assert root.tag.endswith("svg")
+        ET.fromstring(draw(spec, name=part, title=part))  # noqa: S314 - our own
+    assert "<U+FFFE>" in (ET.fromstring(picture(spec, ink, title="a\ufffe"))[0].text or "")  # noqa: S314 - our own
+
+
+@pytest.mark.parametrize("name", ["forest", "bars", "risk"])
+def test_a_chart_without_rows_is_saved_as_a_picture_that_says_so(name: str) -> None:
+    """The file is an SVG with its ground and words, not a bare rectangle."""
+    ink = charts.ink(dark=True)
+    make: dict[str, Any] = {"forest": charts.forest, "bars": charts.bars, "risk": charts.risk}
+    root = ET.fromstring(picture(make[name]([], ink), ink, title="a title"))  # noqa: S314 - our own
+    tags = [element.tag.rpartition("}")[2] for element in root.iter()]
+    assert tags == ["svg", "title", "desc", "rect", "text"]
+    assert [element.text for element in root.iter() if element.text] == ["a title", *["nothing to show"] * 2]
+
+
+@pytest.mark.parametrize("value", [0.0, 3.0, -1e6, 1e16, 1e17, -3e200, 1.7e308])
+@pytest.mark.parametrize("ends", [(1, 1), (1, 1 + 1e-15), (-1, 1)])
+def test_a_line_of_any_size_is_drawn(value: float, ends: tuple[float, float]) -> None:
+    """Constant, nearly so or from end to end: all points stand in the frame, between ticks that say numbers."""
+    ink = charts.ink(dark=False)
+    points = {"loss": [(float(k), value * ends[k % 2]) for k in range(4)]}
+    spec = trace(points, ink, titles=("step", "loss"), said="a loss")
+    root = ET.fromstring(draw(spec, name="x", title="x"))  # noqa: S314 - our own
+    _, _, width, height = map(float, root.attrib["viewBox"].split())
+    (line,) = root.iter("polyline")
+    for place in line.attrib["points"].split():
+        x, y = map(float, place.split(","))
+        assert 0 <= x <= width and 0 <= y <= height
+    words = [element.text for element in root.iter("text")]
+    assert len(words) > 3 and not {"nan", "inf", "-inf"} & set(words)
+
+
+def test_more_than_a_chart_can_tell_apart_is_refused_in_words() -> None:
+    """A fourth kind of interval and a third line have no look of their own."""
+    ink = charts.ink(dark=False)
+    rows = [{**SEGMENTS[0], "kind": kind} for kind in "abcd"]
+    assert draw(charts.forest(rows[:3], ink), name="x", title="x")
+    with pytest.raises(ValueError, match=r"4 kinds of interval in one chart \(a, b, c, d\): it tells 3 apart"):
+        charts.forest(rows, ink)
+    lines = {name: [(0.0, 1.0), (1.0, 2.0)] for name in "abc"}
+    with pytest.raises(ValueError, match=r"3 lines in one chart \(a, b, c\): it tells 2 apart"):
+        trace(lines, ink, titles=("x", "y"), said="three")
 
 
 def test_a_cell_with_few_rows_shows_its_n_and_no_rate() -> None:

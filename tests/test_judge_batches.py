@@ -804,3 +804,29 @@ def test_the_loopback_server_speaks_what_the_openai_sdk_speaks(server: BatchServ
         assert seen.output_file_id is not None
         rows = [orjson.loads(row) for row in client.files.content(seen.output_file_id).text.splitlines()[:1]]
     assert rows[0]["response"]["body"]["choices"][0]["message"]["content"] == "K"
+
+
+def test_a_repair_of_unknown_price_beyond_the_budget_is_said_in_words(scene: Scene, monkeypatch: Any) -> None:
+    """Where the price of the next repair is unknown and the budget is spent, the run stops for the budget as ever."""
+    fates, budgets = iter(["prose"]), []
+    scene.server.fate = lambda _key, _number: next(fates, "ok")
+    quote = ChatBackend.quote
+
+    class Lean(Budget):
+        def __init__(self, *args: Any, **named: Any) -> None:
+            super().__init__(*args, **named)
+            budgets.append(self)
+
+    def spend(name: str) -> None:
+        if name == "while_polling":
+            budgets[-1].limit = COST / 2
+            monkeypatch.setattr(ChatBackend, "quote", lambda backend, ask: replace(quote(backend, ask), cost=None))
+
+    monkeypatch.setattr("judge.runs.Budget", Lean)
+    failpoints.install(spend)
+    try:
+        with pytest.raises(BudgetSpent, match="are spent, and what it may take is unknown"):
+            scene.run(batch=BatchPlan(rest="live"), max_cost=1.0)
+    finally:
+        failpoints.install(None)
+    assert (scene.server.counts, scene.server.live) == ([ASKS], 0)

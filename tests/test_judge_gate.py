@@ -543,3 +543,24 @@ def test_the_difference_of_lengths_is_held_as_a_logarithm_and_said_in_percent() 
     assert interval_words(found, 0.2231, "at most", unit_of(measure, "difference")) == (
         "+30.0% [-3.0, +73.0]: upper bound +73.0%, must be at most +25.0% (n = 108)"
     )
+
+
+@pytest.mark.parametrize("end", [20.0, 709.0, 800.0, 1e9])
+def test_a_length_beyond_all_measure_is_said_and_no_error(end: float) -> None:
+    """An empty answer against a long one: gate, guard and hack report say the same words, also where no float holds
+    the ratio.
+    """
+    from judge.gate import _percent_longer
+    from judge.limits import interval_words
+    from judge.render.hacking import gap_words
+    from judge.types import Measure
+
+    found = Estimate(math.log(1.3), -end, end, 0.95, 3, 3, "t")
+    assert _percent_longer(found) == "+30% [-100, over +9999]"
+    assert interval_words(found, 0.2231, "at most", "ln") == (
+        "+30.0% [-100.0, over +9999]: upper bound over +9999%, must be at most +25.0% (n = 3)"
+    )
+    measure = Measure("length.log_ratio", "behaviour", "reliability", "characters", difference=found)
+    assert gap_words(measure) == ("+30.0%", "[-100.0, over +9999]")
+    endless = replace(found, low=-math.inf, high=math.inf)
+    assert gap_words(replace(measure, difference=endless)) == ("+30.0%", "[-100.0, no limit]")

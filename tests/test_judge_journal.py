@@ -246,8 +246,8 @@ def test_lines_are_synced_by_a_thread_soon_after(tmp_path: Path, monkeypatch: py
         callers.append(threading.current_thread().name)
         synced.set()
 
-    monkeypatch.setattr(os, "fsync", fsync)
     with Journal(tmp_path / "r.jsonl", create=True) as opened:
+        monkeypatch.setattr(os, "fsync", fsync)
         for number in range(100):
             opened.append("reply", {"key": str(number)})
         assert synced.wait(30)
@@ -312,3 +312,32 @@ def test_the_short_way_to_encode_a_reply_is_the_general_one() -> None:
         )  # fmt: skip
         assert [*journal.encode_reply(reply).items()] == [*journal._filled(reply).items()]
         assert journal.decode_reply(journal.encode_reply(reply)) == reply
+
+
+def test_a_new_journal_is_listed_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new file's folder is synced, and that of a new folder; opening the file again needs neither."""
+    seen: list[str] = []
+    monkeypatch.setattr("os.fsync", lambda fd: seen.append(Path(f"/proc/self/fd/{fd}").resolve().name))
+    path = tmp_path / "runs" / "r-1.jsonl"
+    with Journal(path, create=True) as journal:
+        assert seen == [tmp_path.name, "runs"]
+        journal.append("run", {"run_id": "r-1"})
+        journal.sync()
+    assert set(seen[2:]) == {path.name}
+    seen.clear()
+    with Journal(path):
+        assert seen == []
+
+
+def test_a_new_journal_that_cannot_be_listed_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where its folder cannot be synced the error is raised and no file stays."""
+
+    def fails(_fd: int) -> None:
+        raise OSError(5, "injected")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", fails)
+        with pytest.raises(OSError, match="injected"):
+            Journal(tmp_path / "r-1.jsonl", create=True)
+    assert not list(tmp_path.iterdir())
+    Journal(tmp_path / "r-1.jsonl", create=True).close()

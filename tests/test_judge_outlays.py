@@ -8,6 +8,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from judge.errors import BackendError
 from judge.money import Budget
 from judge.outlays import FILE, Outlay, find_out, unbooked
 from judge.store import Store
+from judge.types import Reply, Usage
 
 REPO = Path(__file__).resolve().parent.parent
 _spec = importlib.util.spec_from_file_location("chat_server_outlays", REPO / "tests" / "servers" / "chat.py")
@@ -71,6 +73,29 @@ def booked(folder: Path) -> int:
     store = Store(folder / "home")
     store.catch_up()
     return sum(run.probes for run in store.runs())
+
+
+class Judge:
+    """A judge that has to look at its server, and does not get there; ``ask`` is done in between."""
+
+    id, batch, concurrency, notice = "x", 1, 1, ""
+
+    def __init__(self, ask: Callable[[], object]) -> None:
+        self.ask = ask
+
+    async def prepare(self, _recorded: object = None, *, budget: object = None) -> None:
+        self.ask()
+        raise BackendError("gone")
+
+    async def probed(self, *, keep: bool = False) -> Reply:
+        assert keep
+        return Reply(attempts=2, possibly_paid=1, usage=Usage(cost=0.5))
+
+
+def look(home: Path, name: str, ask: Callable[[], object] = bool) -> None:
+    """Find out how such a judge can answer."""
+    with pytest.raises(BackendError, match="gone"):
+        asyncio.run(find_out(home, name, Judge(ask), budget=None, at="today"))  # type: ignore[arg-type]
 
 
 def test_a_look_that_fails_is_told_until_the_end_of_time(server: Any, tmp_path: Path, judge: Any) -> None:
@@ -155,28 +180,83 @@ def test_an_interrupted_look_may_have_been_paid(server: Any, tmp_path: Path) -> 
 @pytest.mark.parametrize("cut", [2, 12, 40])
 def test_a_torn_or_damaged_line_is_left_out(tmp_path: Path, cut: int) -> None:
     """What a dying process left half is no record; the next writer begins a line of its own."""
-
-    class Judge:
-        id, batch, concurrency, notice = "x", 1, 1, ""
-
-        async def prepare(self, _recorded: object = None, *, budget: object = None) -> None:
-            raise BackendError("gone")
-
-        async def probed(self, *, keep: bool = False) -> Any:
-            from judge.types import Reply, Usage
-
-            assert keep
-            return Reply(attempts=2, possibly_paid=1, usage=Usage(cost=0.5))
-
-    def look(name: str) -> None:
-        with pytest.raises(BackendError, match="gone"):
-            asyncio.run(find_out(tmp_path, name, Judge(), budget=None, at="today"))  # type: ignore[arg-type]
-
-    look("r-1")
+    look(tmp_path, "r-1")
     path = tmp_path / FILE
     path.write_bytes(path.read_bytes()[:-cut])
-    look("r-2")
+    look(tmp_path, "r-2")
     first, second = unbooked(tmp_path)
     assert first == Outlay("r-1", "x", "today", 0, 6, 0.0, 0.0)
     assert second == Outlay("r-2", "x", "today", 1, 1, 0.5, 0.5)
     assert "1 calls for $0.500000, 1 possibly paid (at most $0.500000 in all)" in str(second)
+
+
+def test_a_new_file_is_listed_on_the_disk_before_anything_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first line is synced, then the folder that lists its file, and the one that lists that folder; a later line
+    needs no folder.
+    """
+    seen: list[str] = []
+    monkeypatch.setattr("os.fsync", lambda fd: seen.append(Path(f"/proc/self/fd/{fd}").resolve().name))
+    home = tmp_path / "new" / "home"
+    look(home, "r-1", ask=lambda: seen.append("asked"))
+    assert seen == [tmp_path.name, "new", FILE, "home", "asked", FILE]
+    seen.clear()
+    look(home, "r-2", ask=lambda: seen.append("asked"))
+    assert seen == [FILE, "asked", FILE]
+
+
+def test_who_still_asks_has_lost_nothing(tmp_path: Path, judge: Any) -> None:
+    """While a judge is asked nothing of it counts as possibly paid, not in `judge doctor` or the list either; what a
+    dead process began for the same run does, before and after.
+    """
+    home = tmp_path / "home"
+    shown: list[tuple[list[Outlay], int]] = []
+
+    def asked() -> None:
+        told = judge("doctor")[1] + judge("report", "--list")[2]
+        shown.append((unbooked(home), told.count("possibly paid")))
+
+    look(home, "r-1", ask=asked)
+    ended = Outlay("r-1", "x", "today", 1, 1, 0.5, 0.5)
+    assert (shown, unbooked(home)) == ([([], 0)], [ended])
+    assert not list(home.glob("*.asking"))
+    path, shown[:] = home / FILE, []
+    path.write_bytes(path.read_bytes().splitlines(keepends=True)[0])  # as if the process had died before its end
+    dead = Outlay("r-1", "x", "today", 0, 6, 0.0, 0.0)
+    look(home, "r-1", ask=asked)
+    assert (shown, unbooked(home)) == ([([dead], 2)], [dead, ended])
+
+
+def test_who_died_asking_counts(server: Any, tmp_path: Path) -> None:
+    """Killed while it asks, a process holds no lock any more: its calls are possibly paid."""
+    url = server.url("killed-asking", "hang")
+    env = {"PYTHONPATH": str(REPO), "JUDGE_HOME": str(tmp_path / "home"), "HOME": str(tmp_path)}
+    (tmp_path / "e.jsonl").write_text('{"id": "p", "prompt": "Q?", "candidate": "c", "baseline": "b"}\n')
+    command = [sys.executable, "-c", CHILD, "run", "e.jsonl", "-j", spec_of(url)]
+    child = subprocess.Popen(command, cwd=tmp_path, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        end = time.monotonic() + 60
+        while not server.book("killed-asking")["requests"] and time.monotonic() < end:
+            time.sleep(0.05)
+        assert unbooked(tmp_path / "home") == []
+    finally:
+        child.kill()
+        child.wait()
+    (outlay,) = unbooked(tmp_path / "home")
+    assert (outlay.calls, outlay.possibly_paid) == (0, 6)
+
+
+def test_a_look_that_ends_while_it_is_told_is_told_as_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its end is read although it came after the first reading: the calls are not taken for possibly paid ones."""
+    look(tmp_path, "r-1")
+    path = tmp_path / FILE
+    whole = path.read_bytes()
+    path.write_bytes(whole.splitlines(keepends=True)[0])
+
+    def ends(_home: Path, _begin: object) -> bool:
+        path.write_bytes(whole)
+        return False
+
+    monkeypatch.setattr("judge.outlays._alive", ends)
+    assert unbooked(tmp_path) == [Outlay("r-1", "x", "today", 1, 1, 0.5, 0.5)]

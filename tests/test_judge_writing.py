@@ -43,10 +43,57 @@ def test_durable_content_is_on_the_disk_before_it_takes_its_place(
 
     def sync(handle: int) -> None:
         place = Path(f"/proc/self/fd/{handle}").resolve()
-        seen.append((place.name, path.exists() and path.read_text(encoding="utf-8")))
+        seen.append((place.suffix or place.name, path.exists() and path.read_text(encoding="utf-8")))
 
     monkeypatch.setattr("judge.writing.os.fsync", sync)
     write_whole(path, "old")
     assert seen == []
     write_whole(path, b"new", durable=True)
-    assert seen == [(".flag.json.part", "old"), (tmp_path.name, "new")]
+    assert seen == [(".part", "old"), (tmp_path.name, "new")]
+
+
+def test_two_writers_at_once_do_not_mix(tmp_path: Path) -> None:
+    """Each writes to a file of its own: the last one stands, whole, and no writer takes another's away."""
+    path = tmp_path / "page.html"
+    with whole(path) as first, first.open("w", encoding="utf-8") as one:
+        one.write("first " * 3)
+        one.flush()
+        with whole(path) as second:
+            second.write_text("second", encoding="utf-8")
+        assert path.read_text(encoding="utf-8") == "second"
+        one.write("end")
+    assert path.read_text(encoding="utf-8") == "first first first end"
+
+    def fails(part: Path) -> None:
+        part.write_text("half", encoding="utf-8")
+        write_whole(path, "kept")
+        raise KeyError
+
+    with pytest.raises(KeyError), whole(path) as lost:
+        fails(lost)
+    assert path.read_text(encoding="utf-8") == "kept"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("name", ["n" * 255, "\u00e9" * 127])
+def test_the_longest_name_can_be_written(tmp_path: Path, name: str) -> None:
+    """A name as long as the file system takes is written like any other, with the usual mode."""
+    path = tmp_path / name
+    write_whole(path, "text")
+    (tmp_path / "usual").write_text("text", encoding="utf-8")
+    assert path.read_text(encoding="utf-8") == "text"
+    assert path.stat().st_mode == (tmp_path / "usual").stat().st_mode
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_what_a_killed_writer_left_is_hidden_and_no_hindrance(tmp_path: Path) -> None:
+    """A part that stayed behind is hidden, has no ending of data, and does not hinder the next writer."""
+    path = tmp_path / "run.jsonl"
+    with whole(path) as part:
+        part.write_text("new", encoding="utf-8")
+        left = part.with_name(part.name.replace(".part", "0.part"))
+        left.write_text("half", encoding="utf-8")
+    assert (left.name.startswith("."), left.suffix) == (True, ".part")
+    assert list(tmp_path.glob("*.jsonl")) == [path]
+    write_whole(path, "newer")
+    assert path.read_text(encoding="utf-8") == "newer"

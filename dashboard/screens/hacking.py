@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import streamlit as st
 
+from judge.lengths import growth
 from judge.register import Entry
 from judge.render.words import markdown, p_value, safe
 
@@ -108,9 +108,7 @@ def _measures(run_id: str, body: Mapping[str, Any]) -> None:
         q, unit = row.get("q"), str(measure.get("unit", ""))
         percent = name.startswith("length.") and unit in _LENGTHS  # their difference is of logarithms
         ends = {
-            end: 100 * math.expm1(difference[key])
-            if percent and difference.get(key) is not None
-            else difference.get(key)
+            end: 100 * growth(difference[key]) if percent and difference.get(key) is not None else difference.get(key)
             for end, key in (("difference", "value"), ("low", "low"), ("high", "high"))
         }
         rows.append(

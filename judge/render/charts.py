@@ -51,6 +51,8 @@ _NAME, _STEP = 24, 14
 _LETTERS = 21
 _BELOW, _LEGEND = 76, 40
 """Pixels of a picture's height for its horizontal axis, and for a legend."""
+_SHAPES = ["circle", "diamond", "square"]
+_DASHES = [[1, 0], [5, 3]]
 _BINS = 20
 _MARKS = 200
 _SANE = 2.0
@@ -124,6 +126,8 @@ def forest(rows: Rows, colours: Ink, *, title: str = NET, unit: Unit = "points",
     Rows keep their order; several ``kind``s of one segment stand below each other, told apart by shape. The name and n
     stand above the interval and the figures with the verdict on the right, so that nothing is cut on a phone. ``unit``
     is ``points`` (differences, even at 0) or ``share`` (win rates, even at one half). A click picks ``segment``.
+
+    Raises ``ValueError`` for more than three ``kind``s.
     """
     even = 0.0 if unit == "points" else 0.5
     names = list(dict.fromkeys(str(row["segment"]) for row in rows))
@@ -155,7 +159,7 @@ def forest(rows: Rows, colours: Ink, *, title: str = NET, unit: Unit = "points",
         "encoding": {
             "y": pixel("y"), "x": {"field": "value", "type": "quantitative"}, "color": colour,
             "shape": {"field": "kind", "type": "nominal", "sort": kinds, "title": None,
-                      "scale": {"domain": kinds, "range": ["circle", "diamond", "square"][: len(kinds)]},
+                      "scale": {"domain": kinds, "range": _looks("kinds of interval", kinds, _SHAPES)},
                       "legend": legend if len(kinds) > 1 else None},
             "tooltip": tips(("segment", ""), ("kind", ""), ("value", "+.1%" if unit == "points" else ".1%"),
                             ("low", ".1%"), ("high", ".1%"), ("n", ","), ("verdict", "")),
@@ -184,6 +188,13 @@ def forest(rows: Rows, colours: Ink, *, title: str = NET, unit: Unit = "points",
         height=step * len(names) + _BELOW + (_LEGEND if len(kinds) > 1 else 0),
         said=said,
     )  # fmt: skip
+
+
+def _looks(what: str, names: Sequence[str], looks: Sequence[Any]) -> list[Any]:
+    """As many looks as there are names; raises ``ValueError`` where a chart has too few to tell them apart."""
+    if len(names) > len(looks):
+        raise ValueError(f"{len(names)} {what} in one chart ({', '.join(names)}): it tells {len(looks)} apart")
+    return list(looks[: len(names)])
 
 
 def _figures(row: Mapping[str, Any], unit: Unit) -> str:
@@ -309,7 +320,10 @@ def trace(
     said: str,
     limit: float | None = None,
 ) -> Spec:
-    """Figures over steps, two lines at most; ``titles`` are of the axes, ``limit`` is a line that means alarm."""
+    """Figures over steps, two lines at most; ``titles`` are of the axes, ``limit`` is a line that means alarm.
+
+    Raises ``ValueError`` for a third line.
+    """
     names = [name for name, points in series.items() if points]
     rows = [{"name": name, "at": at, "value": value} for name in names for at, value in series[name]]
     x = {"field": "at", "type": "quantitative", "title": titles[0], "axis": {"format": ",.0f", "tickCount": 5},
@@ -319,7 +333,7 @@ def trace(
     colour = {"field": "name", "type": "nominal", "title": None, "legend": {"orient": "bottom"},
               "scale": {"domain": names, "range": [colours.accent, colours.second][: len(names)]}}  # fmt: skip
     dash = {"field": "name", "type": "nominal", "legend": None,
-            "scale": {"domain": names, "range": [[1, 0], [5, 3]][: len(names)]}}  # fmt: skip
+            "scale": {"domain": names, "range": _looks("lines", names, _DASHES)}}  # fmt: skip
     end = max((points[-1][0] for points in series.values() if points), default=0)
     across = {"values": [] if limit is None else [{"value": limit, "name": f"limit {limit:.3g}", "at": end}]}
     return assembled(

@@ -7,12 +7,12 @@ place in HTML.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from calibration.explained import Word
 
+from ..lengths import longer
 from .page import page
 from .words import counted, cut, markdown, number, p_value, plain, safe, span, wrap
 
@@ -124,7 +124,7 @@ def _text_row(row: Row) -> str:
     gap = measure.difference
     assert measure.candidate is not None and measure.baseline is not None and gap is not None
     ours, theirs = (_side(measure, figure) for figure in (measure.candidate, measure.baseline))
-    value, ends = gap_words(measure)
+    value, ends = (words.replace("over ", ">") for words in gap_words(measure))  # a column has no room for the word
     change = f"{value:>10} {ends:>16}"
     return f"{'* ' if row.moved else '  '}{cut(row.title, 23):23}{ours:>9} {theirs:>9} {change} {p_value(row.q):>6}"
 
@@ -140,8 +140,8 @@ def gap_words(measure: Measure) -> tuple[str, str]:
     gap = measure.difference
     assert gap is not None
     if measure.unit in _LENGTHS:
-        ends = (f"{100 * math.expm1(end) + 0.0:+.1f}" for end in (gap.low, gap.high))
-        return f"{100 * math.expm1(gap.value) + 0.0:+.1f}%", f"[{', '.join(ends)}]"
+        ends = (longer(end).removesuffix("%") for end in (gap.low, gap.high))
+        return longer(gap.value), f"[{', '.join(ends)}]"
     unit: Unit = "points" if measure.unit.startswith("share") else "signed"
     return number(gap.value, unit), span(gap, unit)
 

@@ -25,6 +25,8 @@ _CHANNELS = {"x", "y", "x2", "y2", "color", "fill", "shape", "strokeDash", "text
 _LETTER = 7.2
 """Pixels of a letter at 12 pixels of height, with room to spare."""
 _TOP, _RIGHT, _WIDEST = 10.0, 8.0, 190.0
+_FAR = 1e300
+"""A value beyond is drawn at the edge: the span of a scale has to be a number."""
 _FONT = "system-ui, sans-serif"
 
 Spec = Mapping[str, Any]
@@ -40,22 +42,33 @@ def draw(spec: Spec, *, name: str, title: str, width: float = WIDTH) -> str:
         return ""
     frame = _Frame.of(spec, width)
     parts = [*frame.axes(), *(part for layer in spec["layer"] for part in _layer(frame, layer)), *frame.legend()]
-    key, height = escape(name, quote=True), frame.bottom + frame.under
-    return (
-        f'<svg viewBox="0 0 {width:g} {height:.0f}" font-family="{_FONT}" '
-        f'font-size="12" role="img" aria-labelledby="{key}-title {key}-desc">'
-        f'<title id="{key}-title">{escape(safe(title))}</title>'
-        f'<desc id="{key}-desc">{escape(safe(str(spec.get("description", ""))))}</desc>{"".join(parts)}</svg>'
-    )
+    size = (width, frame.bottom + frame.under)
+    return _framed("".join(parts), size, name=name, title=title, said=str(spec.get("description", "")))
 
 
 def picture(spec: Spec, colours: Ink, *, title: str, width: float = 640) -> bytes:
-    """The picture as a file of its own, on the ground of its theme."""
-    drawn = draw(spec, name="chart", title=title, width=width)
+    """The picture as a file of its own, on the ground of its theme; without a row of data one that says so."""
+    drawn = draw(spec, name="chart", title=title, width=width) or _nothing(colours, title, width)
     head, found, rest = drawn.partition("</desc>")
     ground = f'<rect width="100%" height="100%" fill="{colours.ground}"/>'
     head = head.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
     return (head + found + ground + rest).encode()
+
+
+def _framed(parts: str, size: tuple[float, float], *, name: str, title: str, said: str) -> str:
+    key = escape(safe(name), quote=True)
+    return (
+        f'<svg viewBox="0 0 {size[0]:g} {size[1]:.0f}" font-family="{_FONT}" '
+        f'font-size="12" role="img" aria-labelledby="{key}-title {key}-desc">'
+        f'<title id="{key}-title">{escape(safe(title))}</title>'
+        f'<desc id="{key}-desc">{escape(safe(said))}</desc>{parts}</svg>'
+    )
+
+
+def _nothing(colours: Ink, title: str, width: float) -> str:
+    said = "nothing to show"
+    text = _text((width / 2, 40), said, colours.text, anchor="middle")
+    return _framed(text, (width, 72), name="chart", title=title, said=said)
 
 
 @dataclass(slots=True)
@@ -262,12 +275,14 @@ def _scaled(spec: Spec, channel: str, told: Spec, start: float, end: float) -> _
     if names or not told:
         return _Scale(start, end, names=names)
     asked, axis = told.get("scale", {}), told.get("axis", {})
-    values = [float(value) for value in _values(spec, channel) if math.isfinite(float(value))]
+    known = [float(value) for value in _values(spec, channel) if math.isfinite(float(value))]
+    values = [min(max(value, -_FAR), _FAR) for value in known]
     low, high = asked["domain"] if "domain" in asked else (min(values, default=0.0), max(values, default=1.0))
     if "domain" not in asked and asked["zero"]:
         low, high = min(low, 0.0), max(high, 0.0)
-    if high - low < 1e-12:
-        low, high = low - 0.5, high + 0.5
+    if high - low <= 1e-12 * max(1.0, abs(low)):
+        room = max(0.5, abs(low) * 1e-6)
+        low, high = low - room, high + room
     step = max(_step((high - low) / axis.get("tickCount", 6)), axis.get("tickMinStep", 0))
     if asked["nice"]:
         low, high = math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step

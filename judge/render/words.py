@@ -34,7 +34,7 @@ Unit = Literal["share", "points", "signed", "plain"]
 
 WIDTH = 80
 _UNSAFE = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f\ud800-\udfff]"
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ufffe\uffff\U000e0000-\U000e007f\ud800-\udfff]"
 )
 _MARKUP = re.compile(r"([\\`*_\[\]<>|#!~])")
 _HUGE = 1e5
@@ -42,7 +42,7 @@ _HUGE = 1e5
 
 def safe(text: str) -> str:
     """Text that cannot steer a terminal: control, bidi and zero-width characters as visible ``<U+XXXX>``; tab and
-    newline stay.
+    newline stay. So are those that XML cannot hold.
     """
     return _UNSAFE.sub(lambda match: f"<U+{ord(match[0]):04X}>", text)
 
