@@ -275,20 +275,8 @@ def _silence(policy: Policy, probed: Probed, limit: float) -> Iterator[Ruling]:
     says = f"{silent} of {asked} comparisons of {worst} have no verdict (allowed: {limit:.1%} of a trick)"
     if len(many) > 1:
         says += f"; too many also for {listed([trick for trick in many if trick != worst])}"
-    yield Ruling(
-        rule="probes.invalid",
-        stage="probes",
-        layer="preference",
-        axis="reliability",
-        result=Result.FAILED if many else Result.PASSED,
-        effect=Word.HOLD if many else Word.SHIP,
-        says=says,
-        limit=limit,
-        side="at most",
-        unit="share",
-        method="exact count",
-        change=f"find out why the judge gives no verdict on {listed(many)}, then {probed.again}" if many else "",
-    )
+    change = f"find out why the judge gives no verdict on {listed(many)}, then {probed.again}" if many else ""
+    yield _unanswered("probes.invalid", "preference", says, limit, change)
 
 
 def _canaries(policy: Policy, evidence: Evidence) -> Ruling:
@@ -392,20 +380,8 @@ def _run(policy: Policy, evidence: Evidence) -> Iterator[Ruling]:
         yield Ruling("run.complete", "run", *place, Result.PASSED, Word.SHIP, says)
     limit = policy.judge.invalid_at_most
     many = run.silent > limit * run.wanted
-    yield Ruling(
-        rule="run.invalid",
-        stage="run",
-        layer="evidence",
-        axis="reliability",
-        result=Result.FAILED if many else Result.PASSED,
-        effect=Word.HOLD if many else Word.SHIP,
-        says=f"{_silent(run)} (allowed: {limit:.1%})",
-        limit=limit,
-        side="at most",
-        unit="share",
-        method="exact count",
-        change="judge them by a judge that answers" if many else "",
-    )
+    change = "judge them by a judge that answers" if many else ""
+    yield _unanswered("run.invalid", "evidence", f"{_silent(run)} (allowed: {limit:.1%})", limit, change)
     stale = aged(run.days, policy.judge.days)
     if stale:
         yield absent(
@@ -414,3 +390,21 @@ def _run(policy: Policy, evidence: Evidence) -> Iterator[Ruling]:
     else:
         says = f"{age(run.days)} old; at most {policy.judge.days} days are allowed"
         yield Ruling("run.age", "run", *place, Result.PASSED, Word.SHIP, says)
+
+
+def _unanswered(rule: str, layer: str, says: str, limit: float, change: str) -> Ruling:
+    """A rule on the share of comparisons without a verdict; ``change`` says what to do, and only of one that fails."""
+    return Ruling(
+        rule=rule,
+        stage=rule.partition(".")[0],
+        layer=layer,
+        axis="reliability",
+        result=Result.FAILED if change else Result.PASSED,
+        effect=Word.HOLD if change else Word.SHIP,
+        says=says,
+        limit=limit,
+        side="at most",
+        unit="share",
+        method="exact count",
+        change=change,
+    )

@@ -5,14 +5,15 @@ Plain values in, a dictionary out, data inside, nothing fetched.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from judge.render.charts import (
     DARK,
     LIGHT,
     PICK,
     Ink,
+    Rows,
+    Spec,
     assembled,
     forest,
     inked,
@@ -41,9 +42,6 @@ __all__ = [
     "risk",
     "sums",
 ]
-
-Spec = dict[str, Any]
-Rows = Sequence[Mapping[str, Any]]
 
 _ROW = 46
 

@@ -468,11 +468,8 @@ class Store:
         return self._replies if row else None
 
     def _replies(self, keys: Sequence[str]) -> Known:
-        import polars
-
-        wanted = polars.DataFrame({"key": keys}, schema={"key": polars.String})
         with reading(self.path) as con:
-            con.register("wanted", wanted)
+            con.register("wanted", _keys(keys))
             # Where a judge was asked again and answered otherwise, the first answer stays the answer.
             rows = con.execute(
                 "SELECT key, arg_min(body, made) FROM reply JOIN (SELECT run_id, row_number() OVER "
@@ -483,11 +480,8 @@ class Store:
 
     def _screened(self, run_id: str, keys: Sequence[str]) -> dict[str, list[str]]:
         """What this version of the screen saw in texts of other runs, by key of the candidate's order."""
-        import polars
-
-        wanted = polars.DataFrame({"key": keys}, schema={"key": polars.String})
         with reading(self.path) as con:
-            con.register("wanted", wanted)
+            con.register("wanted", _keys(keys))
             rows = con.execute(
                 "SELECT reply.key, any_value(comparison.flags) FROM reply "
                 "JOIN comparison USING (run_id, pair_id, repeat) "
@@ -525,3 +519,10 @@ def list_runs(con: duckdb.DuckDBPyConnection) -> list[RunInfo]:
         header = {**orjson.loads(head), "calls": calls}
         found.append(RunInfo(name, made, rubric, judge, sealed, header, **counted, screen=screen))
     return found
+
+
+def _keys(keys: Sequence[str]) -> polars.DataFrame:
+    """Keys as a table that a query can join."""
+    import polars
+
+    return polars.DataFrame({"key": keys}, schema={"key": polars.String})
