@@ -23,6 +23,7 @@ from ..errors import BackendError
 from ..money import Budget, BudgetSpent, took
 from ..prices import Price, tokens_at_most
 from ..types import Ask, Labels, Order, Reply, Usage
+from ..writing import write_whole
 from . import completions
 from .calling import Called
 from .completions import Completion, Form, Mode
@@ -124,9 +125,7 @@ class Memory:
         text = json.dumps({**self.subject, "history": history}, indent=1) + "\n"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            part = path.with_suffix(f".{id(entry):x}.part")
-            part.write_text(text, encoding="utf-8")
-            part.replace(path)
+            write_whole(path, text)
         except OSError:
             return False
         return True
