@@ -37,7 +37,7 @@ from typing import Any
 
 from judge import protocol
 from judge.backends import Backend, open_backend
-from judge.engine import Job, judge_pairs
+from judge.engine import Job, judge_pairs, seldom_collecting
 from judge.environment import Environment
 from judge.journal import Journal
 from judge.testing import sample_rubric
@@ -227,7 +227,8 @@ async def control(url: str, path: str) -> bytes:
 
 
 def child(options: argparse.Namespace) -> None:
-    with tempfile.TemporaryDirectory() as folder:
+    # Every arm with the collector as `judge run` sets it: the bare call gains by it, too.
+    with tempfile.TemporaryDirectory() as folder, seldom_collecting():
         cpu, wall = asyncio.run(
             arm(options.arm, options.pairs, options.url, options.concurrency, options.latency, folder)
         )

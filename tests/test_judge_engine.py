@@ -15,7 +15,7 @@ import polars
 import pytest
 
 from judge import journal, protocol
-from judge.engine import RECENT, Job, judge_pairs
+from judge.engine import RECENT, Job, judge_pairs, seldom_collecting
 from judge.errors import BackendError, BackendUnavailable, InputError
 from judge.forecast import forecast
 from judge.formats import open_evalset
@@ -109,6 +109,22 @@ def test_a_suspect_is_asked_alone() -> None:
     assert len(judged(pairs(60), Job(rubric, backend, suspects=frozenset(suspects)))) == 60
     assert beside == [1] * 8
     assert backend.most == 8
+
+
+def test_the_collector_is_given_back_as_it_was() -> None:
+    """While a command judges, garbage is looked for seldom; afterwards, an error included, as before."""
+    before = gc.get_threshold(), gc.get_freeze_count()
+    during = []
+
+    def work() -> None:
+        with seldom_collecting():
+            during.append(gc.get_threshold()[0])
+            raise BackendError("gone")
+
+    with pytest.raises(BackendError):
+        work()
+    assert during[0] > before[0][0]
+    assert (gc.get_threshold(), gc.get_freeze_count()) == before
 
 
 def test_one_slow_call_holds_up_nothing() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import gzip
 import importlib.util
 import json
@@ -12,7 +11,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -76,15 +75,6 @@ def calibration(path: Path, *, judge: str = "scripted/longer", **changes: Any) -
     }  # fmt: skip
     path.write_text(Calibration(**given).to_json(), encoding="utf-8")
     return path
-
-
-@pytest.fixture(autouse=True)
-def _thaw() -> Iterator[None]:
-    """The command line tunes the garbage collector for a process of its own; here it has to be put back."""
-    before = gc.get_threshold()
-    yield
-    gc.unfreeze()
-    gc.set_threshold(*before)
 
 
 @pytest.fixture

@@ -103,6 +103,7 @@ def command(evalset: Path, output: Path, spec: str, *, as_json: bool, dry_run: b
 
 def _drive(plan: GenerationPlan, generator: Generator) -> Result:
     """Generate to the end; on Ctrl-C, a full disk or a model that gives up, say how to go on."""
+    from ..engine import seldom_collecting
     from ..errors import BackendError
     from ..generation import generate
 
@@ -114,7 +115,8 @@ def _drive(plan: GenerationPlan, generator: Generator) -> Result:
 
     go_on = f"what was answered is kept; go on with: {_again()}"
     try:
-        return asyncio.run(work())
+        with seldom_collecting():
+            return asyncio.run(work())
     except KeyboardInterrupt:
         click.echo(f"\ninterrupted: {go_on}", err=True)
         sys.exit(130)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -278,7 +277,7 @@ def _judge(options: Options) -> int:
         maps = tuple(f"{field}={column}" for field, column in (opened.get("mapping") or {}).items())
         skip_bad, limit = bool(opened.get("skip_bad")), opened.get("limit")
     click.echo("")
-    code = run(
+    return run(
         RunOptions(
             evalset=target,
             candidate=candidate,
@@ -292,9 +291,6 @@ def _judge(options: Options) -> int:
             home=options.home,
         )
     )
-    # Judging froze what was loaded before it; DuckDB has to be collected at the end, or it reports leaks.
-    gc.unfreeze()
-    return code
 
 
 def _mapping(maps: tuple[str, ...]) -> dict[str, str]:
