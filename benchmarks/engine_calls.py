@@ -330,7 +330,7 @@ async def durability_table(url: str, turns: int, count: int) -> None:
     kinds: dict[str, type[Journal] | None] = {"none": None, "nowhere": Nowhere, "disk": Journal}
     found: dict[str, list[float]] = {name: [] for name in kinds}
     backend = Raw(url, 128)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, seldom_collecting():
         await through_engine(8, backend, folder)
         for _ in range(12 + 8 * turns):
             for name in random.sample(sorted(kinds), len(kinds)):

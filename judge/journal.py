@@ -395,31 +395,41 @@ def decode_pair(data: Mapping[str, Any]) -> Pair:
 
 
 def encode_reply(reply: Reply) -> dict[str, Any]:
-    """A reply as plain JSON values, without its empty fields: ``_filled``, with the fields of most replies first told
-    from their defaults, since this stands in the way of every call.
+    """A reply as plain JSON values, without its empty fields: ``_filled`` written out, since this stands in the way of
+    every call.
     """
-    usual = (
-        reply.error is None and reply.fingerprint is None and not (reply.score or reply.flags or reply.possibly_paid)
-    )
-    if not usual or reply.finish != "stop" or reply.attempts != 1:
-        return _filled(reply)
     values: dict[str, Any] = {"text": reply.text} if reply.text else {}
     if reply.probs is not None:
         values["probs"] = list(reply.probs)
+    if reply.score:
+        values["score"] = dict(reply.score)
     if reply.model:
         values["model"] = reply.model
+    if reply.fingerprint:
+        values["fingerprint"] = reply.fingerprint
     if reply.latency_ms:
         values["latency_ms"] = reply.latency_ms
-    usage = reply.usage
-    if usage != _NO_USAGE:
-        spent: dict[str, Any] = {"prompt_tokens": usage.prompt_tokens} if usage.prompt_tokens else {}
-        if usage.completion_tokens:
-            spent["completion_tokens"] = usage.completion_tokens
-        if usage.cost is not None:
-            spent["cost"] = usage.cost
-        values["usage"] = spent
+    if reply.usage != _NO_USAGE:
+        values["usage"] = _spent(reply.usage)
     if reply.response_ids:
         values["response_ids"] = list(reply.response_ids)
+    smooth = reply.finish == "stop" and reply.error is None and reply.attempts == 1
+    if not smooth or reply.flags or reply.possibly_paid:
+        values |= _filled(
+            Reply(
+                finish=reply.finish, error=reply.error, flags=reply.flags, attempts=reply.attempts,
+                possibly_paid=reply.possibly_paid,
+            )
+        )  # fmt: skip
+    return values
+
+
+def _spent(usage: Usage) -> dict[str, Any]:
+    values: dict[str, Any] = {"prompt_tokens": usage.prompt_tokens} if usage.prompt_tokens else {}
+    if usage.completion_tokens:
+        values["completion_tokens"] = usage.completion_tokens
+    if usage.cost is not None:
+        values["cost"] = usage.cost
     return values
 
 
