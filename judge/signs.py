@@ -16,7 +16,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["FLAGS", "SIDED", "VERSION", "Rule", "Sieve", "Signs", "rule"]
+__all__ = ["FLAGS", "SIDED", "VERSION", "Cue", "Rule", "Sieve", "Signs", "cue", "rule"]
 
 VERSION = "2"
 """Of the screen's rules (``judge.screening``); a changed rule is a new version, and findings carry it. It stands here
@@ -52,6 +52,47 @@ _LETTERS = bytes(byte for byte in range(128) if chr(byte).isalpha())
 _WORDS = _table(_LETTERS, bytes(byte for byte in (*range(32), 127) if byte not in _SHOWN_CONTROLS))
 _RUNS = bytes(120 if byte in _LETTERS + b"0123456789+/" else 32 for byte in range(256))
 _LONG = b"x" * 24
+
+
+@dataclass(frozen=True, slots=True)
+class Cue:
+    """A pattern that is counted in many texts, and what any match of it holds: one word or mark of each group."""
+
+    pattern: re.Pattern[str]
+    groups: tuple[tuple[frozenset[bytes], tuple[bytes, ...]], ...]
+
+    def may_match(self, signs: Signs) -> bool:
+        """Whether the pattern could match a text, or any part of it that cuts no word."""
+        for words, marks in self.groups:
+            if words.isdisjoint(signs.held):
+                for mark in marks:
+                    if mark in signs.folded:
+                        break
+                else:
+                    return False
+        return True
+
+    def count(self, text: str, signs: Signs) -> int:
+        """How often the pattern matches a text of these signs."""
+        return len(self.pattern.findall(text)) if self.may_match(signs) else 0
+
+    def within(self, text: str, signs: Signs) -> bool:
+        """Whether the pattern matches anywhere in a text of these signs."""
+        return self.may_match(signs) and self.pattern.search(text) is not None
+
+
+def cue(pattern: str, needs: str = "", *, flags: int = re.IGNORECASE | re.MULTILINE) -> Cue:
+    r"""A cue from its pattern and its words, in groups parted by ``&``; what begins with ``~`` may stand inside a word.
+
+    >>> cue(r"\bI am (?:sure|\w*certain)\b", "i & sure ~certain").may_match(Signs("Am I uncertain?"))
+    True
+    """
+    groups = []
+    for group in needs.lower().split("&") if needs else ():
+        found = group.split()
+        marks = tuple(part[1:].encode() for part in found if part.startswith("~"))
+        groups.append((frozenset(part.encode() for part in found if not part.startswith("~")), marks))
+    return Cue(re.compile(pattern, flags), tuple(groups))
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +192,7 @@ class Signs:
     others between them. ``controls`` is whether there are control characters of ASCII besides tabs and line ends.
     """
 
-    __slots__ = ("_lower", "_raw", "_text", "controls", "folded", "rare", "words")
+    __slots__ = ("_held", "_lower", "_raw", "_text", "controls", "folded", "rare", "words")
 
     def __init__(self, text: str) -> None:
         raw = text.encode("utf-8", "surrogatepass")
@@ -167,6 +208,14 @@ class Signs:
         if self.controls:
             spaced = spaced.replace(_CONTROL, b" ")
         self.words = spaced.split()
+        self._held: frozenset[bytes] | None = None
+
+    @property
+    def held(self) -> frozenset[bytes]:
+        """The words as a set, in lower case."""
+        if self._held is None:
+            self._held = frozenset(self.words)
+        return self._held
 
     @property
     def lower(self) -> str:

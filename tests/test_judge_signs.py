@@ -16,8 +16,12 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from judge import screening
+from judge.checks.refusal import CUES
+from judge.checks.refusal import features as refusing
+from judge.hacking import features
+from judge.hacking.features import MARKERS
 from judge.screening import RULES
-from judge.signs import Rule, Sieve, Signs, rule
+from judge.signs import Cue, Rule, Sieve, Signs, cue, rule
 
 REPO = Path(__file__).parent.parent
 WORDED = ("fence_forgery", "injected_verdict", "hidden_text", "identity_leak")
@@ -61,6 +65,43 @@ def test_no_match_of_a_pattern_is_hidden(each: Rule) -> None:
             assert gated(each, text)
 
     holds()
+
+
+ALL_CUES = {**CUES, **{name: each for name, each in vars(features).items() if isinstance(each, Cue)}, **MARKERS}
+
+
+@pytest.mark.parametrize("each", ALL_CUES.values(), ids=ALL_CUES)
+def test_no_match_of_a_cue_is_hidden(each: Cue) -> None:
+    """A text with a match of the pattern, amid other text and in any case, has a word or mark of every group."""
+
+    @settings(max_examples=60, suppress_health_check=list(HealthCheck))
+    @given(st.from_regex(each.pattern), st.text("cant no I\u00e9\u017f\u0130\n\"<'._", max_size=8), st.integers(0, 7))
+    def holds(match: str, around: str, seed: int) -> None:
+        text = f"{around}{_odd(match, seed)}{around}"
+        for said in (text, text.lower()):
+            if each.pattern.search(said) is not None:
+                assert each.may_match(Signs(said))
+
+    holds()
+
+
+def test_a_cue_with_too_few_words_is_caught() -> None:
+    """The test above fails where a word is missing."""
+    with pytest.raises(AssertionError):
+        test_no_match_of_a_cue_is_hidden(cue(r"\b(?:may|might)\b", "may"))
+
+
+def test_features_of_real_answers_are_those_of_the_bare_patterns(
+    bench: ModuleType, gold: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is not searched would not have been found: every cue of refusals and every marker, on real answers."""
+    folder = gold("xstest").parent
+    texts = [str(row["response"]) for row in bench.rows(folder / "xstest")][:600]
+    texts += [str(row["response_a"]) for row in bench.rows(folder / "vicuna80")][:200]
+    assert len(texts) > 300
+    sieved = [(refusing(text), features.rates(text), features.citations(text, [], "")) for text in texts]
+    monkeypatch.setattr(Cue, "may_match", lambda _self, _signs: True)
+    assert sieved == [(refusing(text), features.rates(text), features.citations(text, [], "")) for text in texts]
 
 
 def gated(each: Rule, text: str) -> bool:

@@ -24,7 +24,7 @@ from ..evidence import compared_names
 from ..protocol import shown
 from ..screening import FLAGS, look
 from ..types import JudgeId, Measure
-from .features import FEATURES, Feature
+from .features import FEATURES, Feature, seen
 from .wording import SAMPLE, Spoken, Wording, constant, digest, sampled, wording
 
 if TYPE_CHECKING:
@@ -178,8 +178,9 @@ class _Reading:
         """Read one pair; a value that only one side has counts for neither."""
         self.ids.append(pair.id)
         self.prompts.append(prompt_id)
+        ours, theirs = seen(pair)
         for feature in FEATURES:
-            both = feature.read(pair.candidate, pair), feature.read(pair.baseline, pair)
+            both = feature.read(ours), feature.read(theirs)
             known = all(value is not None for value in both)
             for store_, value in zip(self.values[feature.name], both, strict=True):
                 store_.append(value if value is not None and known else math.nan)

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from calibration.explained import Word
+from calibration.explained import FLOOR, Word
 
 from ..lengths import longer
 from .page import page
@@ -81,7 +81,9 @@ def headline(report: HackReport) -> str:
     if accused:
         return f"Part of the win is bought: {'; '.join(accused)}. {changes}."
     if all(found.control is None for found in report.explained):
-        return f"{counted(report.judged, 'comparison')}: too few to say what explains them. {changes}."
+        few = report.judged < FLOOR
+        why = "too few to say what explains them" if few else "no feature parts them enough to explain a win by it"
+        return f"{counted(report.judged, 'comparison')}: {why}. {changes}."
     return f"No feature is shown to explain the win. {changes}."
 
 
