@@ -469,25 +469,24 @@ class Store:
 
     def _replies(self, keys: Sequence[str]) -> Known:
         with reading(self.path) as con:
-            con.register("wanted", _keys(keys))
             # Where a judge was asked again and answered otherwise, the first answer stays the answer.
             rows = con.execute(
                 "SELECT key, arg_min(body, made) FROM reply JOIN (SELECT run_id, row_number() OVER "
                 "(ORDER BY created_at, run_id) AS made FROM run) USING (run_id) "
-                "WHERE key IN (SELECT key FROM wanted) GROUP BY key"
+                "WHERE key IN (SELECT unnest(?)) GROUP BY key",
+                [list(keys)],
             ).fetchall()
         return Known(dict(rows))
 
     def _screened(self, run_id: str, keys: Sequence[str]) -> dict[str, list[str]]:
         """What this version of the screen saw in texts of other runs, by key of the candidate's order."""
         with reading(self.path) as con:
-            con.register("wanted", _keys(keys))
             rows = con.execute(
                 "SELECT reply.key, any_value(comparison.flags) FROM reply "
                 "JOIN comparison USING (run_id, pair_id, repeat) "
-                "WHERE reply.key IN (SELECT key FROM wanted) AND placement = ? AND run_id <> ? "
+                "WHERE reply.key IN (SELECT unnest(?)) AND placement = ? AND run_id <> ? "
                 "AND run_id IN (SELECT run_id FROM run WHERE screen = ?) GROUP BY reply.key",
-                [Order.CANDIDATE_FIRST.value, run_id, signs.VERSION],
+                [list(keys), Order.CANDIDATE_FIRST.value, run_id, signs.VERSION],
             ).fetchall()
         return {key: [flag for flag in flags.split() if flag in signs.SIDED] for key, flags in rows}
 
@@ -519,10 +518,3 @@ def list_runs(con: duckdb.DuckDBPyConnection) -> list[RunInfo]:
         header = {**orjson.loads(head), "calls": calls}
         found.append(RunInfo(name, made, rubric, judge, sealed, header, **counted, screen=screen))
     return found
-
-
-def _keys(keys: Sequence[str]) -> polars.DataFrame:
-    """Keys as a table that a query can join."""
-    import polars
-
-    return polars.DataFrame({"key": keys}, schema={"key": polars.String})
