@@ -153,5 +153,6 @@ def logged_before(rollout: Rollout) -> frozenset[str]:
     for entry in rollout.events:
         proposal = entry.body.get("evidence", {}).get("proposal", {})
         units = proposal.get("candidates", 0) + proposal.get("baselines", 0)
-        found |= {str(guard["metric"]) for guard in proposal.get("guards", ()) if guard["lacking"] < units}
+        # Events of before `lacking` was kept: a stage was only taken then with every line saying every metric.
+        found |= {str(guard["metric"]) for guard in proposal.get("guards", ()) if guard.get("lacking", 0) < units}
     return frozenset(found)

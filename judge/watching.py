@@ -113,10 +113,10 @@ def propose(plan: Plan, stage: str, observations: Iterable[Observation], *, said
     ``said`` names the metrics that earlier stages of this rollout are known to have logged; those that observations of
     earlier stages say are added. What was logged once is watched to the end: a guard of it that falls silent holds.
 
-    Rolls back where one guard is shown to be beyond its margin; advances where all are shown to be within margin times
-    slack; holds else: without a value for every guard that is required, with a share of candidates that is not the
-    stage's, and where the stage's exposure is used up without an answer (then a person decides). Raises ``InputError``
-    for a harm outside [0, 1] or an arm of another name.
+    Rolls back where one guard is shown to be beyond its margin; advances where all that are logged, at least one, are
+    shown to be within margin times slack; holds else: without a value for every guard that is required, with a share of
+    candidates that is not the stage's, and where the stage's exposure is used up without an answer (then a person
+    decides). Raises ``InputError`` for a harm outside [0, 1] or an arm of another name.
     """
     known = set(said)
     mine, repeated, left_out = _kept(stage, _noting(stage, observations, known))
@@ -134,6 +134,9 @@ def propose(plan: Plan, stage: str, observations: Iterable[Observation], *, said
     if skewed:
         return Proposal(Move.HOLD, stage, skewed, shown, *counts)
     open_ = [guard.metric for guard in shown if guard.move is Move.HOLD]
+    if not any(guard.move is Move.ADVANCE for guard in shown) and not open_:
+        why = "not one guard is logged: nothing is watched, and nothing is shown; log the harm that a guard names"
+        return Proposal(Move.HOLD, stage, why, shown, *counts)
     if not open_:
         return Proposal(Move.ADVANCE, stage, _advances(shown), shown, *counts)
     gone = [guard.metric for guard in shown if guard.move is Move.HOLD and guard.lacking == len(mine)]

@@ -240,6 +240,48 @@ def test_a_rollback_stops_the_harm_where_the_register_is_damaged(home: Path) -> 
     assert judge("rollout", "status", home=home).returncode == 0
 
 
+@pytest.mark.parametrize("line", ['{"key": "k", "arm": "nobody", "stage": "shadow"}', "{not json"])
+def test_a_rollback_does_not_wait_for_traffic_that_can_be_read(home: Path, tmp_path: Path, line: str) -> None:
+    """A line that says nothing usable, or no file at all: the baseline is served, and the register says what was not
+    read.
+    """
+    assert judge("rollout", "start", shipped(home), home=home).returncode == 0
+    traffic = tmp_path / "t.jsonl"
+    traffic.write_text(line + "\n", encoding="utf-8")
+    back = judge("rollout", "rollback", "--reason", "harm", "--traffic", traffic, home=home)
+    assert back.returncode == 0, back.stderr
+    assert "rolled back without evidence" in back.stderr
+    assert FlagFile(flag_path(home, "model")).read().share == 0.0
+    last = Register(home).entries("rollout")[-1]
+    assert last.body["event"] == "rollback"
+    assert last.body["evidence"]["unread"]
+
+
+def test_a_rollout_of_an_older_version_is_still_read(home: Path, tmp_path: Path) -> None:
+    """An event of before `lacking` was kept: every guard counts as said, and neither status nor rollback stumbles."""
+    assert judge("rollout", "start", shipped(home), home=home).returncode == 0
+    guards = [
+        {"metric": guard.metric, "margin": 0.01, "passing": 0.05, "estimate": None, "move": "advance", "why": "within"}
+        for guard in POLICY.rollout.guards
+    ]
+    proposal = {"candidates": 300, "baselines": 300, "guards": guards}
+    rollout = Register(home).entries("rollout")[-1].subject
+    body = {"event": "advance", "to": "1%", "reason": "", "evidence": {"traffic": "t", "proposal": proposal}}
+    Register(home).append("rollout", rollout, body, at=AT)
+    traffic = tmp_path / "t.jsonl"
+    traffic.write_text(
+        "".join(
+            json.dumps({"key": f"k{n}", "arm": ("candidate", "baseline")[n % 2], "stage": "1%", "harms": {"error": 1}})
+            + "\n"
+            for n in range(40)
+        ),
+        encoding="utf-8",
+    )
+    status = judge("rollout", "status", "--traffic", traffic, "--json", home=home)
+    assert status.returncode in (1, 3, 4), status.stderr
+    assert judge("rollout", "rollback", "--reason", "harm", "--traffic", traffic, home=home).returncode == 0
+
+
 def test_a_canary_run_confirms_a_rollback(home: Path, tmp_path: Path) -> None:
     """Only a finished run, made after the rollback, whose answers are the baseline's and not worse confirms it."""
 

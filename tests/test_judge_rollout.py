@@ -314,6 +314,18 @@ def test_a_guard_that_is_not_required_holds_only_where_it_is_logged() -> None:
     assert propose(free, "shadow", worse).move is Move.ROLL_BACK
 
 
+@pytest.mark.parametrize("units", [1, 4000])
+def test_nothing_advances_where_nothing_is_watched(units: int) -> None:
+    """Where no guard is required and none is logged, nothing is shown: it holds, however many requests came."""
+    free = PLAN.model_copy(update={
+        "guards": tuple(guard.model_copy(update={"required": False}) for guard in PLAN.guards)
+    })  # fmt: skip
+    silent = [replace(one, harms={}) for one in traffic("shadow", units, harm=0.0)]
+    found = propose(free, "shadow", silent)
+    assert (found.move, "nothing is watched" in found.why) == (Move.HOLD, True)
+    assert propose(free, "shadow", silent[:0]).move is Move.HOLD
+
+
 def test_a_guard_that_an_earlier_stage_said_may_not_fall_silent() -> None:
     """Not required, said in the shadow and not at 25%: it holds, by the lines of the shadow or by the register."""
     free = PLAN.model_copy(update={

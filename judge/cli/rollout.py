@@ -148,11 +148,11 @@ def rollback_(*, name: str, reason: str, confirm: str | None, traffic: Path | No
     to = moved(rollout.state, "rollback")
     if not reason.strip():
         raise click.UsageError("give --reason: it is kept for good")
-    evidence = {} if traffic is None else _evidence(traffic, _proposal(rollout, traffic))
-    body = {"event": "rollback", "to": to, "reason": reason, "evidence": evidence}
+    body: dict[str, Any] = {"event": "rollback", "to": to, "reason": reason}
     follow(place.register.entries(), rollout.id, body)
-    # The flag first: harm stops even where the register cannot be written.
+    # The flag first: harm stops even where the traffic cannot be read, or the register cannot be written.
     place.halt(rollout)
+    body["evidence"] = {} if traffic is None else _seen(rollout, traffic)
     rollout = place.enter(rollout.id, body, by=by)
     _show(rollout, None, as_json=as_json)
     _adapter(rollout)
@@ -339,6 +339,18 @@ def _evidence(traffic: Path, proposal: Proposal) -> dict[str, Any]:
     from ..traffic import digest_of
 
     return {"traffic": str(traffic.resolve()), "sha256": digest_of(traffic), "proposal": plain(proposal)}
+
+
+def _seen(rollout: Rollout, traffic: Path) -> dict[str, Any]:
+    """The evidence of a rollback; where the traffic cannot be read, why: going back waits for no evidence."""
+    from ..errors import InputError
+
+    try:
+        return _evidence(traffic, _proposal(rollout, traffic))
+    except (InputError, OSError, click.ClickException) as error:
+        why = error.message if isinstance(error, click.ClickException) else str(error)
+        click.echo(f"note: rolled back without evidence: {safe(why)}", err=True)
+        return {"traffic": str(traffic.resolve()), "unread": why}
 
 
 def _confirm(place: _Place, rollout: Rollout, run_id: str, *, by: str, as_json: bool) -> int:
