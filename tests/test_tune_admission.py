@@ -92,6 +92,41 @@ def test_rows_that_were_changed_after_the_check_are_refused(tmp_path: Path, home
         admitted(home, path)
 
 
+def test_what_was_named_from_one_folder_is_found_from_any(
+    tmp_path: Path, home: Path, gold: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A relative name is recorded whole: from another folder, where a file of that name is another, the gold set of
+    the record is still what the data is held against.
+    """
+    path, elsewhere = tmp_path / "pairs.jsonl", tmp_path / "elsewhere"
+    monkeypatch.chdir(gold.parent)
+    assert build(home, rows_of(6), path, "--against", gold.name).exit_code == 0
+    gold.write_bytes(gold.read_bytes() + orjson.dumps({"id": "g2", "prompt": rows_of(6)[3].prompt}) + b"\n")
+    elsewhere.mkdir()
+    lines(elsewhere / gold.name, {"id": "other", "prompt": "another question altogether"})
+    monkeypatch.chdir(elsewhere)
+    with pytest.raises(InputError, match=r"row r3 is exact .* to g2"):
+        admitted(home, path)
+
+
+@pytest.mark.parametrize("name", ["gold.jsonl", "latest", "r-1a2b3c"])
+def test_a_recorded_name_that_may_be_another_now_is_not_read(
+    tmp_path: Path, home: Path, gold: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """An older record keeps names as they were typed: what lies there now may be anything, and is said to be lost."""
+    path = tmp_path / "pairs.jsonl"
+    assert build(home, rows_of(6), path, "--against", str(gold)).exit_code == 0
+    monkeypatch.chdir(gold.parent)
+    card = path.with_suffix(".card.json")
+    old = orjson.loads(card.read_bytes()) | {"against": {name: 1}}
+    card.write_bytes(orjson.dumps(old))
+    Register(tmp_path / "new").append(
+        "dataset", old["digest"], {"against": {name: 1}, "checked": True}, at="2026-01-01"
+    )
+    found = admitted(tmp_path / "new", path)
+    assert [text for text in found.warnings if text.startswith(f"{name} cannot be found again")]
+
+
 def test_a_gold_item_that_came_after_the_check_is_refused(tmp_path: Path, home: Path, gold: Path) -> None:
     """The gold set of the record has grown, a set was frozen since, or another is named: each refuses the training."""
     path = tmp_path / "pairs.jsonl"
@@ -110,7 +145,7 @@ def test_a_gold_item_that_came_after_the_check_is_refused(tmp_path: Path, home: 
     gold.unlink()
     found = admitted(home, path)
     assert found.record["checked"] is True
-    assert [text for text in found.warnings if "gold.jsonl cannot be read any more" in text]
+    assert [text for text in found.warnings if "gold.jsonl cannot be found again" in text]
 
 
 def test_what_was_held_against_nothing_is_marked(tmp_path: Path, home: Path, gold: Path) -> None:

@@ -20,7 +20,7 @@ from judge.register import Register
 from .contamination import References, compared_text
 from .dataset import card_path, read_card, refuse_clashes
 from .preferences import Preference, digest_of, read_preferences
-from .references import add_reference, frozen_files
+from .references import add_reference, frozen_files, is_full_name
 from .splitting import data_record, prompt_digest
 
 if TYPE_CHECKING:
@@ -129,16 +129,18 @@ def admit(
 def _references(found: Known, against: Sequence[str], store: Store) -> tuple[References, list[str]]:
     """The texts that must not be repeated, and what of the record can no longer be read."""
     references, gone = References(), []
-    frozen = [str(path) for path in frozen_files(store.home)]
-    for what in (*against, *frozen):
+    for what in (*against, *map(str, frozen_files(store.home))):
         add_reference(references, what, store)
-    for what in found.against:
-        if what in (*against, *frozen):
-            continue
+    for what in sorted(set(found.against).difference(references.places)):
         try:
+            if not is_full_name(what, store):
+                raise InputError(f"{what} may be another file or run by now")
             add_reference(references, what, store)
         except (InputError, StoreError, OSError):
-            gone.append(f"{what} cannot be read any more; the data was held against it when it was built, not again")
+            gone.append(
+                f"{what} cannot be found again; the data was held against it when it was built, not again (name it "
+                "with --against)"
+            )
     return references, gone
 
 

@@ -14,7 +14,7 @@ from .contamination import References, compared_text
 if TYPE_CHECKING:
     from judge.store import Store
 
-__all__ = ["FROZEN", "add_reference", "frozen_files", "texts_of"]
+__all__ = ["FROZEN", "add_reference", "frozen_files", "full_name", "is_full_name", "texts_of"]
 
 FROZEN = "frozen"
 """Folder of the home folder with what earlier rounds froze; data is always held against it."""
@@ -24,12 +24,24 @@ _PROMPTS = ("prompt", "instruction", "question", "input")
 def add_reference(references: References, what: str, store: Store) -> int:
     """Add the prompts of a file or a run; returns how many. Raises ``InputError`` where there are none to compare with.
 
-    A label file of ``judge label`` holds no texts: they are read from where its pairs were drawn.
+    They stand under ``full_name``. A label file of ``judge label`` holds no texts: they are read from where its pairs
+    were drawn.
     """
-    count = references.add(what, texts_of(what, store))
+    count = references.add(full_name(what, store), texts_of(what, store))
     if not count:
         raise InputError(f"--against {what}: there is no prompt in it to compare with")
     return count
+
+
+def full_name(what: str, store: Store) -> str:
+    """What names the same file or run later and from any folder: an absolute path, or the whole id of the run."""
+    path = Path(what)
+    return str(path.resolve()) if path.exists() else store.run(what).run_id
+
+
+def is_full_name(what: str, store: Store) -> bool:
+    """Whether a recorded name is such a one; ``latest``, or a path relative to a folder of then, may be another."""
+    return Path(what).is_absolute() or any(run.run_id == what for run in store.runs())
 
 
 def frozen_files(home: Path) -> list[Path]:
