@@ -14,6 +14,8 @@ from pathlib import Path
 import orjson
 import pytest
 
+from judge.register import Register
+
 REPO = Path(__file__).parent.parent
 VERBS = (
     "demo", "compare", "run", "resume", "recover", "calibrate", "label", "report", "hack", "probe", "rank", "rubric",
@@ -275,7 +277,9 @@ def test_demo_runs_offline_with_a_scripted_judge(home: Path) -> None:
     for part in ("what the judge is worth on this set", "where this report can mislead", "95% interval"):
         assert part in done.stdout
     assert "judge run your.jsonl" in done.stderr
+    assert len(Register(home).entries("decision")) == 1, "a first look has a decision to show"
     again = judge("demo", "-j", "scripted:longer", home=home)
+    assert len(Register(home).entries("decision")) == 1, "where there are decisions, a sample makes no other"
     assert "cached 112" in again.stderr  # 106 pairs, and six of the seven canaries; the seventh needs no call
 
 
