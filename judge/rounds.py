@@ -225,10 +225,18 @@ def _rollout(entries: Sequence[Entry], decision: Entry | None) -> _Found:
     if decision is None:
         return _Found("rollout", "nothing is decided", "", "judge rollout start DECISION")
     word = str(decision.body.get("word", "")).upper()
-    events = [entry for entry in entries if entry.kind == "rollout" and entry.seq > decision.seq]
+    overrides = [entry for entry in entries if entry.kind == "override" and entry.subject == decision.id]
+    licences = {decision.id, *(entry.id for entry in overrides)}
+    rollouts = [entry for entry in entries if entry.kind == "rollout"]
+    # A flag may be moved for another decision meanwhile: what counts is what this one set out with.
+    mine = {entry.subject for entry in rollouts if entry.body.get("licence") in licences}
+    events = [entry for entry in rollouts if entry.subject in mine]
     if events:
         stage = str(events[-1].body.get("to") or events[-1].body.get("event", ""))
         return _Found("rollout", f"{events[-1].subject} at {stage}", events[-1].at, "")
+    if overrides:
+        name = overrides[-1].id
+        return _Found("rollout", f"not started, the {word} is overridden", "", f"judge rollout start {name}")
     if word != "SHIP":
         return _Found("rollout", f"none: the gate says {word or 'nothing'}", decision.at, "")
     return _Found("rollout", "not started", "", f"judge rollout start {decision.id}")

@@ -26,7 +26,8 @@ def judge(
 ) -> subprocess.CompletedProcess[str]:
     """Run the command line in its own process; stderr must never show a traceback or a native library's complaints."""
     environment = {**os.environ, "PYTHONPATH": str(REPO), **({"JUDGE_HOME": str(home)} if home else {}), **env}
-    code = "from judge.cli import main; main()"
+    code = "from judge.register import Register
+from judge.cli import main; main()"
     done = subprocess.run(
         [sys.executable, "-c", code, *args],
         capture_output=True,
@@ -275,7 +276,9 @@ def test_demo_runs_offline_with_a_scripted_judge(home: Path) -> None:
     for part in ("what the judge is worth on this set", "where this report can mislead", "95% interval"):
         assert part in done.stdout
     assert "judge run your.jsonl" in done.stderr
+    assert len(Register(home).entries("decision")) == 1, "a first look has a decision to show"
     again = judge("demo", "-j", "scripted:longer", home=home)
+    assert len(Register(home).entries("decision")) == 1, "where there are decisions, a sample makes no other"
     assert "cached 112" in again.stderr  # 106 pairs, and six of the seven canaries; the seventh needs no call
 
 

@@ -395,7 +395,11 @@ def test_a_shipped_candidate_waits_for_its_rollout(tmp_path: Path, home: Path) -
     decision = register.append("decision", run_id, {"word": "SHIP"}, at=AT.format(5))
     state = loop_state(Store(home), tmp_path)
     assert state.next is not None and state.next.command == f"judge rollout start {decision.id}"
-    register.append("rollout", "ro-1", {"event": "start", "to": "shadow"}, at=AT.format(6))
+    register.append("rollout", "ro-0", {"event": "start", "to": "shadow", "licence": "decision-0"}, at=AT.format(6))
+    state = loop_state(Store(home), tmp_path)
+    assert state.next is not None and state.next.command, "the rollout of another decision is not this one's"
+    register.append("rollout", "ro-1", {"event": "start", "to": "shadow", "licence": decision.id}, at=AT.format(6))
+    register.append("rollout", "ro-0", {"event": "rollback", "to": "rolled back"}, at=AT.format(7))
     step = next(step for step in loop_state(Store(home), tmp_path).steps if step.name == "rollout")
     assert (step.state, step.says) == ("done", "ro-1 at shadow")
 
@@ -408,7 +412,10 @@ def test_what_was_decided_without_training_here_stands_in_the_state(tmp_path: Pa
     first = register.append("decision", run_id, {"word": "BLOCK", "policy": "default@2"}, at=AT.format(2))
     body = {"decision": first.id, "second": "ben"}
     override = register.append("override", first.id, body, at=AT.format(3), by="ada")
-    register.append("rollout", "ro-1", {"event": "start", "to": "shadow"}, at=AT.format(4))
+    overridden = next(step for step in loop_state(Store(home), tmp_path / "gold").steps if step.name == "rollout")
+    assert overridden.command == f"judge rollout start {override.id}"
+    start = {"event": "start", "to": "shadow", "licence": override.id}
+    register.append("rollout", "ro-1", start, at=AT.format(4))
     register.append("rollout", "ro-1", {"event": "advance", "to": "1%"}, at=AT.format(5))
     state = loop_state(Store(home), tmp_path / "gold")
     found = {step.name: (step.state, step.says) for step in state.steps}

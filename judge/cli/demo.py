@@ -54,6 +54,7 @@ def _may_it_ship(home: str | None) -> None:
     """The gate's word on the run that was just judged, in a few lines."""
     from ..dossier import Asked
     from ..policy import load_policy
+    from ..register import Register
     from ..render.gate import to_brief
     from ..store import Store
     from .gate import conclude
@@ -62,7 +63,9 @@ def _may_it_ship(home: str | None) -> None:
     store = Store(Path(home) if home else environment().home)
     info = store.run()
     make_missing(store, info)
-    decision, _ = conclude(store, info, load_policy("default"), Asked())
+    # A first look has a decision for its dashboard; a register with decisions of one's own gets none about samples.
+    first = not Register(store.home).entries("decision")
+    decision, _ = conclude(store, info, load_policy("default"), Asked(), record=first)
     click.echo("\nmay it ship? (policy default; the sample's own labels, hard checks on all)")
     click.echo(to_brief(decision))
     click.echo("")
