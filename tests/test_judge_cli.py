@@ -14,6 +14,8 @@ from pathlib import Path
 import orjson
 import pytest
 
+from judge.register import Register
+
 REPO = Path(__file__).parent.parent
 VERBS = (
     "demo", "compare", "run", "resume", "recover", "calibrate", "label", "report", "hack", "probe", "rank", "rubric",
@@ -26,8 +28,7 @@ def judge(
 ) -> subprocess.CompletedProcess[str]:
     """Run the command line in its own process; stderr must never show a traceback or a native library's complaints."""
     environment = {**os.environ, "PYTHONPATH": str(REPO), **({"JUDGE_HOME": str(home)} if home else {}), **env}
-    code = "from judge.register import Register
-from judge.cli import main; main()"
+    code = "from judge.cli import main; main()"
     done = subprocess.run(
         [sys.executable, "-c", code, *args],
         capture_output=True,
