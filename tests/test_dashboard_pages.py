@@ -103,6 +103,32 @@ def test_every_page_runs_on_a_full_home(monkeypatch: pytest.MonkeyPatch, home: P
     assert len(at.title) == 1
 
 
+_LOADED = """
+import sys
+from types import SimpleNamespace
+sys.argv = ["app.py", "--home", sys.argv[1]]
+from streamlit.dataframe import lazy_df_source
+from streamlit.testing.v1 import AppTest
+from streamlit.util import calc_hash
+
+# In the harness tables go a way on which no library is looked for; here they go the way of a server.
+lazy_df_source.config = SimpleNamespace(get_option=lambda name: False)
+for name in {pages}:
+    at = AppTest.from_file({app!r}, default_timeout=60)
+    at._page_hash = calc_hash("" if name == "decision" else name)
+    assert not at.run().exception, (name, at.exception)
+    for heavy in ("pandas", "altair") + ("scipy",) * (name in ("decision", "segments", "pairs")):
+        assert heavy not in sys.modules, (name, heavy)
+"""
+
+
+def test_no_page_waits_for_the_import_of_pandas(home: Path) -> None:
+    """Neither a table nor an answer makes Streamlit import pandas or altair, and the first pages load no SciPy."""
+    code = _LOADED.format(app=str(REPO / "dashboard" / "app.py"), pages=PAGES)
+    done = subprocess.run([sys.executable, "-c", code, str(home)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-1500:]
+
+
 @pytest.mark.parametrize("name", PAGES)
 def test_every_page_of_an_empty_home_says_which_command_fills_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
