@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import importlib.util
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -152,6 +154,35 @@ def test_the_decision_names_its_reasons_and_what_would_change_it(monkeypatch: py
     assert "40 more labels" in text
     other = page(monkeypatch, home, "decision", run="r-000001")
     assert other.title[0].value == "No decision yet" and "judge gate r-000001" in said(other)
+
+
+def test_a_guard_on_length_is_told_in_percent_on_both_sides(monkeypatch: pytest.MonkeyPatch, copy: Path) -> None:
+    """Logarithms of ratios of lengths are read as the ruling's own words read them: value, interval and limit alike."""
+    from calibration.estimates import Estimate
+    from judge.limits import interval_words
+    from judge.register import Register
+
+    register = Register(copy)
+    (made,) = [entry for entry in register.entries("decision") if entry.subject == "r-000003"]
+    seen = Estimate(
+        value=math.log(1.3), low=math.log(1.2), high=math.log(1.5), level=0.95, n=60, method="t", clusters=60
+    )
+    limit = math.log(1.1)
+    ruling = {
+        **made.body["rulings"][0],
+        "rule": "guards.length.log_ratio",
+        "unit": "ln",
+        "observed": dataclasses.asdict(seen),
+        "limit": limit,
+        "side": "at most",
+        "says": interval_words(seen, limit, "at most", "ln"),
+    }
+    register.append("decision", "r-000003", {**made.body, "rulings": [ruling]}, at="2026-11-20T10:00:00+00:00", by="ci")
+    at = page(monkeypatch, copy, "decision", run="r-000003")
+    (row,) = at.dataframe[0].value.to_dict("records")
+    assert row["observed"] == "+30.0% [+20.0, +50.0]"
+    assert row["limit"] == "at most +10.0%"
+    assert row["says"].startswith("+30.0% [+20.0, +50.0]: upper bound +50.0%, must be at most +10.0%")
 
 
 def test_segments_show_the_figures_of_the_report_and_filters_come_from_the_url(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Mapping, Sequence
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 from judge.render.words import number, span
@@ -20,7 +21,7 @@ __all__ = ["arrow", "as_csv", "as_parquet", "flat", "header_diff", "incomparable
 _WHOLE = 2**63
 """Whole numbers from here on are no 64-bit integers."""
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
-_FIGURE = re.compile(r"[+-]\d[\d.,]*(%| pp)?( \[[-+\d., ]+\])?( n [\d,]+)?(: [\w .,()=+-]+)?", re.ASCII)
+_FIGURE = re.compile(r"[+-]\d[\d.,]*(%| pp)?( \[[-+\d., ]+\])?( n [\d,]+)?(: [\w .,()=+%-]+)?", re.ASCII)
 _MATTER = {
     "evalset.digest": "they judged other pairs: differences are of the pairs, too",
     "rubric_digest": "they were judged under other rubrics: better means something else in each",
@@ -92,15 +93,18 @@ def _column(name: str, values: Sequence[Any]) -> polars.Series:
     import polars
 
     known = [value for value in values if value is not None]
-    flags = [isinstance(value, bool) for value in known]
+    flags, whole, numbers = (
+        [isinstance(value, kind) for value in known]
+        for kind in (bool, Integral, Real)  # NumPy's numbers are both
+    )
     kind: Any = polars.String
     if not known:
         kind = polars.Null
     elif all(flags):
         kind = polars.Boolean
-    elif not any(flags) and all(isinstance(value, int) and abs(value) < _WHOLE for value in known):
+    elif all(whole) and not any(flags) and all(abs(value) < _WHOLE for value in known):
         kind = polars.Int64
-    elif not any(flags) and all(isinstance(value, int | float) for value in known):
+    elif all(numbers) and not any(flags) and not all(whole):
         kind = polars.Float64
     if kind == polars.String:
         words = (value if value is None else str(value) for value in values)
