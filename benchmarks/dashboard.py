@@ -6,7 +6,9 @@
 
 Times of queries are the best of nine. "query" is inside an open burst, in wall time and in CPU time of all threads;
 "opened" the same with opening and closing the file, "again" what a page pays while the database stays as it is. CPU
-seconds are of the process itself. Everything is made here, on loopback.
+seconds are of the process itself. Below the line is what the kept rows and counts do not answer. The first render is
+measured in a real server: what it takes to start, and from opening a page in a browser until it stands; Streamlit's
+test harness takes other ways and is printed beside. Everything is made here, on loopback.
 """
 
 from __future__ import annotations
