@@ -8,9 +8,9 @@ Sums over prompts are kept beside sums over rows, so that the intervals are the 
 of independent rows (``calibration/sums.py``). Run id and bins of confidence never meet in one key: their product would
 be as large as the run.
 
-Rows are added up in portions of whole prompts, so that memory does not grow with the run. They are
-laid in the order of their portions first (on disk, where memory is short), so that each portion is read by itself and
-the time grows as the run does.
+Rows are added up in portions of whole prompts, so that memory does not grow with the run. They are laid
+in the order of their portions first (on disk, where memory is short), so that each portion is read by itself and the
+time grows as the run does.
 
 Beside the sums, what filters and sorts need so that a page of a large run reads few rows: how many comparisons each
 cell has by outcome, flip and label (``tally``), and copies of the first rows under each order that is offered
