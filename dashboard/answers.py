@@ -90,5 +90,6 @@ def show(sides: Sequence[Side], *, key: str, height: int | None = 560) -> None:
     element = st.components.v2.component(
         "touchstone_answers", html='<div class="sides" tabindex="0"></div>', css=_CSS, js=_JS
     )
-    told = [{"title": side.title, "note": side.note, "blocks": list(side.blocks)} for side in sides]
+    # A tuple, because of a list Streamlit asks whether it is a frame, and imports pandas to know.
+    told = tuple({"title": side.title, "note": side.note, "blocks": list(side.blocks)} for side in sides)
     element(data={"sides": told, "height": height}, key=key)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from calibration.estimates import Estimate
 
 from .decision import Missing, Result, Ruling, Word
-from .lengths import longer
+from .render.words import Unit, number, span
 from .types import Measure
 
 if TYPE_CHECKING:
@@ -98,18 +98,17 @@ def settle(found: Estimate, limit: float, side: Side, result: Result, *, mend: s
     return f"measure {name} on about {more} more prompts"
 
 
-def interval_words(found: Estimate, limit: float, side: Side, unit: str) -> str:
+def interval_words(found: Estimate, limit: float, side: Side, unit: Unit) -> str:
     """A number with its interval, the end that was held, and the limit."""
     end = found.low if side == "at least" else found.high
     name = "lower" if side == "at least" else "upper"
-    ends = ", ".join(_number(one, unit).removesuffix("%").removesuffix(" pp") for one in (found.low, found.high))
     return (
-        f"{_number(found.value, unit)} [{ends}]: {name} bound {_number(end, unit)}, must be {side} "
-        f"{_number(limit, unit)} (n = {found.n})"
+        f"{number(found.value, unit)} {span(found, unit)}: {name} bound {number(end, unit)}, must be {side} "
+        f"{number(limit, unit)} (n = {found.n})"
     )
 
 
-def unit_of(measure: Measure, of: str) -> str:
+def unit_of(measure: Measure, of: str) -> Unit:
     """How a measure's number is written: points for the difference of two shares, percent for that of lengths (which is
     of logarithms), else what the measure says.
     """
@@ -118,16 +117,6 @@ def unit_of(measure: Measure, of: str) -> str:
     if measure.unit.startswith(("share", "points")):
         return "points" if of == "difference" else "share"
     return "plain"
-
-
-def _number(value: float, unit: str) -> str:
-    if unit == "ln":  # a mean of logarithms of ratios, read as the ratio of the typical pair
-        return longer(value)
-    if math.isinf(value):
-        return "no limit"
-    if unit == "points":
-        return f"{100 * value + 0.0:+.1f} pp"
-    return f"{100 * value:.1f}%" if unit == "share" else f"{value + 0.0:.3f}"
 
 
 def listed(names: Sequence[str]) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import importlib.util
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -103,6 +105,32 @@ def test_every_page_runs_on_a_full_home(monkeypatch: pytest.MonkeyPatch, home: P
     assert len(at.title) == 1
 
 
+_LOADED = """
+import sys
+from types import SimpleNamespace
+sys.argv = ["app.py", "--home", sys.argv[1]]
+from streamlit.dataframe import lazy_df_source
+from streamlit.testing.v1 import AppTest
+from streamlit.util import calc_hash
+
+# In the harness tables go a way on which no library is looked for; here they go the way of a server.
+lazy_df_source.config = SimpleNamespace(get_option=lambda name: False)
+for name in {pages}:
+    at = AppTest.from_file({app!r}, default_timeout=60)
+    at._page_hash = calc_hash("" if name == "decision" else name)
+    assert not at.run().exception, (name, at.exception)
+    for heavy in ("pandas", "altair") + ("scipy",) * (name in ("decision", "segments", "pairs")):
+        assert heavy not in sys.modules, (name, heavy)
+"""
+
+
+def test_no_page_waits_for_the_import_of_pandas(home: Path) -> None:
+    """Neither a table nor an answer makes Streamlit import pandas or altair, and the first pages load no SciPy."""
+    code = _LOADED.format(app=str(REPO / "dashboard" / "app.py"), pages=PAGES)
+    done = subprocess.run([sys.executable, "-c", code, str(home)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-1500:]
+
+
 @pytest.mark.parametrize("name", PAGES)
 def test_every_page_of_an_empty_home_says_which_command_fills_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
@@ -126,6 +154,35 @@ def test_the_decision_names_its_reasons_and_what_would_change_it(monkeypatch: py
     assert "40 more labels" in text
     other = page(monkeypatch, home, "decision", run="r-000001")
     assert other.title[0].value == "No decision yet" and "judge gate r-000001" in said(other)
+
+
+def test_a_guard_on_length_is_told_in_percent_on_both_sides(monkeypatch: pytest.MonkeyPatch, copy: Path) -> None:
+    """Logarithms of ratios of lengths are read as the ruling's own words read them: value, interval and limit alike."""
+    from calibration.estimates import Estimate
+    from judge.limits import interval_words
+    from judge.register import Register
+
+    register = Register(copy)
+    (made,) = [entry for entry in register.entries("decision") if entry.subject == "r-000003"]
+    seen = Estimate(
+        value=math.log(1.3), low=math.log(1.2), high=math.log(1.5), level=0.95, n=60, method="t", clusters=60
+    )
+    limit = math.log(1.1)
+    ruling = {
+        **made.body["rulings"][0],
+        "rule": "guards.length.log_ratio",
+        "unit": "ln",
+        "observed": dataclasses.asdict(seen),
+        "limit": limit,
+        "side": "at most",
+        "says": interval_words(seen, limit, "at most", "ln"),
+    }
+    register.append("decision", "r-000003", {**made.body, "rulings": [ruling]}, at="2026-11-20T10:00:00+00:00", by="ci")
+    at = page(monkeypatch, copy, "decision", run="r-000003")
+    (row,) = at.dataframe[0].value.to_dict("records")
+    assert row["observed"] == "+30.0% [+20.0, +50.0]"
+    assert row["limit"] == "at most +10.0%"
+    assert row["says"].startswith("+30.0% [+20.0, +50.0]: upper bound +50.0%, must be at most +10.0%")
 
 
 def test_segments_show_the_figures_of_the_report_and_filters_come_from_the_url(

@@ -276,6 +276,25 @@ def test_tables_on_a_page_have_no_formula_either() -> None:
     assert shown == ["'=1+1", "'-2+3|cmd", "+1.5 pp [-0.4, +3.1] n 1,200", "-54.0%", "'@x", "plain", None]
 
 
+def test_a_column_of_a_table_has_one_type() -> None:
+    """Whole numbers, numbers, flags, words and nothing keep their types; what is mixed is words, and guarded."""
+    huge = 2**70
+    rows = [
+        {"whole": 1, "mixed": 1, "number": 1, "flag": True, "none": None, "odd": True, "huge": huge, "list": [1]},
+        {"whole": None, "mixed": "=1", "number": 0.5, "flag": None, "none": None, "odd": 1, "huge": 1, "list": []},
+    ]
+    table = tables.arrow(rows)
+    assert {name: str(kind) for name, kind in zip(table.column_names, table.schema.types, strict=True)} == {
+        "whole": "int64", "mixed": "large_string", "number": "double", "flag": "bool", "none": "null",
+        "odd": "large_string", "huge": "large_string", "list": "large_string",
+    }  # fmt: skip
+    assert table.to_pydict() == {
+        "whole": [1, None], "mixed": ["1", "'=1"], "number": [1.0, 0.5], "flag": [True, None], "none": [None, None],
+        "odd": ["True", "1"], "huge": [str(huge), "1"], "list": ["[1]", "[]"],
+    }  # fmt: skip
+    assert tables.arrow([]).num_rows == 0
+
+
 def test_two_headers_are_compared_and_what_matters_is_said() -> None:
     """Equal headers compare; another rubric, judge or set of pairs is said; ids and times are no difference."""
     head = {

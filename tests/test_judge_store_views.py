@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import math
+import random
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import duckdb
 import polars
 import pytest
 
 from dashboard.views import figures
-from judge.store import Store, rollups
-from judge.store.database import reading, writing
+from judge.canaries import PREFIX
+from judge.store import Store, rollups, runs
+from judge.store.database import Stream, reading, writing
+from judge.store.listing import ROW
 from judge.store.views import SORTS, Filter, Views
 from judge.summary import summarise
 
@@ -21,6 +29,13 @@ assert _spec is not None and _spec.loader is not None
 made_homes = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(made_homes)
 rows, write_rows, judge_rows = made_homes.rows, made_homes.write_rows, made_homes.judge_rows
+
+
+def add_up(con: duckdb.DuckDBPyConnection, run_id: str, folder: Path) -> None:
+    """Derive one run's tables anew, as `catch_up` does for a run of an older version."""
+    rollups.take_out(con, run_id, folder)
+    rollups.roll_up_files(folder, run_id)
+    rollups.keep(con, run_id, folder)
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +57,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "UPDATE comparison SET outcome = NULL, preference = NULL, confidence = NULL, consistent = NULL, "
             "invalid = 'refusal' WHERE run_id = 'r-bbbbbb' AND pair_id LIKE '%9'"
         )
-        rollups.roll_up(con, "r-bbbbbb", folder)
-        rollups.keep(con, "r-bbbbbb", folder)
+        add_up(con, "r-bbbbbb", folder)
     return folder
 
 
@@ -111,13 +125,181 @@ def test_portions_of_prompts_give_the_same_sums(home: Path, monkeypatch: pytest.
     bins = views.histogram("r-aaaaaa", "length")
     monkeypatch.setattr(rollups, "_PORTION", 17)
     with writing(home / "judge.duckdb") as con:
-        rollups.roll_up(con, "r-aaaaaa", tmp_path)
-        rollups.keep(con, "r-aaaaaa", tmp_path)
+        add_up(con, "r-aaaaaa", tmp_path)
     after = views.cells("r-aaaaaa", "category")
     assert before.drop("n").columns == after.drop("n").columns
     for column in ("n", "total", "squares", "clusters", "tt", "tn", "nn"):
         assert after[column].to_list() == pytest.approx(before[column].to_list())
     assert views.histogram("r-aaaaaa", "length")["n"].to_list() == bins["n"].to_list()
+
+
+def test_rows_laid_in_portions_add_up_to_the_last_digit_as_one_scan_for_each_portion(
+    home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Reading the run once, with the rows of a portion laid together, gives the very floats of a scan per portion."""
+    monkeypatch.setattr(rollups, "_PORTION", 7)
+    with reading(home / "judge.duckdb") as con:
+        rollups.take_out(con, "r-bbbbbb", tmp_path)
+    files = str(tmp_path / "comparison-*.parquet")
+    with duckdb.connect() as con:
+        con.execute("CREATE TABLE comparison AS SELECT *, row_number() OVER () AS place FROM read_parquet(?)", [files])
+        portions = -(-con.execute("SELECT count(*) FROM comparison").fetchone()[0] // 7)
+        assert portions == 18
+        sums = rollups._Sums(rollups._fields(con))
+        for portion in range(portions):
+            relation = con.cursor().sql(
+                f"{rollups._BASE}{sums.columns} FROM comparison WHERE hash(prompt_digest) % $portions = $portion",
+                params={"stretches": rollups.STRETCHES, "rows": 120, "portions": portions, "portion": portion},
+            )
+            sums.add(polars.DataFrame(Stream(relation)))
+    rollups.roll_up_files(tmp_path, "r-bbbbbb")
+    laid = polars.read_parquet(tmp_path / "sums-rollup.parquet")
+    assert laid.height > 500 and laid.equals(sums.rows("r-bbbbbb"))
+    assert polars.read_parquet(tmp_path / "sums-tally.parquet").equals(sums.tally("r-bbbbbb"))
+    assert not list(tmp_path.glob("sums.duckdb*")), "nothing is left of the rows"
+
+
+_FIRST = 30
+"""First rows kept of each order in the tests of pages."""
+
+
+@pytest.fixture(scope="module")
+def led(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home whose runs keep first rows: with ties in every sort, rows without a verdict, and canary pairs."""
+    folder = shutil.copytree(home, tmp_path_factory.mktemp("led") / "home")
+    scratch = tmp_path_factory.mktemp("scratch")
+    with pytest.MonkeyPatch.context() as patched, writing(folder / "judge.duckdb") as con:
+        patched.setattr(rollups, "LEADS_FROM", 0)
+        patched.setattr(rollups, "LEADING", _FIRST)
+        con.execute("UPDATE comparison SET confidence = round(confidence, 1), baseline_chars = candidate_chars // 2")
+        con.execute("UPDATE comparison SET baseline_chars = candidate_chars * 3 WHERE pair_id LIKE '%3'")
+        con.execute(
+            "INSERT INTO comparison SELECT * REPLACE (? || pair_id AS pair_id, 0.5 AS confidence) FROM comparison "
+            "WHERE run_id = 'r-bbbbbb' AND pair_id < 'item-0020'",
+            [PREFIX],
+        )
+        con.execute(
+            "INSERT INTO comparison SELECT * REPLACE (1 AS repeat) FROM comparison "
+            "WHERE run_id = 'r-bbbbbb' AND pair_id LIKE 'item-000%'"
+        )
+        add_up(con, "r-bbbbbb", scratch)
+    return folder
+
+
+def _asked(rng: random.Random, values: dict[str, list[str]]) -> Filter:
+    """A filter that narrows by none, some or all of what there is."""
+    columns = rng.sample(sorted(values), 2)
+    one, two = (rng.random() < chance for chance in (0.5, 0.3))
+    return Filter(
+        field=columns[0] if one else "",
+        value=rng.choice(values[columns[0]]) if one else "",
+        across=columns[1] if two else "",
+        other=rng.choice(values[columns[1]]) if two else "",
+        outcomes=tuple(rng.sample(("win", "tie", "loss", "invalid"), rng.choice((0, 0, 1, 2, 4)))),
+        flipped=rng.random() < 0.2,
+        against_label=rng.random() < 0.2,
+        confidence=(0.6, 0.9) if rng.random() < 0.15 else None,
+        ratio=(0.25, 1.5) if rng.random() < 0.15 else None,
+        search="1" if rng.random() < 0.15 else "",
+    )
+
+
+def _plainly(rows: list[dict[str, Any]], wanted: Filter, sort: str) -> list[tuple[object, ...]]:
+    """The rows of a run that pass a filter, in the order of a sort, by Python alone."""
+
+    def ratio(row: dict[str, Any]) -> float:
+        return float((row["candidate_chars"] + 1) / (row["baseline_chars"] + 1))
+
+    def column(row: dict[str, Any], name: str) -> str:
+        if name == "length":
+            limits = (0.5, "under half"), (0.8, "shorter"), (math.nextafter(1.25, 2), "about equal")
+            limits = (*limits, (math.nextafter(2, 3), "longer"), (math.inf, "over double"))
+            return next(word for limit, word in limits if ratio(row) < limit)
+        if name == "consistent":
+            agree = "both orders agree" if row["consistent"] else "orders differ"
+            return agree if row["outcome"] else "(no verdict)"
+        if name in ("category", "label"):
+            return str(row[name] or "(none)")
+        return str(json.loads(row["metadata"]).get(name, ""))
+
+    def passes(row: dict[str, Any]) -> bool:
+        leans = {"win": 1, "loss": -1}.get(row["label"], 0) * ((row["preference"] or 0.5) - 0.5)
+        return (
+            (not wanted.field or column(row, wanted.field) == wanted.value)
+            and (not wanted.across or column(row, wanted.across) == wanted.other)
+            and (not wanted.outcomes or (row["outcome"] or "invalid") in wanted.outcomes)
+            and (not wanted.flipped or (row["outcome"] is not None and not row["consistent"]))
+            and (not wanted.against_label or leans < 0)
+            and (wanted.confidence is None or wanted.confidence[0] <= (row["confidence"] or 0) <= wanted.confidence[1])
+            and (wanted.ratio is None or wanted.ratio[0] <= ratio(row) <= wanted.ratio[1])
+            and wanted.search in row["pair_id"]
+        )
+
+    keys: dict[str, Callable[[dict[str, Any]], float]] = {
+        "least confident first": lambda row: row["confidence"] or math.inf,
+        "most confident first": lambda row: -(row["confidence"] or -math.inf),
+        "candidate longest against baseline": lambda row: -ratio(row),
+        "candidate shortest against baseline": ratio,
+    }
+    found = sorted(filter(passes, rows), key=keys.get(sort, lambda _row: 0.0))
+    return [tuple(row[name] for name in ROW.split(", ")) for row in found]
+
+
+def test_every_filter_sort_and_page_is_what_the_plain_query_gives(led: Path) -> None:
+    """Whatever is taken from the first rows and from the tally is, row by row, what a query over all rows gives."""
+    views, rng = Views(led), random.Random(5)
+    names = [name for name, _ in views.facets("r-bbbbbb") if name != "confidence"]
+    values = {name: views.cells("r-bbbbbb", name)["value"].unique().sort().to_list() for name in names}
+    with reading(led / "judge.duckdb") as con:
+        first = {
+            sort: con.execute(f"SELECT {ROW} FROM leading_row WHERE sort = ? ORDER BY place", [sort]).fetchall()  # noqa: S608 - columns of ours
+            for sort in SORTS
+        }
+        every = con.execute(
+            "SELECT * FROM comparison WHERE run_id = 'r-bbbbbb' AND NOT starts_with(pair_id, ?) ORDER BY rowid",
+            [PREFIX],
+        )
+        columns = [column[0] for column in every.description]
+        judged = [dict(zip(columns, row, strict=True)) for row in every.fetchall()]
+    assert len(judged) == 130
+    asked = [Filter(), *(_asked(rng, values) for _ in range(80))]
+    plain = {(wanted, sort): _plainly(judged, wanted, sort) for wanted in asked for sort in SORTS}
+    assert [len(rows) for rows in first.values()] == [0, *[_FIRST] * 4]
+    views._burst = lambda read: read(held)  # type: ignore[method-assign]
+    beyond = within = tallied = 0
+    with reading(led / "judge.duckdb") as held:
+        for (wanted, sort), rows in plain.items():
+            for at in (0, 8, _FIRST - 4, 96):
+                found = views.rows("r-bbbbbb", wanted, sort=sort, offset=at, limit=8)
+                assert found.rows() == rows[at : at + 8], (wanted, sort, at)
+                passing = len([row for row in first[sort] if row in rows])
+                within += at + 8 <= passing
+                beyond += passing < at + 8 <= len(rows)
+            assert views.count("r-bbbbbb", wanted) == len(rows), wanted
+            tallied += wanted.tallied and views._tallied("r-bbbbbb", wanted) is not None
+    assert within > 50 and beyond > 50 and tallied > 150, "each way is gone often"
+
+
+def test_first_rows_and_tally_are_what_answers_where_they_can(led: Path, tmp_path: Path) -> None:
+    """Deleted rows of the run are still on the first page and in the count; beyond the kept rows the run is asked, and
+    without what is derived it is asked for everything.
+    """
+    home = shutil.copytree(led, tmp_path / "home")
+    sort = "least confident first"
+    before = Views(home).rows("r-bbbbbb", sort=sort, limit=_FIRST)
+    with writing(home / "judge.duckdb") as con:
+        con.execute("DELETE FROM comparison WHERE run_id = 'r-bbbbbb' AND pair_id <> 'item-0100'")
+    views = Views(home)
+    assert views.rows("r-bbbbbb", sort=sort, limit=_FIRST).equals(before)
+    assert views.count("r-bbbbbb", Filter(outcomes=("win", "tie", "loss"))) == 117
+    assert views.rows("r-bbbbbb", sort=sort, limit=_FIRST + 1).height == 1
+    assert views.count("r-bbbbbb", Filter(search="item")) == 1
+    with writing(home / "judge.duckdb") as con:
+        con.execute("DELETE FROM leading_row")
+        con.execute("DELETE FROM tally")
+    views = Views(home)
+    assert views.rows("r-bbbbbb", sort=sort, limit=_FIRST).height == 1
+    assert views.count("r-bbbbbb") == 1
 
 
 def test_filters_find_exactly_the_rows_that_pass(home: Path) -> None:
@@ -249,6 +431,73 @@ def test_runs_of_an_older_version_are_added_up_at_the_next_chance(home: Path) ->
     built, bad = store.rebuild()
     assert "r-aaaaaa" in built and not bad
     assert Views(home).cells("r-aaaaaa", "category").equals(before)
+
+
+def _derived(home: Path, run_id: str) -> list[list[tuple[object, ...]]]:
+    """All rows of every table that is derived of a run."""
+    with reading(home / "judge.duckdb") as con:
+        return [
+            con.execute(f"SELECT * FROM {table} WHERE run_id = ? ORDER BY ALL", [run_id]).fetchall()  # noqa: S608 - names of ours
+            for table in rollups.TABLES
+        ]
+
+
+def test_what_is_derived_is_the_same_however_a_run_came_in(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Brought in, brought in again, recovered, and added up by `catch_up` in a database of the schema before: the same
+    sums, tally and first rows.
+    """
+    monkeypatch.setattr(rollups, "LEADS_FROM", 50)
+    monkeypatch.setattr(rollups, "LEADING", 20)
+    monkeypatch.setattr(rollups, "_PORTION", 50)
+    folder = shutil.copytree(home, tmp_path / "home")
+    store = Store(folder)
+    store.ingest(store.journal_path("r-aaaaaa"))
+    before = _derived(folder, "r-aaaaaa")
+    assert [bool(rows) for rows in before] == [True] * 5 and len(before[3]) == 80
+    store.ingest(store.journal_path("r-aaaaaa"))
+    assert _derived(folder, "r-aaaaaa") == before
+    with writing(store.path) as con:  # as the version before left it
+        for table in ("tally", "leading_row"):
+            con.execute(f"DROP TABLE {table}")
+        con.execute("DELETE FROM schema_version WHERE version >= 7")
+        con.execute("UPDATE rolled SET version = 1")
+        con.execute("UPDATE rollup SET total = 0")
+    views = Views(folder)
+    plain = views.rows("r-aaaaaa", sort="most confident first", limit=15), views.count("r-aaaaaa")
+    assert plain[0].height == 15 and plain[1] == 120, "the plain query answers until then"
+    assert store.catch_up() == []
+    assert _derived(folder, "r-aaaaaa") == before
+    views = Views(folder)
+    assert views.rows("r-aaaaaa", sort="most confident first", limit=15).equals(plain[0])
+    built, bad = store.rebuild()
+    assert "r-aaaaaa" in built and not bad
+    assert _derived(folder, "r-aaaaaa") == before
+
+
+def test_a_run_that_another_process_brings_in_meanwhile_keeps_what_that_derived(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sums of rows that were replaced while they were added up are thrown away."""
+    folder = shutil.copytree(home, tmp_path / "home")
+    store = Store(folder)
+    with writing(store.path) as con:
+        con.execute("DELETE FROM rolled WHERE run_id = 'r-aaaaaa'")
+        con.execute("UPDATE comparison SET outcome = 'loss' WHERE run_id = 'r-aaaaaa'")
+    adding, told = runs.roll_up_files, []
+
+    def interrupted(scratch: Path, run_id: str) -> None:
+        adding(scratch, run_id)
+        if not told:
+            told.append(run_id)
+            store.ingest(store.journal_path(run_id))
+
+    monkeypatch.setattr(runs, "roll_up_files", interrupted)
+    assert store.catch_up() == [] and told == ["r-aaaaaa"]
+    assert Views(folder).cells("r-aaaaaa").equals(Views(home).cells("r-aaaaaa"))
+    with reading(store.path) as con:
+        assert con.execute("SELECT count(*) FROM rolled WHERE run_id = 'r-aaaaaa'").fetchone() == (1,)
 
 
 def test_text_in_a_filter_is_never_sql(home: Path) -> None:

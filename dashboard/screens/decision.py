@@ -22,7 +22,7 @@ _SAYS = {
     Word.BLOCK: "It is shown to be worse than the policy allows.",
 }
 _STANDS = {Word.SHIP: "–", Word.HOLD: "holds", Word.BLOCK: "blocks"}
-_UNITS: dict[str, Unit] = {"share": "share", "points": "points", "signed": "signed"}
+_UNITS: dict[str, Unit] = {"share": "share", "points": "points", "signed": "signed", "ln": "ln"}
 _REASONS, _NEEDS, _IDS = 2, 5, 50
 
 
@@ -119,15 +119,15 @@ def _rules(place: Place, decision: Decision) -> None:
     rows = []
     for ruling in [*in_the_way, *(r for r in decision.rulings if r not in in_the_way)]:
         unit = _UNITS.get(ruling.unit, "plain")
-        seen, ln = ruling.observed, " ln" if ruling.unit == "ln" else ""
+        seen = ruling.observed
         rows.append(
             {
                 "result": ruling.result.value,
                 "effect": _STANDS[ruling.effect],
                 "rule": safe(ruling.rule),
                 "pairs": _pairs(place, ruling.pairs) if ruling.pairs else None,
-                "observed": "–" if seen is None else f"{number(seen.value, unit)} {span(seen, unit)}{ln}",
-                "limit": "–" if ruling.limit is None else f"{ruling.side} {number(ruling.limit, unit)}{ln}",
+                "observed": "–" if seen is None else f"{number(seen.value, unit)} {span(seen, unit)}",
+                "limit": "–" if ruling.limit is None else f"{ruling.side} {number(ruling.limit, unit)}",
                 "n": None if seen is None else seen.n,
                 "axis": safe(ruling.axis),
                 "says": safe(ruling.says)[:300],

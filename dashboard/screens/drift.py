@@ -252,9 +252,12 @@ def _changed(place: Place, frame: polars.DataFrame, before: str, after: str) -> 
         ),
         alt="Changed verdicts",
         config={
-            "before ": st.column_config.LinkColumn(display_text="before", width="small"),
-            "after ": st.column_config.LinkColumn(display_text="after", width="small"),
-            **dict.fromkeys(("old_preference", "new_preference"), st.column_config.NumberColumn(format="%.2f")),
+            "before ": st.column_config.LinkColumn("open", display_text="before", width="small"),
+            "after ": st.column_config.LinkColumn("open", display_text="after", width="small"),
+            "old": st.column_config.TextColumn("outcome before"),
+            "new": st.column_config.TextColumn("outcome after"),
+            "old_preference": st.column_config.NumberColumn("preference before", format="%.2f"),
+            "new_preference": st.column_config.NumberColumn("preference after", format="%.2f"),
         },
     )
     downloads(changed, f"changed-{before}-{after}")

@@ -43,6 +43,9 @@ __all__ = [
     "sums",
 ]
 
+_LEVEL, _SHORT = 4, 8
+"""So many columns with names of at most so many characters fit beside each other on a phone without being turned."""
+
 _ROW = 46
 
 
@@ -101,10 +104,12 @@ def heat(rows: Rows, colours: Ink) -> Spec:
     A click picks ``row`` and ``column``.
     """
     values = [
-        {**row, "said": f"{row['net']:+.0%}" if row["net"] is not None else f"n {row['n']}"}
+        {**row, "said": f"{100 * row['net']:+.0f} pp" if row["net"] is not None else f"n {row['n']}"}
         for row in rows
     ]  # fmt: skip
-    x = {"field": "column", "type": "nominal", "title": None, "axis": {"labelAngle": -30, "labelLimit": 120}}
+    long = len({row["column"] for row in rows}) > _LEVEL or any(len(row["column"]) > _SHORT for row in rows)
+    angle = -30 if long else 0
+    x = {"field": "column", "type": "nominal", "title": None, "axis": {"labelAngle": angle, "labelLimit": 120}}
     y = {"field": "row", "type": "nominal", "title": None, "axis": {"labelLimit": 170}}
     deep = [colours.soft(colours.worse), colours.middle, colours.soft(colours.better)]
     seen = tips(("row", ""), ("column", ""), ("net", "+.1%"), ("net_low", "+.1%"), ("net_high", "+.1%"), ("n", ","),

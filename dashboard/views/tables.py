@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Mapping, Sequence
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 from judge.render.words import number, span
@@ -17,8 +18,10 @@ if TYPE_CHECKING:
 
 __all__ = ["arrow", "as_csv", "as_parquet", "flat", "header_diff", "incomparable", "said"]
 
+_WHOLE = 2**63
+"""Whole numbers from here on are no 64-bit integers."""
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
-_FIGURE = re.compile(r"[+-]\d[\d.,]*(%| pp)?( \[[-+\d., ]+\])?( n [\d,]+)?(: [\w .,()=+-]+)?", re.ASCII)
+_FIGURE = re.compile(r"[+-]\d[\d.,]*(%| pp)?( \[[-+\d., ]+\])?( n [\d,]+)?(: [\w .,()=+%-]+)?", re.ASCII)
 _MATTER = {
     "evalset.digest": "they judged other pairs: differences are of the pairs, too",
     "rubric_digest": "they were judged under other rubrics: better means something else in each",
@@ -71,24 +74,42 @@ def arrow(rows: polars.DataFrame | Sequence[Mapping[str, Any]]) -> Any:
     """Rows as an Arrow table for a page, in which no text cell is a formula: the browser can save it as CSV.
 
     Figures that begin with a sign (``-1.5 pp [-2.0, -1.0]: upper bound ...``) stay as they are; no character that a
-    formula could call something with (``|``, ``!``, ``&``, a quote, a slash) may follow them. Streamlit hands an Arrow
-    table on as it is; of anything else it makes a pandas frame first, whose import takes longer than the page.
+    formula could call something with (``|``, ``!``, ``&``, a quote, a slash) may follow them. Numbers and words in one
+    column are words. Streamlit hands an Arrow table on as it is; of anything else it makes a pandas frame, and
+    ``pyarrow.array`` of a list looks for pandas as well: its import takes longer than the page.
     """
-    import pyarrow
+    import polars
 
     if isinstance(rows, Sequence):
         names = dict.fromkeys(name for row in rows for name in row)
         columns = {name: [row.get(name) for row in rows] for name in names}
     else:
         columns = rows.to_dict(as_series=False)
-    made = {}
-    for name, values in columns.items():
-        cells = [f"'{cell}" if isinstance(cell, str) and _runs(cell) else cell for cell in values]
-        try:
-            made[name] = pyarrow.array(cells)
-        except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError):  # numbers and words in one column
-            made[name] = pyarrow.array([None if cell is None else str(cell) for cell in cells])
-    return pyarrow.table(made)
+    made = [_column(name, values) for name, values in columns.items()]
+    return polars.DataFrame(made).to_arrow(compat_level=polars.CompatLevel.oldest())
+
+
+def _column(name: str, values: Sequence[Any]) -> polars.Series:
+    import polars
+
+    known = [value for value in values if value is not None]
+    flags, whole, numbers = (
+        [isinstance(value, kind) for value in known]
+        for kind in (bool, Integral, Real)  # NumPy's numbers are both
+    )
+    kind: Any = polars.String
+    if not known:
+        kind = polars.Null
+    elif all(flags):
+        kind = polars.Boolean
+    elif all(whole) and not any(flags) and all(abs(value) < _WHOLE for value in known):
+        kind = polars.Int64
+    elif all(numbers) and not any(flags) and not all(whole):
+        kind = polars.Float64
+    if kind == polars.String:
+        words = (value if value is None else str(value) for value in values)
+        values = [f"'{word}" if word is not None and _runs(word) else word for word in words]
+    return polars.Series(name, values, dtype=kind)
 
 
 def _runs(cell: str) -> bool:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from calibration.explained import FLOOR, Word
 
-from ..lengths import longer
 from .page import page
 from .words import counted, cut, markdown, number, p_value, plain, safe, span, wrap
 
@@ -141,10 +140,9 @@ def gap_words(measure: Measure) -> tuple[str, str]:
     """The difference of a measure and its interval; that of lengths (of logarithms) as percent longer."""
     gap = measure.difference
     assert gap is not None
-    if measure.unit in _LENGTHS:
-        ends = (longer(end).removesuffix("%") for end in (gap.low, gap.high))
-        return longer(gap.value), f"[{', '.join(ends)}]"
     unit: Unit = "points" if measure.unit.startswith("share") else "signed"
+    if measure.unit in _LENGTHS:
+        unit = "ln"
     return number(gap.value, unit), span(gap, unit)
 
 

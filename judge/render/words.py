@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Literal
 
+from ..lengths import longer
+
 if TYPE_CHECKING:
     from calibration.estimates import Estimate
 
@@ -29,8 +31,9 @@ __all__ = [
     "wrap",
 ]
 
-Unit = Literal["share", "points", "signed", "plain"]
-"""How a number is written: 0.531 as ``53.1%``, ``+53.1 pp``, ``+0.531`` or ``0.531``."""
+Unit = Literal["share", "points", "signed", "plain", "ln"]
+"""How a number is written: 0.531 as ``53.1%``, ``+53.1 pp``, ``+0.531`` or ``0.531``. ``ln`` is the logarithm of a
+ratio of lengths, written as how much longer that is: ``+70.1%``."""
 
 WIDTH = 80
 _UNSAFE = re.compile(
@@ -102,6 +105,8 @@ def wrap(text: str, *, first: str = "", rest: str = "", width: int = WIDTH) -> l
 
 def number(value: float, unit: Unit = "plain") -> str:
     """A number as it is read: three decimals, or percent with one; ``undefined`` for NaN."""
+    if unit == "ln":
+        return longer(value)
     if math.isnan(value):
         return "undefined"
     if math.isinf(value):

@@ -6,18 +6,27 @@ items' metadata that takes few values, the label that the eval set brought, and 
 
 Sums over prompts are kept beside sums over rows, so that the intervals are the clustered ones, exactly, and not those
 of independent rows (``calibration/sums.py``). Run id and bins of confidence never meet in one key: their product would
-be as large as the run. Rows are read in portions of whole prompts, so that memory does not grow with the run.
+be as large as the run.
+
+Rows are added up in portions of whole prompts, so that memory does not grow with the run. They are laid
+in the order of their portions first (on disk, where memory is short), so that each portion is read by itself and the
+time grows as the run does.
+
+Beside the sums, what filters and sorts need so that a page of a large run reads few rows: how many comparisons each
+cell has by outcome, flip and label (``tally``), and copies of the first rows under each order that is offered
+(``leading_row``). Both stand on the expressions of ``listing.py``, as the plain query does that answers the rest.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..canaries import PREFIX
 from .database import Stream
+from .listing import AGAINST, COLUMNS, FLIPPED, NO_CANARY, OUTCOME, ROW, SORTS, canary_bounds, ordered, pointer
 
 if TYPE_CHECKING:
     import duckdb
@@ -25,20 +34,22 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CONFIDENCE_BINS",
+    "LEADING",
+    "LEADS_FROM",
     "LENGTH_BINS",
     "MEASURES",
     "STRETCHES",
     "TABLES",
     "VERSION",
     "keep",
-    "roll_up",
     "roll_up_files",
+    "take_out",
 ]
 
-VERSION = 1
-"""Raised when the sums change their meaning; runs that an older version added up are then added up anew."""
+VERSION = 2
+"""Raised when what is derived changes its meaning; runs that an older version added up are then added up anew."""
 
-TABLES = ("rollup", "histogram", "rolled")
+TABLES = ("rollup", "histogram", "tally", "leading_row", "rolled")
 """The derived tables, written together for one run."""
 
 CONFIDENCE_BINS = 20
@@ -68,13 +79,18 @@ MEASURES = (
 _TWO_WAY = MEASURES[:6]
 """What is added up by two columns at once."""
 
+LEADING = 8192
+"""How many first rows of each order are kept."""
+LEADS_FROM = 100_000
+"""Rows from which a run has them; of a smaller one a sorted page takes about 10 ms without."""
+
 _PORTION = 100_000
 _MEMORY = "256MB"
 _MOST_VALUES = 60
 _MOST_FIELDS = 8
 _MOST_CELLS = 600
 
-_BASE = """
+_BASE = f"""
 SELECT hash(prompt_digest) AS prompt,
     CASE outcome WHEN 'win' THEN 1 WHEN 'loss' THEN -1 WHEN 'tie' THEN 0 END::DOUBLE AS net,
     preference,
@@ -88,60 +104,107 @@ SELECT hash(prompt_digest) AS prompt,
     CASE WHEN label IN ('win', 'loss') AND outcome IS NOT NULL THEN
         CASE WHEN preference = 0.5 THEN 0.5 ELSE ((preference > 0.5) = (label = 'win'))::DOUBLE END END AS "right",
     cost,
-    category AS f_category,
-    coalesce(label, '(none)') AS f_label,
-    CASE WHEN outcome IS NULL THEN '(no verdict)' WHEN consistent THEN 'both orders agree' ELSE 'orders differ' END
-        AS f_consistent,
-    CASE WHEN preference IS NULL THEN '(no verdict)'
-        WHEN greatest(preference, 1 - preference) < 0.6 THEN '0.5 to 0.6'
-        WHEN greatest(preference, 1 - preference) < 0.7 THEN '0.6 to 0.7'
-        WHEN greatest(preference, 1 - preference) < 0.8 THEN '0.7 to 0.8'
-        WHEN greatest(preference, 1 - preference) < 0.9 THEN '0.8 to 0.9' ELSE '0.9 to 1' END AS f_confidence,
-    CASE WHEN (candidate_chars + 1) / (baseline_chars + 1) < 0.5 THEN 'under half'
-        WHEN (candidate_chars + 1) / (baseline_chars + 1) < 0.8 THEN 'shorter'
-        WHEN (candidate_chars + 1) / (baseline_chars + 1) <= 1.25 THEN 'about equal'
-        WHEN (candidate_chars + 1) / (baseline_chars + 1) <= 2 THEN 'longer' ELSE 'over double' END AS f_length,
-    lpad(((rowid - $first) * $stretches // ($last - $first + 1))::VARCHAR, 2, '0') AS f_sequence{fields}
-FROM comparison WHERE run_id = $run AND NOT starts_with(pair_id, $canary) AND hash(prompt_digest) % $portions = $portion
+    {", ".join(f"{column} AS f_{name}" for name, column in COLUMNS.items())},
+    lpad(((place - 1) * $stretches // $rows)::VARCHAR, 2, '0') AS f_sequence,
+    {OUTCOME} AS state, ({FLIPPED}) AS flipped, ({AGAINST}) IS TRUE AS against
 """
 _READ = (
-    "run_id, pair_id, prompt_digest, category, metadata, label, outcome, invalid, preference, consistent, cost, "
-    "cf_outcome, bf_outcome, candidate_chars, baseline_chars"
+    "pair_id, repeat, prompt_digest, category, metadata, label, outcome, invalid, preference, consistent, confidence, "
+    "cost, cf_outcome, bf_outcome, candidate_chars, baseline_chars, flags"
 )
-"""The columns of a comparison that ``_BASE`` reads."""
-_MADE = ("category", "label", "consistent", "confidence", "length", "sequence")
+"""The columns of a comparison that ``_BASE`` and ``_leading`` read."""
+_MADE = (*COLUMNS, "sequence")
 _CROSSED = ("label", "length")
 """Columns made here that are also crossed with the segments; what the judge said by what the judge said is no table."""
+_STATES = tuple(product(("win", "tie", "loss", "invalid"), (False, True), (False, True)))
+"""What is told apart in the tally: outcome, whether the orders differ, whether the label names the other side."""
 
 
-def roll_up(con: duckdb.DuckDBPyConnection, run_id: str, folder: Path) -> None:
-    """Add one run's comparisons up into files of ``folder``, for ``keep``; ``con`` is only read.
+def take_out(con: duckdb.DuckDBPyConnection, run_id: str, folder: Path) -> None:
+    """Copy what is added up of one run into a file of ``folder``, for ``roll_up_files``; ``con`` is only read.
 
-    Adding up a million rows takes many seconds: whoever holds the database for writing does this elsewhere before.
+    Adding a million rows up takes many seconds, copying them out a moment: nobody is kept from writing for longer.
     """
+    path = _text(str(folder / "comparison-000000.parquet"))
+    con.execute(f"SET memory_limit = '{_MEMORY}'")
+    con.execute(
+        f"COPY (SELECT {_READ} FROM comparison WHERE run_id = $run) TO {path} (FORMAT parquet, COMPRESSION lz4)",  # noqa: S608 - columns of ours
+        {"run": run_id},
+    )
+
+
+def roll_up_files(folder: Path, run_id: str) -> None:
+    """Add one run's comparisons up, from their Parquet files in ``folder`` into files beside them, for ``keep``.
+
+    The order of the files and of their rows is the order of judging.
+    """
+    import duckdb
+
+    files = sorted(str(path) for path in folder.glob("comparison-*.parquet"))
+    if not files:
+        return
+    path = folder / "sums.duckdb"
+    with duckdb.connect(str(path)) as con:
+        con.execute(f"SET memory_limit = '{_MEMORY}'")
+        con.execute("SET enable_progress_bar = false")
+        (rows,) = con.execute("SELECT count(*) FROM read_parquet(?)", [files]).fetchone() or (0,)
+        portions = max(1, -(-rows // _PORTION))
+        con.execute(
+            f"CREATE TABLE comparison AS SELECT {_READ}, row_number() OVER () AS place, "  # noqa: S608 - columns of ours
+            "hash(prompt_digest) % $portions AS portion FROM read_parquet($files)"
+            + (" ORDER BY portion, place" if portions > 1 else ""),
+            {"files": files, "portions": portions},
+        )
+        _add_up(con, run_id, folder, (rows, portions))
+    path.unlink()
+
+
+def _add_up(con: duckdb.DuckDBPyConnection, run_id: str, folder: Path, size: tuple[int, int]) -> None:
+    """Sums, bins and tally of the rows that ``roll_up_files`` has laid in order, and the first of each order."""
     import polars
 
-    first, last, rows = con.execute(
-        "SELECT min(rowid), max(rowid), count(*) FROM comparison WHERE run_id = ?", [run_id]
-    ).fetchone() or (0, 0, 0)
-    sums, bins = _Sums(_fields(con, run_id)), _Bins()
-    portions = max(1, -(-rows // _PORTION))
+    rows, portions = size
+    sums, bins = _Sums(_fields(con)), _Bins()
+    # The rows of a portion stand together, and the bounds of each block say which blocks hold it.
+    sql = f"{_BASE}{sums.columns} FROM comparison WHERE NOT starts_with(pair_id, $prefix) AND portion = $portion"
     for portion in range(portions if rows else 0):
-        span = {"first": first, "last": last, "stretches": STRETCHES}
-        params = {"run": run_id, "canary": PREFIX, **span, "portions": portions, "portion": portion}
-        frame = polars.DataFrame(Stream(con.cursor().sql(_BASE.format(fields=sums.columns), params=params)))
+        params = {"prefix": PREFIX, "stretches": STRETCHES, "rows": rows, "portion": portion}
+        frame = polars.DataFrame(Stream(con.cursor().sql(sql, params=params)))
         sums.add(frame)
         bins.add(frame)
-    for table, made in (("rollup", sums.rows(run_id)), ("histogram", bins.rows(run_id))):
-        if made.height:
-            made.write_parquet(folder / f"sums-{table}.parquet")
+    made = {"rollup": sums.rows(run_id), "histogram": bins.rows(run_id), "tally": sums.tally(run_id)}
+    if rows > LEADS_FROM:
+        made["leading_row"] = _leading(con, run_id)
+    for table, frame in made.items():
+        if frame.height:
+            frame.write_parquet(folder / f"sums-{table}.parquet")
+
+
+def _leading(con: duckdb.DuckDBPyConnection, run_id: str) -> polars.DataFrame:
+    """The first ``LEADING`` rows under each order that is not the order of judging."""
+    import polars
+
+    made = []
+    for sort in (sort for sort, key in SORTS.items() if key):
+        order = ordered(sort, "place")
+        first = f"SELECT place FROM comparison WHERE {NO_CANARY} ORDER BY {order} LIMIT {LEADING}"  # noqa: S608 - ours
+        rows = [row[0] for row in con.execute(first, canary_bounds()).fetchall()]
+        then = (
+            "SELECT $run AS run_id, $sort AS sort, (row_number() OVER () - 1)::INTEGER AS place, * FROM "  # noqa: S608 - columns of ours
+            f"(SELECT {ROW}, metadata FROM comparison WHERE place IN (SELECT unnest($rows)) ORDER BY {order})"
+        )
+        made.append(
+            polars.DataFrame(Stream(con.cursor().sql(then, params={"run": run_id, "sort": sort, "rows": rows})))
+        )
+    return polars.concat(made)
 
 
 def keep(con: duckdb.DuckDBPyConnection, run_id: str, folder: Path) -> None:
-    """Replace one run's sums by those that ``roll_up`` left in ``folder``: a moment's work in a burst of writing."""
+    """Replace what is derived of one run by what ``roll_up_files`` left in ``folder``: a moment's work in a burst of
+    writing.
+    """
     for table in TABLES:
         con.execute(f"DELETE FROM {table} WHERE run_id = ?", [run_id])  # noqa: S608 - a name from the tuple
-    for table in ("rollup", "histogram"):
         path = folder / f"sums-{table}.parquet"
         if path.exists():
             con.execute(f"INSERT INTO {table} BY NAME SELECT * FROM read_parquet(?)", [str(path)])  # noqa: S608
@@ -149,30 +212,16 @@ def keep(con: duckdb.DuckDBPyConnection, run_id: str, folder: Path) -> None:
     con.execute("INSERT INTO rolled VALUES (?, ?)", [run_id, VERSION])
 
 
-def roll_up_files(folder: Path, run_id: str) -> None:
-    """The same from the Parquet files of comparisons in ``folder``, in a database of its own beside them."""
-    import duckdb
-
-    files = sorted(str(path) for path in folder.glob("comparison-*.parquet"))
-    path = folder / "sums.duckdb"
-    with duckdb.connect(str(path)) as con:
-        con.execute(f"SET memory_limit = '{_MEMORY}'")
-        if files:
-            con.execute(f"CREATE TABLE comparison AS SELECT {_READ} FROM read_parquet(?)", [files])  # noqa: S608 - columns of ours
-            roll_up(con, run_id, folder)
-    path.unlink()
-
-
-def _fields(con: duckdb.DuckDBPyConnection, run_id: str) -> list[str]:
+def _fields(con: duckdb.DuckDBPyConnection) -> list[str]:
     """Fields of the metadata that take from two to ``_MOST_VALUES`` values, those with the fewest first."""
     rows = con.execute(
         "WITH seen AS (SELECT DISTINCT metadata FROM comparison "
-        "WHERE run_id = ? AND NOT starts_with(pair_id, ?) AND metadata <> '{}'), "
+        "WHERE NOT starts_with(pair_id, ?) AND metadata <> '{}'), "
         "pairs AS (SELECT unnest(json_keys(metadata)) AS name, metadata FROM seen) "
         "SELECT name, count(DISTINCT json_extract_string(metadata, "
         "'/' || replace(replace(name, '~', '~0'), '/', '~1'))) AS many FROM pairs GROUP BY name "
         "HAVING many BETWEEN 2 AND ? ORDER BY many, name",
-        [run_id, PREFIX, _MOST_VALUES],
+        [PREFIX, _MOST_VALUES],
     ).fetchall()
     return [str(name) for name, _many in rows if name not in _MADE][:_MOST_FIELDS]
 
@@ -183,6 +232,8 @@ class _Cells:
 
     names: tuple[str, ...]
     sums: dict[tuple[str, ...], Any]
+    counts: dict[tuple[str, ...], Any]
+    """How many rows each pair of values has in each of ``_STATES``."""
     dropped: bool = False
     """Whether it has too many cells to be a table that anybody reads; nothing of it is kept then."""
 
@@ -193,13 +244,13 @@ class _Sums:
     def __init__(self, fields: list[str]) -> None:
         self.facets = {name: f"f_{name}" for name in _MADE} | {name: f"f_{k}" for k, name in enumerate(fields)}
         self.columns = "".join(
-            f",\n    coalesce(json_extract_string(metadata, {_text(_pointer(name))}), '') AS f_{k}"
+            f",\n    coalesce(json_extract_string(metadata, {_text(pointer(name))}), '') AS f_{k}"
             for k, name in enumerate(fields)
         )
         segments = ["category", *fields]
         crossed = [*combinations(segments, 2), *((name, other) for name in segments for other in _CROSSED)]
         names: list[tuple[str, ...]] = [(), *((name,) for name in self.facets), *crossed]
-        self.cells = [_Cells(cell, {}) for cell in names]
+        self.cells = [_Cells(cell, {}, {}) for cell in names]
 
     def add(self, frame: polars.DataFrame) -> None:
         """Add a portion up."""
@@ -220,6 +271,7 @@ class _Sums:
             counts[name] = frame["n_first"].to_numpy() if name == "first" else known.astype(float)
             values[name] = np.where(known, x, 0.0)
         codes = {name: _coded(frame[column]) for name, column in self.facets.items()}
+        states = _coded_states(frame)
         prompts = np.unique(frame["prompt"].to_numpy(), return_inverse=True)[1].astype(np.int64)
         alone = bool(len(prompts) == prompts.max(initial=-1) + 1)
         for cell in self.cells:
@@ -227,6 +279,7 @@ class _Sums:
             if len({*cell.sums, *named}) > _MOST_CELLS:
                 cell.dropped = True
                 cell.sums.clear()
+                cell.counts.clear()
             if cell.dropped:
                 continue
             groups = None
@@ -236,6 +289,9 @@ class _Sums:
             table = np.stack([_seven(values[name], counts[name], where, groups, len(named)) for name in measures], 1)
             for k, key in enumerate(named):
                 cell.sums[key] = cell.sums.get(key, 0.0) + table[k]
+            tally = np.bincount(where * len(_STATES) + states, minlength=len(named) * len(_STATES))
+            for key, counts_of in zip(named, tally.reshape(len(named), len(_STATES)), strict=True):
+                cell.counts[key] = cell.counts.get(key, 0) + counts_of
 
     def rows(self, run_id: str) -> polars.DataFrame:
         """The sums as rows of the table ``rollup``."""
@@ -254,6 +310,34 @@ class _Sums:
         schema = {**dict.fromkeys(names, polars.String), **dict.fromkeys(sums, polars.Float64)}
         frame = polars.DataFrame(made, schema=schema, orient="row")
         return frame.with_columns(polars.col("n", "clusters").cast(polars.Int64))
+
+    def tally(self, run_id: str) -> polars.DataFrame:
+        """The counts as rows of the table ``tally``."""
+        import polars
+
+        made: list[tuple[Any, ...]] = []
+        for cell in self.cells:
+            if cell.names == ("sequence",):
+                continue  # no filter: a row does not say in which stretch of the run it stands
+            for key, counts in cell.counts.items():
+                facet, across = (*cell.names, "", "")[:2]
+                value, other = (*key, "", "")[:2]
+                for state, n in zip(_STATES, counts.tolist(), strict=True):
+                    if n > 0:
+                        made.append((run_id, facet, value, across, other, *state, n))
+        names = dict.fromkeys(("run_id", "facet", "value", "across", "other", "outcome"), polars.String())
+        kinds: Any = {**names, "flipped": polars.Boolean(), "against": polars.Boolean(), "n": polars.Int64()}
+        return polars.DataFrame(made, schema=kinds, orient="row")
+
+
+def _coded_states(frame: polars.DataFrame) -> Any:
+    """For each row, which of ``_STATES`` it is in."""
+    import numpy as np
+    import polars
+
+    outcomes = [outcome for outcome, *_rest in _STATES[::4]]
+    outcome = frame["state"].cast(polars.Enum(outcomes)).to_physical().to_numpy().astype(np.int64)
+    return outcome * 4 + frame["flipped"].to_numpy() * 2 + frame["against"].to_numpy()
 
 
 def _seven(x: Any, n: Any, where: Any, groups: Any, cells: int) -> Any:
@@ -364,11 +448,6 @@ class _Bins:
         frame = polars.DataFrame(made, schema=list(names), orient="row", infer_schema_length=None)
         kinds: Any = {**types, **whole, "agreed": polars.Float64, "mean": polars.Float64}
         return frame.cast(kinds) if made else frame
-
-
-def _pointer(name: str) -> str:
-    """A JSON pointer (RFC 6901) to a field."""
-    return "/" + name.replace("~", "~0").replace("/", "~1")
 
 
 def _text(value: str) -> str:

@@ -24,7 +24,7 @@ from ..writing import write_whole
 from .columns import write_segments
 from .database import Stream, reading, writing
 from .findings import Findings
-from .rollups import VERSION, keep, roll_up, roll_up_files
+from .rollups import VERSION, keep, roll_up_files, take_out
 from .rows import (
     TABLES,
     TYPES,
@@ -175,9 +175,14 @@ class Store:
         for run_id in missing:
             with scratch(self.home, "ingest") as folder:
                 with reading(self.path) as con:
-                    roll_up(con, run_id, folder)
+                    take_out(con, run_id, folder)
+                roll_up_files(folder, run_id)
                 with writing(self.path) as con:
-                    keep(con, run_id, folder)
+                    # Another process may have brought the run in meanwhile, with other flags: its sums stand then.
+                    if (run_id,) in con.execute(wanted, [VERSION]).fetchall():
+                        con.execute("BEGIN")
+                        keep(con, run_id, folder)
+                        con.execute("COMMIT")
 
     def audit(self, path: Path) -> Audit:
         """Settle a journal anew and hold every row against the database; nothing is written."""

@@ -11,9 +11,9 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
 
@@ -22,6 +22,7 @@ from ..canaries import PREFIX
 from ..errors import StoreError
 from ..types import Pair, Reply
 from .database import Stream, reading
+from .listing import NO_CANARY, NO_CANARY_ROW, ROW, SORTS, Filter, condition, ordered
 from .runs import RunInfo, Store, list_runs
 
 if TYPE_CHECKING:
@@ -31,59 +32,13 @@ if TYPE_CHECKING:
 __all__ = ["SORTS", "Call", "Detail", "Filter", "Views"]
 
 T = TypeVar("T")
+_EVERY = Filter()
 _KEPT = 256
 """Answers kept; each is a few hundred rows at most."""
 _GLANCE = 0.02
 """Seconds for which a look at the file's state holds."""
 _STRETCH, _PAUSE = 0.25, 0.08
 """Seconds for which bursts may follow each other, and the pause after that."""
-
-SORTS = {
-    "order of judging": "rowid",
-    "least confident first": "confidence, rowid",
-    "most confident first": "confidence DESC, rowid",
-    "candidate longest against baseline": "(candidate_chars + 1) / (baseline_chars + 1) DESC, rowid",
-    "candidate shortest against baseline": "(candidate_chars + 1) / (baseline_chars + 1), rowid",
-}
-"""How rows may be sorted, by the words that a reader sees."""
-_CANARY = "pair_id >= $canary AND pair_id < $beyond"
-"""That an id begins with the prefix of canary pairs, as bounds: the minimum and maximum of a block of rows then say
-that it holds none, and its ids are not read."""
-_NO_CANARY = f"NOT ({_CANARY})"
-_NO_CANARY_ROW = "rowid NOT IN (SELECT rowid FROM comparison WHERE run_id = $run AND " + _CANARY + ")"  # noqa: S608 - ours
-_ROW = (
-    "pair_id, repeat, category, outcome, preference, confidence, consistent, invalid, label, cf_outcome, bf_outcome, "
-    "candidate_chars, baseline_chars, flags, cost"
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """Which comparisons of a run: every field narrows, an empty one does not.
-
-    ``field`` and ``value`` name a column of the rollup (``category``, a field of the metadata, ``length``,
-    ``confidence``, ``consistent``, ``label``), ``across`` and ``other`` a second one. ``outcomes`` are ``win``,
-    ``tie``, ``loss`` and ``invalid``. ``confidence`` and ``ratio`` (candidate over baseline characters) are ranges.
-    ``against_label`` takes those on which the judge leans to the side that the label does not name. ``pairs`` are ids,
-    ``search`` a part of an id.
-    """
-
-    field: str = ""
-    value: str = ""
-    across: str = ""
-    other: str = ""
-    outcomes: tuple[str, ...] = ()
-    flipped: bool = False
-    against_label: bool = False
-    confidence: tuple[float, float] | None = None
-    ratio: tuple[float, float] | None = None
-    pairs: tuple[str, ...] | None = None
-    search: str = ""
-
-    @property
-    def empty(self) -> bool:
-        """Whether every comparison passes."""
-        return self == Filter()
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,45 +170,50 @@ class Views:
     def rows(
         self,
         run_id: str,
-        wanted: Filter = Filter(),
+        wanted: Filter = _EVERY,
         *,
         sort: str = "",
         offset: int = 0,
         limit: int = 50,
     ) -> polars.DataFrame:
         """A page of comparisons without texts; ``sort`` is a key of ``SORTS``."""
-        order = SORTS.get(sort, "rowid")
+        order = ordered(sort, "rowid")
         if wanted.pairs is not None:
             return self._by_id(run_id, wanted, order)[offset : offset + limit]
-        where, params = _where(run_id, wanted)
+        where, params = condition(run_id, wanted)
         params |= {"limit": limit, "offset": offset}
         if order == "rowid":
-            sql = f"SELECT {_ROW} FROM comparison WHERE {where} LIMIT $limit OFFSET $offset"  # noqa: S608 - clauses of ours, values bound
+            sql = f"SELECT {ROW} FROM comparison WHERE {where} LIMIT $limit OFFSET $offset"  # noqa: S608 - clauses of ours, values bound
             return self._frame(sql, params)
+        # The first rows of each order are kept. Those of them that pass a filter are the first that pass it at all, so
+        # a full page of them is the page; where they do not fill it, every row of the run is asked.
+        kept = (
+            f"SELECT {ROW} FROM leading_row WHERE {where} AND sort = $sort ORDER BY place LIMIT $limit OFFSET $offset"  # noqa: S608 - as above
+        )
         # First which rows, then their columns: a sort that carries every column reads every column of every row.
-        # For the same reason canary pairs are left out by row number: few rows are found by the bounds of their ids.
-        where = where.replace(_NO_CANARY, _NO_CANARY_ROW)
-        first = f"SELECT rowid FROM comparison WHERE {where} ORDER BY {order} LIMIT $limit OFFSET $offset"  # noqa: S608 - as above
-        then = f"SELECT {_ROW} FROM comparison WHERE rowid IN (SELECT unnest($rows)) ORDER BY {order}"  # noqa: S608 - as above
+        first = f"SELECT rowid FROM comparison WHERE {_by_row(where)} ORDER BY {order} LIMIT $limit OFFSET $offset"  # noqa: S608 - as above
+        then = f"SELECT {ROW} FROM comparison WHERE rowid IN (SELECT unnest($rows)) ORDER BY {order}"  # noqa: S608 - as above
 
         def read(con: duckdb.DuckDBPyConnection) -> polars.DataFrame:
             import polars
 
+            found = polars.DataFrame(Stream(con.cursor().sql(kept, params={**params, "sort": sort})))
+            if found.height == limit:
+                return found
             rows = [row[0] for row in con.execute(first, params).fetchall()]
             return polars.DataFrame(Stream(con.cursor().sql(then, params={"rows": rows})))
 
         key = (first, *(tuple(value) if isinstance(value, list) else value for value in params.values()))
         return self._remembered(key, lambda: self._burst(read))
 
-    def count(self, run_id: str, wanted: Filter = Filter()) -> int:
-        """How many comparisons of a run pass."""
-        if replace(wanted, field="", value="", across="", other="").empty and (known := self._counted(run_id, wanted)):
+    def count(self, run_id: str, wanted: Filter = _EVERY) -> int:
+        """How many comparisons of a run pass: from the tally where it says so, else by asking every row."""
+        if wanted.tallied and (known := self._tallied(run_id, wanted)) is not None:
             return known
         if wanted.pairs is not None:
             return self._by_id(run_id, wanted, "rowid").height
-        where, params = _where(run_id, wanted)
-        where = where.replace(_NO_CANARY, _NO_CANARY_ROW)  # no id of a million is read then
-        frame = self._frame(f"SELECT count(*) AS n FROM comparison WHERE {where}", params)  # noqa: S608 - as above
+        where, params = condition(run_id, wanted)
+        frame = self._frame(f"SELECT count(*) AS n FROM comparison WHERE {_by_row(where)}", params)  # noqa: S608 - as above
         return int(frame["n"][0])
 
     def _by_id(self, run_id: str, wanted: Filter, order: str) -> polars.DataFrame:
@@ -262,8 +222,8 @@ class Views:
         To find fifty ids the database reads the id of every row, 28 ms of a million; sorted hashes in memory take none.
         """
         ids = [name for name in wanted.pairs or () if not name.startswith(PREFIX)]
-        clauses, params = _where(run_id, wanted, by_row=True)
-        sql = f"SELECT {_ROW} FROM comparison WHERE {clauses} ORDER BY {order}"  # noqa: S608 - clauses of ours, values bound
+        clauses, params = condition(run_id, wanted, by_row=True)
+        sql = f"SELECT {ROW} FROM comparison WHERE {clauses} ORDER BY {order}"  # noqa: S608 - clauses of ours, values bound
 
         def read(con: duckdb.DuckDBPyConnection) -> polars.DataFrame:
             import polars
@@ -296,15 +256,30 @@ class Views:
         ends = zip(hashes.search_sorted(sought, "left"), hashes.search_sorted(sought, "right"), strict=True)
         return [row for first, last in ends for row in rows[first:last].to_list()]
 
-    def _counted(self, run_id: str, wanted: Filter) -> int:
-        """How many rows a filter by columns alone has, from the sums; 0 where they do not say."""
-        frame = self.cells(run_id, wanted.field, wanted.across)
-        own = [
-            n
-            for value, other, measure, n in frame.select("value", "other", "measure", "n").iter_rows()
-            if measure == "invalid" and (value, other) == (wanted.value, wanted.other)
-        ]
-        return sum(own)
+    def _tallied(self, run_id: str, wanted: Filter) -> int | None:
+        """How many comparisons pass a filter by columns, outcomes, flips and the label; ``None`` where that was not
+        counted.
+        """
+        facet, value, across, other = wanted.cell
+        narrowed = ["value = $value", "other = $other"]
+        params: dict[str, Any] = {"run": run_id, "facet": facet, "across": across, "value": value, "other": other}
+        if wanted.outcomes:
+            narrowed.append("outcome IN (SELECT unnest($outcomes))")
+            params["outcomes"] = list(wanted.outcomes)
+        narrowed += ["flipped"] * wanted.flipped + ["against"] * wanted.against_label
+        sql = (
+            f"SELECT count(*) AS counted, coalesce(sum(n) FILTER ({' AND '.join(narrowed)}), 0)::BIGINT AS n "  # noqa: S608 - clauses of ours, values bound
+            "FROM tally WHERE run_id = $run AND facet = $facet AND across = $across"
+        )
+        for turned in (False, True):  # two columns are counted in one order
+            if turned:
+                params |= {"facet": across, "across": facet, "value": other, "other": value}
+            counted, n = self._frame(sql, params).row(0)
+            if counted:
+                return int(n)
+            if not across:
+                break
+        return None
 
     def detail(self, run_id: str, pair_id: str) -> Detail:
         """Texts, comparisons and raw calls of one pair; raises ``StoreError`` where the run has no such pair."""
@@ -421,58 +396,6 @@ class Views:
         return made
 
 
-_SIMPLE = {
-    "category": "category",
-    "label": "coalesce(label, '(none)')",
-    "consistent": (
-        "CASE WHEN outcome IS NULL THEN '(no verdict)' WHEN consistent THEN 'both orders "
-        "agree' ELSE 'orders differ' END"
-    ),
-    "confidence": (
-        "CASE WHEN preference IS NULL THEN '(no verdict)' WHEN confidence < 0.6 THEN '0.5 to 0.6' "
-        "WHEN confidence < 0.7 THEN '0.6 to 0.7' WHEN confidence < 0.8 THEN '0.7 to 0.8' "
-        "WHEN confidence < 0.9 THEN '0.8 to 0.9' ELSE '0.9 to 1' END"
-    ),
-    "length": (
-        "CASE WHEN (candidate_chars + 1) / (baseline_chars + 1) < 0.5 THEN 'under half' "
-        "WHEN (candidate_chars + 1) / (baseline_chars + 1) < 0.8 THEN 'shorter' "
-        "WHEN (candidate_chars + 1) / (baseline_chars + 1) <= 1.25 THEN 'about equal' "
-        "WHEN (candidate_chars + 1) / (baseline_chars + 1) <= 2 THEN 'longer' ELSE 'over double' END"
-    ),
-}
-"""The columns of the rollup that are not fields of the metadata, as expressions over ``comparison``."""
-
-
-def _where(run_id: str, wanted: Filter, *, by_row: bool = False) -> tuple[str, dict[str, Any]]:
-    """A filter as a WHERE clause with named parameters; ``by_row`` for rows of the run that are given by number."""
-    if by_row:
-        clauses, params = ["rowid IN (SELECT unnest($rows))", "run_id = $run"], cast("dict[str, Any]", {"run": run_id})
-    else:
-        clauses = ["run_id = $run", _NO_CANARY]  # canary pairs are no evidence of the candidate
-        params = {"run": run_id, "canary": PREFIX, "beyond": PREFIX[:-1] + chr(ord(PREFIX[-1]) + 1)}
-    for number, (name, value) in enumerate(((wanted.field, wanted.value), (wanted.across, wanted.other))):
-        if name:
-            column = _SIMPLE.get(name)
-            if column is None:
-                column = f"coalesce(json_extract_string(metadata, $p{number}), '')"
-                params[f"p{number}"] = "/" + name.replace("~", "~0").replace("/", "~1")
-            clauses.append(f"{column} = $v{number}")
-            params[f"v{number}"] = value
-    if wanted.outcomes:
-        clauses.append("coalesce(outcome, 'invalid') IN (SELECT unnest($outcomes))")
-        params["outcomes"] = list(wanted.outcomes)
-    if wanted.flipped:
-        clauses.append("outcome IS NOT NULL AND NOT coalesce(consistent, FALSE)")
-    if wanted.against_label:
-        clauses.append("label IN ('win', 'loss') AND preference <> 0.5 AND (preference > 0.5) <> (label = 'win')")
-    for name, limits, column in (
-        ("c", wanted.confidence, "confidence"),
-        ("r", wanted.ratio, "(candidate_chars + 1) / (baseline_chars + 1)"),
-    ):
-        if limits is not None:
-            clauses.append(f"{column} BETWEEN ${name}0 AND ${name}1")
-            params[f"{name}0"], params[f"{name}1"] = limits
-    if wanted.search:
-        clauses.append("contains(lower(pair_id), lower($search))")
-        params["search"] = wanted.search
-    return " AND ".join(clauses), params
+def _by_row(where: str) -> str:
+    """The same condition with canary pairs left out by row number, so that no id of a million is read."""
+    return where.replace(NO_CANARY, NO_CANARY_ROW)

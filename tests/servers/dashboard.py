@@ -269,8 +269,8 @@ def chromium() -> str | None:
 
 
 @contextmanager
-def serving(home: Path, *, log: Path | None = None) -> Iterator[tuple[str, int]]:
-    """The dashboard as ``judge view`` serves it: its address and the process id of the server."""
+def serving(home: Path, *, log: Path | None = None, script: Path | None = None) -> Iterator[tuple[str, int]]:
+    """The dashboard (or another ``script``) as ``judge view`` serves it: its address and the server's process id."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -279,11 +279,11 @@ def serving(home: Path, *, log: Path | None = None) -> Iterator[tuple[str, int]]
         f"sys.stdout.write('\\n'.join([_script(), *_options({port})]))"
     )
     env = {**os.environ, "PYTHONPATH": str(REPO), "HOME": str(home)}
-    script, *options = subprocess.run(
+    own, *options = subprocess.run(
         [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True
     ).stdout.split("\n")
     sink = (log or home / "server.log").open("w")
-    command = [sys.executable, "-m", "streamlit", "run", script, *options, "--", "--home", str(home)]
+    command = [sys.executable, "-m", "streamlit", "run", str(script or own), *options, "--", "--home", str(home)]
     server = subprocess.Popen(command, env=env, stdout=sink, stderr=sink, cwd=home)
     address = f"http://localhost:{port}"
     try:
