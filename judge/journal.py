@@ -364,7 +364,7 @@ def _item(item: Item) -> dict[str, Any]:
 def _answer(answer: Answer) -> dict[str, Any]:
     """``_filled`` of an answer; most are a text alone."""
     bare = answer.model is None and answer.latency_ms is None and answer.tokens is None and answer.cost is None
-    bare = bare and answer.turns is None and not answer.tool_calls
+    bare = bare and answer.turns is None and answer.finish is None and not answer.tool_calls
     return {"text": answer.text} if bare else _filled(answer)
 
 
