@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ..advice import advised, homed
 from ..environment import environment
 from .screen import home_option, safe
 
@@ -70,7 +71,7 @@ def command(*, folders: tuple[str, ...], clean: bool, as_json: bool, home: str |
         for check in checks:
             click.echo(
                 f"{check.state:5} {check.name:16} {safe(check.detail)}"
-                + (f"\n      fix: {safe(check.fix)}" if check.fix else "")
+                + (f"\n      fix: {safe(homed(check.fix))}" if check.fix else "")
             )
     return 1 if any(check.state == "bad" for check in checks) else 0
 
@@ -171,7 +172,9 @@ def _leftovers(folders: Sequence[Path], *, clean: bool) -> list[Check]:
         if left.state is not State.GONE:
             checks.append(Check("note" if left.state is State.UNKNOWN else "ok", "unfinished file", told))
         elif not clean:
-            checks.append(Check("note", "unfinished file", told, f"judge doctor --clean --in {left.path.parent}"))
+            here = any(left.path.is_relative_to(folder.absolute()) for folder in folders[:2])
+            fix = advised("doctor", "--clean", *(() if here else ("--in", left.path.parent)))
+            checks.append(Check("note", "unfinished file", told, fix))
         else:
             done = remove(left)
             checks.append(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..advice import advised
 from ..clock import stamp
 from ..environment import environment
 from ..writing import write_whole
@@ -204,7 +205,7 @@ def override_(*, decision: str, reason: str, by: str, second: str, as_json: bool
     body = entry.body
     click.echo(f"{entry.id}: {safe(str(body['word']))} of {safe(str(body['decision']))} overridden by {safe(by)}, "
                f"agreed by {safe(second)}")  # fmt: skip
-    click.echo(f"next: judge rollout start {entry.id}", err=True)
+    click.echo(f"next: {advised('rollout', 'start', entry.id)}", err=True)
     return 0
 
 
@@ -250,7 +251,7 @@ def _list(entries: list[Entry], *, as_json: bool) -> int:
         click.echo(json.dumps(rows))
         return 0
     if not rows:
-        click.echo("no decision was recorded here; make one with: judge gate RUN", err=True)
+        click.echo(f"no decision was recorded here; make one with: {advised('gate', 'RUN')}", err=True)
     for row in rows:
         told = (
             f"{row['id']:18} {row['at'][:16]:17} {row['word']:5} {row['run']:12} {row['policy']:14} {row['candidate']}"

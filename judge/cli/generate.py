@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..advice import advised
 from ..clock import stamp
 from .run import surroundings
 from .screen import Ticker, dollars, minutes, safe
@@ -264,5 +265,5 @@ def _show(result: Result, *, as_json: bool) -> None:
         written = f"; {result.output} holds the others" if found.answers else "; nothing was written"
         click.echo(f"{missing}{written}. Ask for them again with: {_again()}", err=True)
     else:
-        name = shlex.quote(str(result.output))
-        click.echo(f"next: judge run EVALSET --baseline OTHER.jsonl --candidate {name}", err=True)
+        then = advised("run", "EVALSET", "--baseline", "OTHER.jsonl", "--candidate", result.output)
+        click.echo(f"next: {safe(then)}", err=True)

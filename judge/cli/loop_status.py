@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from ..advice import homed
 from ..environment import environment
 from ..render.words import counted
 from .screen import home_option, safe
@@ -55,7 +56,9 @@ def command(*, labels: Path, as_json: bool, home: str | None) -> int:
     for record in state.records:
         click.echo(f"    {_when(record.at)}  {record.kind:<8}  {safe(record.id):<17}  {safe(record.says)}")
     following = state.next
-    click.echo(f"next: {safe(following.command)}" if following else "the round is complete; begin the next with traces")
+    click.echo(
+        f"next: {safe(homed(following.command))}" if following else "the round is complete; begin the next with traces"
+    )
     return 0
 
 
