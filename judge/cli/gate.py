@@ -15,6 +15,7 @@ import click
 from ..advice import advised
 from ..clock import stamp
 from ..environment import environment
+from ..render.words import wrap
 from ..writing import write_whole
 from .making import make_missing
 from .screen import home_option, safe
@@ -273,7 +274,8 @@ def policy_(*, name: str, list_all: bool) -> int:
         return 0
     found = load_policy(name)
     click.echo(found.text, nl=False)
-    click.echo(f"{found.ref} {found.digest} ({'frozen' if found.frozen else 'not frozen'})", err=True)
+    for line in wrap(f"{found.ref} ({'frozen' if found.frozen else 'not frozen'}), sha256 {found.digest}", rest="  "):
+        click.echo(line, err=True)
     return 0
 
 

@@ -188,7 +188,7 @@ def _text_screen(report: HackReport) -> Iterator[str]:
         return
     yield f"what the screen flags (answers)   {'candidate':>10} {'baseline':>9}"
     for row in found:
-        examples = cut(", ".join(row.measure.examples[:3]), 24)
+        examples = cut(", ".join(row.measure.examples[:3]), 22)
         yield f"  {row.flag:32}{row.candidate:>10} {row.baseline:>9}  {examples}"
 
 
