@@ -2,8 +2,8 @@
 
 Every command that this project advises is made by ``advised``, or completed by ``homed`` where it stands in a
 sentence of a module that does not know where it runs. Both add ``--home`` where the user gave one, to the verbs that
-take it. The home is that of the command that is running (``note_home``, which only the command line calls): advice is
-for the shell that it is printed in, and nothing but what is printed may depend on it.
+take it. The home is that of the command that is running (``note_home``, which only the command line and the dashboard
+call): advice is for the shell that it is printed in, and nothing but what is shown may depend on it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ HOMELESS = frozenset(("cases write", "compare", "gate policy", "generate", "inge
 """Verbs without a home folder; ``rubric`` with everything below it."""
 
 _QUOTED = re.compile(rf"`(judge (?:{'|'.join(VERBS)})\b[^`\n]*)`")
-_BARE = re.compile(rf"(?:(?<=: )|(?<=\()|(?<=then )|(?<=, or )|(?<=run )|^)(judge (?:{'|'.join(VERBS)})\b[^,;()`\n]*)")
+_BARE = re.compile(
+    rf"(?:(?<=: )|(?<=\()|(?<=then )|(?<=, or )|(?<=run )|^)(judge (?:{'|'.join(VERBS)})\b[^,;()`\n]*)", re.MULTILINE
+)
 
 
 def note_home(home: str | None) -> None:
@@ -51,7 +53,8 @@ def advised(*words: object, seed: int = 0) -> str:
 def homed(text: str) -> str:
     """A sentence whose commands name the home folder that the user gave.
 
-    Found are commands in backticks, and those after a colon, an opening bracket, "run", "then" or "or".
+    Found are commands in backticks, and those at the start of a line, after a colon, an opening bracket, "run", "then"
+    or "or".
 
     >>> note_home("h")
     >>> homed("not finished: judge resume r-1, or look at `judge report r-1`")

@@ -74,6 +74,7 @@ def test_a_command_is_quoted_and_names_the_home(home: str) -> None:
         ("go: judge rollout rollback ro-1   (as before)", "go: judge rollout rollback ro-1 --home h   (as before)"),
         ("see: judge report r-1 --home other", "see: judge report r-1 --home other"),
         ("the judge report said so; a judge run by hand", "the judge report said so; a judge run by hand"),
+        ("judge gate RUN\njudge rollout start D", "judge gate RUN --home h\njudge rollout start D --home h"),
         ("write it with `judge rubric lint x.md`", "write it with `judge rubric lint x.md`"),
     ],
 )  # fmt: skip
