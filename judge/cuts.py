@@ -42,8 +42,8 @@ class Cut:
     @property
     def text(self) -> str:
         """What was found, in one or two sentences."""
-        sides = [f"{self.candidate} of {self.candidate_told} of the candidate's answers",
-                 f"{self.baseline} of {self.baseline_told} of the baseline's"]  # fmt: skip
+        sides = [f"{self.candidate} of the candidate's {self.candidate_told} answers",
+                 f"{self.baseline} of the baseline's {self.baseline_told}"]  # fmt: skip
         told = f"A token limit cut off {' and '.join(sides)} that say how they ended"
         if self.rate is None:
             return f"{told}; no pair of a cut and a whole answer was judged."

@@ -136,7 +136,9 @@ def test_a_run_keeps_the_ends_and_its_reports_say_what_cut_answers_won(judged: t
     for text in (hack_text(report), hack_markdown(report), hack_html(report)):
         assert "suspicious" in " ".join(text.split())
     said = CliRunner().invoke(root, ["report", run_id, "--home", str(home)])
-    assert "A token limit cut off 5 of 12" in " ".join(said.output.split()), said.output
+    assert "A token limit cut off 5 of the candidate's 12 answers and 0 of the baseline's 12" in " ".join(
+        said.output.split()
+    ), said.output
 
 
 def test_preferences_of_a_run_mark_the_answers_that_a_limit_cut(judged: tuple[Path, str], tmp_path: Path) -> None:

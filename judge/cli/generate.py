@@ -98,7 +98,7 @@ def command(evalset: Path, output: Path, spec: str, *, as_json: bool, dry_run: b
     sources = f", {prompts.with_context} with sources" if prompts.with_context and asking.context else ""
     click.echo(f"{output}: {prompts.rows} prompts{sources}{left}, model {safe(str(generator.id))}", err=True)
     result = _drive(plan, generator)
-    _show(result, as_json=as_json)
+    _show(result, evalset, as_json=as_json)
     return 3 if result.failed else 0
 
 
@@ -234,7 +234,7 @@ def _summary(result: Result) -> dict[str, Any]:
     }
 
 
-def _show(result: Result, *, as_json: bool) -> None:
+def _show(result: Result, evalset: Path, *, as_json: bool) -> None:
     summary = _summary(result)
     if as_json:
         click.echo(json.dumps(summary))
@@ -265,5 +265,5 @@ def _show(result: Result, *, as_json: bool) -> None:
         written = f"; {result.output} holds the others" if found.answers else "; nothing was written"
         click.echo(f"{missing}{written}. Ask for them again with: {_again()}", err=True)
     else:
-        then = advised("run", "EVALSET", "--baseline", "OTHER.jsonl", "--candidate", result.output)
+        then = advised("run", evalset, "--baseline", "OTHER.jsonl", "--candidate", result.output)
         click.echo(f"next: {safe(then)}", err=True)
