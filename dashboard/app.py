@@ -14,6 +14,7 @@ from pathlib import Path
 import streamlit as st
 
 from dashboard.place import empty, home_line, pick_run, place_of
+from judge.advice import note_home
 
 _PAGES = {
     "The release": [
@@ -27,6 +28,8 @@ _PAGES = {
     "The work": [("runs", "Runs"), ("candidates", "Candidates and rollout"), ("loop", "Loop")],
 }
 """Groups of pages: the module under ``screens``, loaded when its page is first opened, and the title."""
+_HOME = ".judge"
+"""The home folder where none is given, as of every command."""
 _BLIND = "label"
 """The page on which nothing may stand that says who is who or what a judge said: it has no run in the sidebar."""
 _WITHOUT_RUN = ("label", "runs", "candidates", "loop", "drift")
@@ -34,12 +37,14 @@ _WITHOUT_RUN = ("label", "runs", "candidates", "loop", "drift")
 
 def _home(argv: list[str]) -> Path:
     parser = argparse.ArgumentParser(prog="dashboard", add_help=False)
-    parser.add_argument("--home", type=Path, default=Path(".judge"))
+    parser.add_argument("--home", type=Path, default=Path(_HOME))
     return Path(parser.parse_known_args(argv)[0].home)
 
 
 def _page(name: str) -> None:
-    place = place_of(_home(sys.argv[1:]))
+    home = _home(sys.argv[1:])
+    note_home(None if home == Path(_HOME) else str(home))
+    place = place_of(home)
     home_line(place)
     if name != _BLIND:
         place = pick_run(place)

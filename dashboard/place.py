@@ -15,6 +15,7 @@ from urllib.parse import urlencode
 
 import streamlit as st
 
+from judge.advice import homed
 from judge.errors import InputError, StoreError
 from judge.register import Entry, Register
 from judge.render.words import markdown
@@ -151,8 +152,8 @@ def link(page: str, **query: str | float | None) -> str:
 
 
 def command(text: str) -> None:
-    """Show a command to type."""
-    st.code(text, language=None, wrap_lines=True)  # highlighted words miss a contrast of 4.5
+    """Show a command to type, for the home folder of the page."""
+    st.code(homed(text), language=None, wrap_lines=True)  # highlighted words miss a contrast of 4.5
 
 
 def empty(title: str, why: str, how: str) -> None:

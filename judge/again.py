@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import TYPE_CHECKING
+
+from .advice import advised
 
 if TYPE_CHECKING:
     from .store import RunInfo
@@ -29,7 +30,7 @@ def run_command(info: RunInfo) -> str:
 
 def _written(info: RunInfo, verb: str, more: list[str], *, fresh: bool) -> str:
     read = info.header["evalset"].get("options", {})
-    words = ["judge", verb, str(next(iter(info.header["evalset"].get("files", ())), "EVALSET"))]
+    words = [verb, str(next(iter(info.header["evalset"].get("files", ())), "EVALSET"))]
     for side in ("candidate", "baseline"):
         if read.get(side):
             words += [f"--{side}", str(read[side])]
@@ -37,4 +38,4 @@ def _written(info: RunInfo, verb: str, more: list[str], *, fresh: bool) -> str:
         words += ["--map", f"{field}={column}"]
     words += ["--skip-bad"] * bool(read.get("skip_bad"))
     words += [*more, "--rubric", info.rubric, "--judge", str(info.header["judge_spec"])]
-    return shlex.join([*words, *(["--no-cache"] if fresh else [])])
+    return advised(*words, *(["--no-cache"] if fresh else []), seed=int(info.header.get("seed", 0)))

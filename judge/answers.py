@@ -113,7 +113,7 @@ def tally(rows: Iterable[Mapping[str, Any]]) -> Tally:
         calls = len(row.get("tool_calls", ()))
         found.tool_calls += calls
         found.empty += not row["text"].strip() and not calls
-        found.finish[row["finish"]] += 1
+        found.finish[row["finish"] or "unknown"] += 1
         found.models[row["model"]] += 1
         found.latencies_ms.append(row["latency_ms"])
     return found

@@ -184,7 +184,7 @@ def _wait(work: Coroutine[Any, Any, T]) -> T:
     future = asyncio.run_coroutine_threadsafe(work, _loop)
     try:
         return future.result()
-    except BaseException:
+    except BaseException:  # Ctrl-C, too: what nobody waits for any more is not asked, and the error goes on
         future.cancel()
         raise
 

@@ -426,8 +426,8 @@ class _Calls:
                 replies = task.result()
                 if len(replies) != len(batch):
                     raise BackendError(f"{self.backend.id} gave {len(replies)} replies to {len(batch)} asks")
-            except asyncio.CancelledError:
-                continue
+            except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
+                continue  # of the last two the loop has told already; the others' answers are kept
             except Exception as error:  # noqa: BLE001 - whatever one call dies of, the others' answers are kept first
                 self.failure = self.failure or error
                 continue

@@ -20,6 +20,7 @@ import orjson
 
 from . import cells
 from .cells import Bad as _Bad
+from .endings import NAMES
 from .errors import InputError
 from .journal import encode_pair
 from .layouts import FIELDS, Layout, Layouts, nearest, present, value_of
@@ -434,4 +435,5 @@ def _answer(value: Any, side: str, names: Mapping[str, str]) -> Answer:
         turns=cells.whole(value.get("turns"), f"{side}.turns")
         or sum(message.role == "assistant" for message in messages)
         or None,
+        finish=cells.optional(next((value[name] for name in NAMES if value.get(name)), None), f"{side}.finish"),
     )

@@ -108,7 +108,7 @@ class Journal:
                 sync(path.parent)  # else a power cut could take the file itself, however well its lines are synced
             else:
                 self._take_up()
-        except BaseException:
+        except BaseException:  # Ctrl-C, too: neither the lock nor an empty journal is left behind
             if create:
                 path.unlink(missing_ok=True)
             os.close(self._fd)
@@ -216,7 +216,7 @@ class Journal:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _trace: object) -> None:
         try:
             self.close()
-        except BaseException as late:
+        except BaseException as late:  # a broken journal raises at its close the error that broke it: once is enough
             if late is not error:
                 raise
 
@@ -364,7 +364,7 @@ def _item(item: Item) -> dict[str, Any]:
 def _answer(answer: Answer) -> dict[str, Any]:
     """``_filled`` of an answer; most are a text alone."""
     bare = answer.model is None and answer.latency_ms is None and answer.tokens is None and answer.cost is None
-    bare = bare and answer.turns is None and not answer.tool_calls
+    bare = bare and answer.turns is None and answer.finish is None and not answer.tool_calls
     return {"text": answer.text} if bare else _filled(answer)
 
 

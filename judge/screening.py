@@ -318,20 +318,68 @@ _CLOSING = {"\u201c": "\u201d", "\u2018": "\u2019", "\u00ab": "\u00bb", "\u300c"
 _INTRODUCED = re.compile(
     r"(?:such as|like|e\.g\.|for example|for instance|says?|saying|said|phrases?|sentences?|writes?|wrote|written|types?|called|so-called|"
     r"attack\w*|inject\w*|malicious|adversar\w*|jailbreak\w*|manipulat\w*|trick\w*|hidden instructions?|contains?|containing|"
-    r"read as|reads|tells? (?:it|them|the model|the judge|a model)|told|asks?|commands?|attempts? to|tr(?:y|ies|ying) to)\W*(?:\w+\W+){0,6}$",
+    r"read as|reads|tells? (?:it|them|you|the model|the judge|a model)|told|asks?|commands?|attempts? to|tr(?:y|ies|ying) to|"
+    r"(?:an?|the|no|any|every) (?:instruction|order|request|plea|appeal|command)s? to(?! (?:the|all|any|every|you|whoever)\b)|"
+    r"(?<!your )(?<!my )(?<!new )(?:orders|pleas|appeals|requests) to(?! (?:the|all|any|every|you|whoever)\b))\W*(?:\w+\W+){0,6}$"
+    r"|\b(?:instruct|order|command|urge|persuade|convince)(?:s|e?d|ing)? (?:the|all|any|every|its?|them|a) [\w ]{0,24}\bto\W+(?:\w+\W+){0,10}$",
     re.IGNORECASE,
 )
+"""What introduces something written or said by somebody else; "instructions to the judge" do not, they are some."""
+_SET_OFF = re.compile(r"(?:>| {4}|\t)")
+_SHOWS = re.compile(
+    r"\b(?:attack\w*|inject\w*|payload|example|sentence|line|lines|phrase|paragraph|words|text|page|document|footer|like this|"
+    r"hold|holds|read|reads|say|says|said|contain\w*|wr[io]te\w*|written|look\w* like|mostly like|planted|append\w*|paste)\b[^.!?]*:\s*$",
+    re.IGNORECASE,
+)
+"""The end of a paragraph that shows what somebody else wrote; the block that it shows is indented or quoted."""
+_RULE = re.compile(r"\s*\|?(?:\s*:?-{3,}:?\s*\|)+(?:\s*:?-{3,}:?\s*)?")
+_COLUMN = re.compile(
+    r"\b(?:attack|injection|payload|example|sentence|phrase|wording|text|input|prompt|pattern|string|case)s?\b",
+    re.IGNORECASE,
+)
+"""What the head of a table names that shows texts of somebody else."""
+_LOOK_BACK = 2_000
+"""Characters before a line in which the paragraph or the head is sought that shows it: a longer search has no end."""
 
 
 def _mentioned(text: str, start: int, end: int) -> bool:
-    """Whether a match is talked about rather than said: quoted, inside code, or introduced as something written."""
+    """Whether a match is talked about rather than said: quoted, inside code, in a block that a paragraph shows, or
+    introduced as something written.
+    """
+    start += len(text[start:end]) - len(text[start:end].lstrip(" \t\n>*#-`"))
     line = text.rfind("\n", 0, start) + 1
     until = text.find("\n", end)
     before, after = text[line:start], text[end : len(text) if until < 0 else until]
     if _quoted(before, text[start:end], after) or text.count("```", 0, start) % 2 == 1:
         return True
+    if _SET_OFF.match(text, line) and _SHOWS.search(_above(text, line)):
+        return True
+    if _runs_into_quotation(text[start:end], after) or ("|" in before and _in_table(text, line)):
+        return True
     sentence = re.split(r"[.!?]\s", before)[-1][-90:]
     return _INTRODUCED.search(sentence) is not None
+
+
+def _above(text: str, line: int) -> str:
+    """The last line above a block that is indented or quoted, which ``line`` is the start of a line of."""
+    rows = text[max(0, line - _LOOK_BACK) : line].splitlines()
+    return next((row for row in reversed(rows) if row.strip() and not _SET_OFF.match(row)), "")[-200:]
+
+
+def _in_table(text: str, line: int) -> bool:
+    """Whether a line is a row of a Markdown table, with a head that says that it shows what somebody writes."""
+    rows = text[max(0, line - _LOOK_BACK) : line].splitlines()
+    rule = next((at for at in range(len(rows) - 1, 0, -1) if _RULE.fullmatch(rows[at])), 0)
+    return rule > 0 and all("|" in row for row in rows[rule - 1 :]) and _COLUMN.search(rows[rule - 1]) is not None
+
+
+def _runs_into_quotation(inside: str, after: str) -> bool:
+    """Whether a match that begins in talk ends in a quotation, which opens within it and closes only behind it."""
+    at = next((at for at, mark in enumerate(inside) if mark in _OPENING and not inside[at - 1 : at].isalnum()), 0)
+    if at == 0 or not inside[at + 1 : at + 2].isalnum():
+        return False  # what begins with a quotation mark is forged output: a key of JSON
+    closing = _CLOSING.get(inside[at], inside[at])
+    return not any(mark in inside[at + 1 :] for mark in closing) and any(mark in after for mark in closing)
 
 
 def _quoted(before: str, inside: str, after: str) -> bool:

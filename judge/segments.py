@@ -375,7 +375,7 @@ def _back(store: Store, info: RunInfo, against: RunInfo | None, candidate: str) 
 
     running = [one for one in rollouts(Register(store.home).entries("rollout")) if one.active]
     mine = [one for one in running if info.run_id == one.run or candidate == one.candidate]
-    steps = [f"judge rollout rollback {one.id} --reason '...'   (serves {one.baseline} again)" for one in mine]
+    steps = [f"judge rollout rollback {one.id} --reason WHY   (serves {one.baseline} again)" for one in mine]
     if not steps:
         steps = [
             "no rollout of this candidate is running here: keep serving the baseline, or point your flag back at it"

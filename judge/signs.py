@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 __all__ = ["FLAGS", "SIDED", "VERSION", "Cue", "Rule", "Sieve", "Signs", "cue", "rule"]
 
-VERSION = "2"
+VERSION = "3"
 """Of the screen's rules (``judge.screening``); a changed rule is a new version, and findings carry it. It stands here
 because whoever only asks for the version shall not compile the rules.
 """

@@ -21,6 +21,7 @@ from rubrics import Outcome
 from rubrics.errors import InputError
 
 from .canaries import NO_CANARIES, CanaryVerdict, canary_verdict
+from .cuts import Cut, cut_answers
 from .screening import FLAGS
 
 if TYPE_CHECKING:
@@ -135,6 +136,8 @@ class RunReport:
     """What the canary pairs of the run say; where they fail the run is void."""
     screened: tuple[Flagged, ...] = ()
     """What the deterministic screen flags in the answers."""
+    cut: Cut | None = None
+    """Answers that a token limit ended, and whether they won; ``None`` where no answer says how it ended."""
 
     @property
     def believable(self) -> bool:
@@ -166,6 +169,7 @@ def summarise(
     reasons = frame.filter(frame["invalid"].is_not_null())["invalid"].to_list()
     repeats = _repeats(frame)
     flagged = _flagged(frame)
+    cut = cut_answers(frame)
     calls = header.get("calls", {})
     lost, lost_cost = calls.get("possibly_paid", 0), calls.get("possibly_paid_cost", 0.0)
     probing = calls.get("probe_cost", 0.0)
@@ -188,6 +192,7 @@ def summarise(
             *_noise_caveats(repeats),
             *_rubric_caveats(header, frame),
             *_screen_caveats(flagged, frame.height),
+            *_cut_caveats(cut),
         ),
         by=by,
         cost_most=_added(cost, lost_cost),
@@ -195,6 +200,7 @@ def summarise(
         repeats=repeats,
         canaries=verdict,
         screened=flagged,
+        cut=cut,
     )
 
 
@@ -232,6 +238,11 @@ def _screen_caveats(flagged: Sequence[Flagged], n: int) -> Iterator[Caveat]:
             f"comparisons: {row.flag.replace('_', ' ')} ({FLAGS.get(row.flag, '')}); read "
             f"{', '.join(row.examples[:3])}.",
         )
+
+
+def _cut_caveats(cut: Cut | None) -> Iterator[Caveat]:
+    if cut is not None and (cut.candidate or cut.baseline):
+        yield Caveat("cut", cut.text)
 
 
 def _sliced(frame: polars.DataFrame, by: str) -> polars.DataFrame:

@@ -102,7 +102,9 @@ class Answer:
     """One answer; everything but ``text`` is for reports and never reaches a judge's prompt.
 
     ``latency_ms`` is in milliseconds, ``tokens`` counts generated tokens, ``cost`` is in US dollars, ``turns`` counts
-    the assistant's turns until the task was done.
+    the assistant's turns until the task was done. ``finish`` is the server's word for how the answer ended (``stop``,
+    ``length``, ``content_filter``, ``tool_calls``, ...; ``judge.endings`` says which mean a token limit), ``None``
+    where nobody told.
     """
 
     text: str
@@ -112,6 +114,7 @@ class Answer:
     cost: float | None = None
     tool_calls: tuple[Mapping[str, Any], ...] = ()
     turns: int | None = None
+    finish: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

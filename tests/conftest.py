@@ -123,6 +123,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.skip(reason=reason))
 
 
+@pytest.fixture(scope="session")
+def chat() -> Any:
+    """The misbehaving chat server (tests/servers/chat.py), whose ``launch`` starts one in a process of its own."""
+    spec = importlib.util.spec_from_file_location("chat_server", REPO / "tests" / "servers" / "chat.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["chat_server"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def server(chat: Any) -> Iterator[Any]:
+    """One misbehaving chat server for a file of tests."""
+    with chat.launch() as served:
+        yield served
+
+
 TINY_CHAT = (
     "{% for message in messages %}<|s|>{{ message['role'] }}\n{{ message['content'] | trim }}<|e|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|s|>assistant\n{% endif %}"

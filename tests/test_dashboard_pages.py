@@ -138,7 +138,7 @@ def test_every_page_of_an_empty_home_says_which_command_fills_it(
     """Where there is nothing, a page says what makes it and invents no number."""
     at = page(monkeypatch, tmp_path, name)
     assert not at.exception, at.exception
-    assert any("judge" in block.value for block in at.code), said(at)
+    assert any(f"--home {tmp_path}" in block.value for block in at.code), said(at)
     assert (not at.metric and not at.dataframe) or name == "loop"
     assert list(tmp_path.iterdir()) == [], "looking makes no file"
 

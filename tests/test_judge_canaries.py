@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import random
 from pathlib import Path
@@ -157,8 +158,10 @@ def test_canaries_without_a_verdict_are_no_pass(tmp_path: Path) -> None:
     assert canary_verdict({"canaries": {"count": 4}}, None, _store.comparisons("r-can")).state == "unknown"
 
 
-def test_an_interrupted_run_is_resumed_with_the_same_canaries(tmp_path: Path) -> None:
-    """Killed in the middle and resumed, the canaries and the table are those of an unbroken run (M19)."""
+def test_an_interrupted_run_is_resumed_with_the_same_canaries(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Interrupted within a call and resumed, the canaries and the table are those of an unbroken run (M19); the
+    interrupt is raised once, and no task is left that tells of it again.
+    """
     store = Store(tmp_path / "home")
     calls = 0
 
@@ -171,6 +174,8 @@ def test_an_interrupted_run_is_resumed_with_the_same_canaries(tmp_path: Path) ->
 
     with pytest.raises(KeyboardInterrupt):
         asyncio.run(start_run(plan(tmp_path, canaries=4), ScriptedBackend(dies), store))
+    gc.collect()
+    assert "never retrieved" not in caplog.text
     asyncio.run(resume_run("r-can", store, lambda _spec: ScriptedBackend(careful)))
     (tmp_path / "whole").mkdir()
     whole, _report = judged(tmp_path / "whole", ScriptedBackend(careful))

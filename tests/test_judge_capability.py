@@ -5,10 +5,8 @@ the server belies it; and the provider's ids of what was paid for.
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import json
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,20 +26,8 @@ from judge.testing import sample_pair, sample_rubric
 from judge.types import Reply, Usage
 
 REPO = Path(__file__).resolve().parent.parent
-_spec = importlib.util.spec_from_file_location("chat_server_capability", REPO / "tests" / "servers" / "chat.py")
-assert _spec is not None and _spec.loader is not None
-chat: Any = importlib.util.module_from_spec(_spec)
-sys.modules["chat_server_capability"] = chat
-_spec.loader.exec_module(chat)
 
 PRICED = "&price_in=1&price_out=1"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Any]:
-    """The misbehaving server, in a process of its own."""
-    with chat.launch() as served:
-        yield served
 
 
 @pytest.fixture

@@ -96,12 +96,13 @@ def otlp(value: Any) -> dict[str, Any]:
 def otel_rows(draw: Any) -> dict[str, Any]:
     """One export with one GenAI span, as a collector writes it."""
     parts = st.fixed_dictionaries({"type": st.just("text"), "content": words})
+    end = draw(st.sampled_from([{}, {"finish_reason": "stop"}, {"finish_reason": "length"}, {"finish_reason": ""}]))
     message = lambda role: {"role": role, "parts": draw(st.lists(parts, min_size=1, max_size=2))}
     attributes = {
         "gen_ai.operation.name": "chat",
         "gen_ai.request.model": draw(words),
         "gen_ai.input.messages": orjson.dumps([message("user")]).decode(),
-        "gen_ai.output.messages": orjson.dumps([{**message("assistant"), "finish_reason": "stop"}]).decode(),
+        "gen_ai.output.messages": orjson.dumps([{**message("assistant"), **end}]).decode(),
         "gen_ai.usage.output_tokens": draw(st.integers(0, 9999)),
         "app.unknown": draw(words),
     }
@@ -426,7 +427,8 @@ def test_promptfoo_results_come_back_with_their_document(tmp_path: Path) -> None
     """Rows carry answer, grade and cost; what stands around them is kept; an errored row is reported."""
     result = {
         "testIdx": 0, "promptIdx": 0, "prompt": {"raw": "why?", "label": "l"}, "provider": {"id": "openai:x"},
-        "response": {"output": "so", "tokenUsage": {"completion": 2}}, "success": False, "score": 0.25, "latencyMs": 12,
+        "response": {"output": "so", "tokenUsage": {"completion": 2}, "finishReason": "length"},
+        "success": False, "score": 0.25, "latencyMs": 12,
         "cost": 0.001, "gradingResult": {"pass": False, "reason": "rude"}, "vars": {"q": "why?"}, "namedScores": {},
     }  # fmt: skip
     failed = {**result, "testIdx": 1, "response": {}, "error": "API error: 500"}
@@ -443,7 +445,9 @@ def test_promptfoo_results_come_back_with_their_document(tmp_path: Path) -> None
     assert (moved.rows, moved.problems) == (1, {"failed": 1})
     (row,) = lines_of(tmp_path / "a.jsonl")
     assert row["graded"] == {"passed": False, "score": 0.25, "reason": "rude"}
-    assert row["answer"] == {"text": "so", "model": "openai:x", "latency_ms": 12, "cost": 0.001, "tokens": 2}
+    assert row["answer"] == {
+        "text": "so", "model": "openai:x", "latency_ms": 12, "cost": 0.001, "tokens": 2, "finish": "length",
+    }  # fmt: skip
     export(tmp_path / "a.jsonl", "promptfoo-results", tmp_path / "back.json")
     back = orjson.loads((tmp_path / "back.json").read_bytes())
     document["results"]["results"] = [result]  # type: ignore[index]
@@ -551,6 +555,7 @@ def test_inspect_logs_are_read(tmp_path: Path) -> None:
         "choices": [{"message": {"role": "assistant", "content": [{"type": "text", "text": "4"}]}}],
         "time": 1.5,
     }
+    output["choices"][0]["stop_reason"] = "max_tokens"  # type: ignore[index]
     samples = [
         {
             "id": 1,
@@ -572,7 +577,7 @@ def test_inspect_logs_are_read(tmp_path: Path) -> None:
         assert ingest(tmp_path / name, "inspect", tmp_path / "a.jsonl").rows == 2
         first, second = lines_of(tmp_path / "a.jsonl")
         assert (first["id"], second["id"]) == ("1", "1/2")
-        assert first["answer"] == {"text": "4", "model": "m", "latency_ms": 1500.0}
+        assert first["answer"] == {"text": "4", "model": "m", "latency_ms": 1500.0, "finish": "max_tokens"}
         assert first["scores"] == {"match": {"value": "C"}}
     samples[0]["error"] = {"message": "boom"}
     (tmp_path / "log.json").write_bytes(orjson.dumps({"eval": {}, "samples": samples}))

@@ -5,9 +5,7 @@ wait, and the pure parts under it.
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,19 +21,6 @@ from judge.environment import Environment
 from judge.errors import BackendError, BackendUnavailable
 from judge.testing import sample_pair, sample_rubric
 from judge.types import Ask, InvalidReason, Reply
-
-_spec = importlib.util.spec_from_file_location("chat_server", Path(__file__).parent / "servers" / "chat.py")
-assert _spec is not None and _spec.loader is not None
-chat_server: Any = importlib.util.module_from_spec(_spec)
-__import__("sys").modules["chat_server"] = chat_server
-_spec.loader.exec_module(chat_server)
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Any]:
-    """The misbehaving server, in a process of its own."""
-    with chat_server.launch() as served:
-        yield served
 
 
 @dataclass

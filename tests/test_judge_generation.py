@@ -627,6 +627,16 @@ def test_a_server_is_asked_with_the_settings_and_its_answer_is_recorded(tmp_path
     assert all(b"planted" not in path.read_bytes() for path in tmp_path.iterdir())
 
 
+def test_an_end_that_the_server_does_not_tell_is_null(tmp_path: Path, serve: Any) -> None:
+    """No finish_reason is no "stop": the row says null and the tally says unknown; a told one stays as it is."""
+    ends = iter(["length", None, "stop"])
+    server = serve(lambda _number, _body: (200, completion("so", finish=next(ends))))
+    evalset = numbered(tmp_path / "e.jsonl", 3)
+    result = make(plan_of(evalset, tmp_path / "o.jsonl"), remote(server))
+    assert sorted(str(row["finish"]) for row in rows_of(tmp_path / "o.jsonl")) == ["None", "length", "stop"]
+    assert result.tally.finish == {"length": 1, "unknown": 1, "stop": 1}
+
+
 def test_tools_go_to_the_server_and_its_calls_are_recorded(tmp_path: Path, serve: Any) -> None:
     """Tool definitions and tool turns are sent as they are; the calls that come back are in the row, without text."""
     call = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": '{"at": "Oslo"}'}}

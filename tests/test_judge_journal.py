@@ -71,6 +71,7 @@ ITEM: dict[str, Any] = {
 }  # fmt: skip
 ANSWER: dict[str, Any] = {
     "model": "m", "latency_ms": 1.5, "tokens": 3, "cost": 0.5, "tool_calls": ({"name": "f"},), "turns": 2,
+    "finish": "length",
 }  # fmt: skip
 
 

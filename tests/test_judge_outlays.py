@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import json
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,20 +24,8 @@ from judge.store import Store
 from judge.types import Reply, Usage
 
 REPO = Path(__file__).resolve().parent.parent
-_spec = importlib.util.spec_from_file_location("chat_server_outlays", REPO / "tests" / "servers" / "chat.py")
-assert _spec is not None and _spec.loader is not None
-chat: Any = importlib.util.module_from_spec(_spec)
-sys.modules["chat_server_outlays"] = chat
-_spec.loader.exec_module(chat)
 
 CHILD = "from judge.cli import main; main()"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Any]:
-    """The misbehaving server, in a process of its own."""
-    with chat.launch() as served:
-        yield served
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-import importlib.util
 import json
 import os
 import re
@@ -39,12 +38,6 @@ from judge.types import Ask, Outcome, Reply
 
 REPO = Path(__file__).parent.parent
 
-_spec = importlib.util.spec_from_file_location("chat_server", REPO / "tests" / "servers" / "chat.py")
-assert _spec is not None
-assert _spec.loader is not None
-chat: Any = importlib.util.module_from_spec(_spec)
-sys.modules["chat_server"] = chat
-_spec.loader.exec_module(chat)
 
 ROWS = 40
 SCORE = {"A": 1.0, "tie": 0.5, "B": 0.0}
@@ -273,7 +266,7 @@ def paid(url: str, model: str, price: str = "&price_in=1000&price_out=1000") -> 
     return f"openai:{model}?base_url={url}&mode=text&concurrency=2{price}"
 
 
-def test_a_limit_holds_for_the_whole_panel(tmp_path: Path, judge: Callable[..., Any]) -> None:
+def test_a_limit_holds_for_the_whole_panel(tmp_path: Path, judge: Callable[..., Any], chat: Any) -> None:
     """--max-cost stops the second judge at what the first has left of it; resume takes a new limit for both."""
     evalset(tmp_path / "e.jsonl", 8, labels=False)
     with chat.launch() as served:
@@ -310,7 +303,9 @@ def test_a_limit_holds_for_the_whole_panel(tmp_path: Path, judge: Callable[..., 
         assert (code, "the limit" in err or "--max-cost MORE" in err) == (3, True)
 
 
-def test_an_unknown_price_is_refused_before_any_judge_is_asked(tmp_path: Path, judge: Callable[..., Any]) -> None:
+def test_an_unknown_price_is_refused_before_any_judge_is_asked(
+    tmp_path: Path, judge: Callable[..., Any], chat: Any
+) -> None:
     """A limit that the second judge cannot hold stops the panel before the first one costs anything."""
     evalset(tmp_path / "e.jsonl", 4)
     with chat.launch() as served:
@@ -353,7 +348,9 @@ def test_what_cannot_work_is_refused_before_any_call(
     assert not (tmp_path / "home" / "runs").exists()
 
 
-def test_a_server_is_not_even_probed_for_a_cascade_that_cannot_be(tmp_path: Path, judge: Callable[..., Any]) -> None:
+def test_a_server_is_not_even_probed_for_a_cascade_that_cannot_be(
+    tmp_path: Path, judge: Callable[..., Any], chat: Any
+) -> None:
     """A judge that looks at its server before its id is known is not contacted where no rate is certified."""
     evalset(tmp_path / "e.jsonl", 4)
     calibration(tmp_path / "cal.json", judge="openai/m", certified={})
@@ -555,7 +552,7 @@ def test_pairs_without_a_verdict_are_escalated_and_then_left_to_people(
     assert "2 pairs that no judge decided with certainty: p002, p004" in out
 
 
-def test_costs_of_a_cascade_are_those_of_its_stages(tmp_path: Path, judge: Callable[..., Any]) -> None:
+def test_costs_of_a_cascade_are_those_of_its_stages(tmp_path: Path, judge: Callable[..., Any], chat: Any) -> None:
     """The cost is the sum of both stages, beside what the strong judge would have cost for every pair."""
     evalset(tmp_path / "e.jsonl", 12)
     calibration(tmp_path / "cal.json")

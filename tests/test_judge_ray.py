@@ -37,20 +37,15 @@ KEY = "sk-planted-0123456789abcdef"
 WINDOW = 3
 ROWS = 40
 
-_spec = importlib.util.spec_from_file_location("chat_server_for_ray", REPO / "tests" / "servers" / "chat.py")
-assert _spec is not None and _spec.loader is not None
-chat_server: Any = importlib.util.module_from_spec(_spec)
-sys.modules["chat_server_for_ray"] = chat_server
-_spec.loader.exec_module(chat_server)
 
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray is not installed")
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Any]:
-    with chat_server.launch() as served:
-        served.book("latency/0.02")
-        yield served
+def server(server: Any) -> Any:
+    """The misbehaving server, which takes 20 ms to answer."""
+    server.book("latency/0.02")
+    return server
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import importlib.util
 import json
 import os
 import subprocess
@@ -34,22 +33,9 @@ ENV = Environment(
     home=Path("unused"), cache=Path(tempfile.mkdtemp()), api_key=KEY, keys={"OTHER_API_KEY": "other-secret-1234"}
 )
 
-_spec = importlib.util.spec_from_file_location("chat_server", REPO / "tests" / "servers" / "chat.py")
-assert _spec is not None and _spec.loader is not None
-chat_server: Any = importlib.util.module_from_spec(_spec)
-sys.modules["chat_server"] = chat_server
-_spec.loader.exec_module(chat_server)
-
 
 # litellm's own types warn when pydantic first builds them; not ours to fix.
 litellms = pytest.mark.filterwarnings("ignore:Item .* on TypedDict class:UserWarning")
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Any]:
-    """The misbehaving server, in a process of its own."""
-    with chat_server.launch() as served:
-        yield served
 
 
 def opened(url: str, more: str = "", *, env: Environment = ENV, name: str = "openai:m") -> ChatBackend:

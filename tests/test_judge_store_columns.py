@@ -73,7 +73,7 @@ def pairs() -> Iterator[Pair]:
                 f"p{number:03}",
                 item,
                 Answer(candidate, model="new" if number % 2 else None, cost=0.0, tool_calls=calls),
-                Answer(baseline, latency_ms=1.5, tokens=0),
+                Answer(baseline, latency_ms=1.5, tokens=0, finish=(None, "stop", "length")[number % 3]),
                 label=(None, *Outcome)[number % 4],
             )
 
@@ -120,6 +120,8 @@ def test_every_shape_of_pair_and_reply_becomes_the_row_it_settles_to(tmp_path: P
     frame = store.comparisons("r-1")
     assert {*frame["invalid"].unique()} >= {None, "error", "missing", "not_finite", "content_filter", "length"}
     assert frame.filter(polars.col("flags").str.contains("identical"))["repeat"].to_list() == [0, 1, 2]
+    assert {*frame["baseline_finish"].unique()} == {None, "stop", "length"}
+    assert frame["candidate_finish"].null_count() == frame.height
 
 
 def test_a_journal_without_named_asks_gives_the_same_table(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from judge.endings import finish_in
 from judge.errors import InputError
 
 if TYPE_CHECKING:
@@ -147,6 +148,8 @@ def _item(
     }
     texts = redactor.row({**kept, "baseline": dict(answer), "metadata": metadata})
     texts["baseline"] |= {name: answer[name] for name in ("model", "latency_ms", "tokens", "cost") if name in answer}
+    finish = finish_in(answer, row)
+    texts["baseline"] |= {"finish": finish} if finish else {}
     known = {"sampled": dict(drawn_), "signal": signal_of(row), "trace_id": row.get("trace_id"), "at": row.get("at")}
     texts["metadata"] |= {name: value for name, value in known.items() if value}
     return {"id": str(row["id"]), **texts}

@@ -8,11 +8,12 @@ probability, or a trust that the caller states.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from judge.endings import finish_in, was_cut
 from judge.errors import InputError
 from judge.formats import Problem, read_rows
 from judge.types import Pair
@@ -46,7 +47,6 @@ ACTIONS: Mapping[str, str] = {
     "escalate": "the answer of the person it went to is better than the one that was not enough",
 }
 """What a user's action says, by its kind; the better text stands in the action (``text``), or it says nothing."""
-_FINISH = ("finish", "finish_reason", "stop_reason")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +101,7 @@ def from_ratings(path: Path, *, gap: float = 1.0) -> Iterator[Found]:
     ``across_raters``. A difference below ``gap`` gives no pair.
     """
     groups: dict[str, dict[str, dict[str, float]]] = {}
+    cut: dict[str, set[str]] = {}
     asked: dict[str, Said] = {}
     for line, row in read_rows(path):
         if isinstance(row, Problem):
@@ -114,11 +115,20 @@ def from_ratings(path: Path, *, gap: float = 1.0) -> Iterator[Found]:
         asked[key] = said
         rater = str(row.get("rater") or f"unnamed, line {line}")
         groups.setdefault(key, {}).setdefault(text, {})[rater] = float(rating)
+        if _cut_off(row):
+            cut.setdefault(key, set()).add(text)
     for key, answers in groups.items():
-        yield _rated(asked[key], answers, gap=gap, origin={"ratings": str(path)})
+        yield _rated(asked[key], answers, gap=gap, origin={"ratings": str(path)}, cut=cut.get(key, set()))
 
 
-def _rated(asked: Said, answers: Mapping[str, Mapping[str, float]], *, gap: float, origin: Mapping[str, Any]) -> Found:
+def _rated(
+    asked: Said,
+    answers: Mapping[str, Mapping[str, float]],
+    *,
+    gap: float,
+    origin: Mapping[str, Any],
+    cut: Collection[str] = (),
+) -> Found:
     name = identity_of(asked, "", "")
     if len(answers) < 2:
         return Left(name, "one rated answer only")
@@ -138,7 +148,8 @@ def _rated(asked: Said, answers: Mapping[str, Mapping[str, float]], *, gap: floa
     try:
         return with_bias(
             Preference(identity_of(asked, best, worst), asked, best, worst, p=p, source=Source.RATING,
-                       close=distance < 1.5 * gap, labeller=", ".join(named), metadata=metadata, origin=origin)
+                       close=distance < 1.5 * gap, labeller=", ".join(named), metadata=metadata, origin=origin,
+                       cut=tuple(side for side, text in (("chosen", best), ("rejected", worst)) if text in cut))
         )  # fmt: skip
     except InputError as error:
         return Left(name, str(error))
@@ -289,6 +300,7 @@ def _of_pair(pair: Pair, win: bool, p: float, source: Source, **fields: Any) -> 
     metadata = {**_plain(pair.item.metadata), **({"category": pair.item.category} if pair.item.category else {})}
     metadata |= {"context_chars": sum(map(len, pair.item.context))} if pair.item.context else {}
     fields["metadata"] = {**metadata, **fields.get("metadata", {})}
+    ends = {"chosen": better, "rejected": worse}
     try:
         return with_bias(
             Preference(
@@ -298,6 +310,7 @@ def _of_pair(pair: Pair, win: bool, p: float, source: Source, **fields: Any) -> 
                 worse.text,
                 p=p,
                 source=source,
+                cut=tuple(side for side, answer in ends.items() if was_cut(answer.finish)),
                 **fields,
             )
         )
@@ -328,10 +341,9 @@ def _answer(row: Mapping[str, Any]) -> str | None:
 
 
 def _cut_off(row: Mapping[str, Any]) -> bool:
-    """Whether the trace says that a token limit ended its answer (OpenAI's ``length``, Anthropic's ``max_tokens``)."""
+    """Whether the trace says that a token limit ended its answer (``judge.endings``)."""
     answer = row.get("answer")
-    places = [row, answer if isinstance(answer, Mapping) else {}]
-    return any(place.get(name) in ("length", "max_tokens") for place in places for name in _FINISH)
+    return was_cut(finish_in(answer if isinstance(answer, Mapping) else {}, row)) is True
 
 
 def kept(found: Iterable[Found]) -> tuple[list[Preference], Counter[str]]:

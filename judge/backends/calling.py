@@ -214,7 +214,7 @@ class Caller:
             started = self.clock.now()
             try:
                 value = await send()
-            except BaseException:
+            except BaseException:  # a cancelled call, too: the breaker must not wait for its trial for ever
                 self.breaker.abandon()
                 raise
             finally:
@@ -322,7 +322,7 @@ class Caller:
                 if wait <= 0:
                     return
                 await self._pause(wait)
-        except BaseException:
+        except BaseException:  # who is cancelled while waiting gives the place back, too
             self._leave()
             raise
 

@@ -149,15 +149,15 @@ class Transport(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """One generated answer: its text and tool calls, what it took, and how it ended; ``error`` where the call failed
-    for good.
+    """One generated answer: its text and tool calls, what it took, and how it ended (``finish`` is ``None`` where
+    the server did not say); ``error`` where the call failed for good.
     """
 
     text: str = ""
     tool_calls: tuple[Mapping[str, Any], ...] = ()
     usage: Usage = field(default_factory=Usage)
     latency_ms: float = 0.0
-    finish: str = "stop"
+    finish: str | None = "stop"
     model: str | None = None
     error: str | None = None
     flags: tuple[str, ...] = ()
@@ -475,7 +475,7 @@ class ChatBackend:
         flags = []
         if self._form.mode == "logprobs" and not said.tokens:
             flags.append("no_logprobs")
-            if said.finish == "stop" and said.text and not said.refusal:
+            if said.finish in (None, "stop") and said.text and not said.refusal:
                 self.belie("asked for label probabilities, it gave none")
         if said.usage is None:
             flags.append("no_usage")
@@ -486,7 +486,7 @@ class ChatBackend:
             text=said.text,
             probs=read[0] if read and self._form.mode == "logprobs" else None,
             score={"label_mass": read[1]} if read else {},
-            finish="refusal" if said.refusal else said.finish,
+            finish="refusal" if said.refusal else said.finish or "stop",
             model=said.model,
             fingerprint=said.fingerprint,
             latency_ms=round(called.latency_ms, 3),

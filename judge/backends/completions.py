@@ -74,12 +74,12 @@ class Form:
 class Completion:
     """What a chat completion says. ``tokens`` are the top alternatives of each generated token, ``None`` where the
     server gave none; ``usage`` is (prompt, completion) tokens, ``None`` where it did not say. ``ids`` is the provider's
-    id of the response, where it has one.
+    id of the response, where it has one. ``finish`` is its word for how the text ended, ``None`` where it gave none.
     """
 
     text: str = ""
     refusal: bool = False
-    finish: str = "stop"
+    finish: str | None = None
     tokens: Sequence[Mapping[str, Any]] | None = None
     usage: tuple[int, int] | None = None
     model: str | None = None
@@ -195,7 +195,7 @@ def read(payload: Any) -> Completion:
     return Completion(
         text=_text(message, "content") or refusal or "",
         refusal=bool(refusal),
-        finish=_text(choice, "finish_reason") or "stop",
+        finish=_text(choice, "finish_reason") or None,
         tokens=_tokens(content),
         usage=_usage(body.get("usage")),
         model=_text(body, "model"),

@@ -56,12 +56,14 @@ def read_message(payload: Any) -> Completion:
     texts = [block.get("text", "") for block in content if block.get("type") == "text"]
     if not all(isinstance(text, str) for text in texts):
         raise Malformed("content: a text is no text")
-    stop = str(payload.get("stop_reason") or "end_turn")
+    stop = payload.get("stop_reason")
+    if stop is not None and not isinstance(stop, str):
+        raise Malformed("stop_reason is no text")
     model = payload.get("model")
     return Completion(
         text="".join(texts),
         refusal=stop == "refusal",
-        finish=_FINISH.get(stop, stop),
+        finish=_FINISH.get(stop, stop) if stop else None,
         usage=_usage(payload.get("usage")),
         model=model if isinstance(model, str) else None,
         ids=ids_of(payload),

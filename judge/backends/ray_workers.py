@@ -401,7 +401,7 @@ def open_on_ray(
         for seat, identity in zip(seats, map(_value, ids), strict=True):
             if identity != inner.id:
                 raise BackendError(f"judge {inner.id} is {identity} on {seat.opened.node}: make both the same first")
-    except BaseException:
+    except BaseException:  # Ctrl-C, too: actors that nobody will use are not left on somebody's cluster
         _dismiss(actors)
         cluster.leave()
         raise

@@ -54,6 +54,9 @@ _COMMANDS = {
 @click.version_option(__version__, "--version", message="judge %(version)s")
 def root() -> None:
     """Know whether a new model is better: blind, position-swapped judgements with the doubt stated."""
+    from ..advice import note_home
+
+    note_home(None)
 
 
 def main() -> None:
@@ -97,7 +100,8 @@ def _run(argv: list[str]) -> int:
 
 
 def _fail(message: str, code: int) -> int:
+    from ..advice import homed
     from .screen import safe
 
-    click.echo(f"error: {safe(message)}", err=True)
+    click.echo(f"error: {safe(homed(message))}", err=True)
     return code

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..advice import advised
 from ..environment import environment
 from .screen import home_option, safe
 
@@ -39,7 +40,7 @@ def write(suite: str, *, output: Path) -> int:
     cases = read_cases(found.cases)
     count = write_cases(output, (freeze(case.id, case.item, case.origin) for case in cases.values()))
     click.echo(f"wrote {count} prompts to {safe(str(output))}", err=True)
-    click.echo(f"then: judge generate {safe(str(output))} -m MODEL -o answers.jsonl", err=True)
+    click.echo(f"then: {safe(advised('generate', output, '-m', 'MODEL', '-o', 'answers.jsonl'))}", err=True)
     return 0
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from ..advice import advised
 from ..environment import environment
 from ..render.words import wrap
 from .run import Options, run
@@ -41,10 +42,10 @@ def command(*, judge: str, as_json: bool, home: str | None) -> int:
     if code == 0 and not as_json:
         _may_it_ship(home)
     for command, told in (
-        ("judge gate latest", "every rule, and what would change it"),
-        ("judge view", "the dashboard: decision, segments, every pair"),
-        ("judge calibrate", "how far the judge can be believed"),
-        ("judge run your.jsonl", 'your own rows with "prompt", "candidate" and "baseline"'),
+        (advised("gate", "latest"), "every rule, and what would change it"),
+        (advised("view"), "the dashboard: decision, segments, every pair"),
+        (advised("calibrate"), "how far the judge can be believed"),
+        (advised("run", "your.jsonl"), 'your own rows with "prompt", "candidate" and "baseline"'),
     ):
         click.echo(f"  {command:22}{told}", err=True)
     return code

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import platform
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ..advice import advised, homed
 from ..environment import environment
 from .screen import home_option, safe
 
@@ -40,10 +42,19 @@ class Check:
 
 
 @click.command("doctor")
+@click.option(
+    "--in", "folders", multiple=True, type=click.Path(exists=True, file_okay=False),
+    help="Look for unfinished files of killed writers in this folder, too (repeatable); always looked at are the home "
+    "folder, the cache and this folder.",
+)  # fmt: skip
+@click.option(
+    "--clean", is_flag=True, help="Remove the unfinished files whose writer is gone: those that nobody holds a lock on."
+)
 @click.option("--json", "as_json", is_flag=True, help="The checks as one JSON list.")
 @home_option
-def command(*, as_json: bool, home: str | None) -> int:
-    """Check the installation, the rubrics, and every journal row by row against the database; changes nothing.
+def command(*, folders: tuple[str, ...], clean: bool, as_json: bool, home: str | None) -> int:
+    """Check the installation, the rubrics, every journal row by row against the database, and what killed writers
+    left; without --clean it changes nothing.
 
     Exit code 1 if something is wrong.
     """
@@ -53,13 +64,14 @@ def command(*, as_json: bool, home: str | None) -> int:
     store = Store(Path(home) if home else env.home)
     checks = [*_installation(), *_rubrics(), *_disk(store.home, env.cache), *_servers(store.home, env.cache)]
     checks += [*_outlays(store.home), *_runs(store)]
+    checks += _leftovers((store.home, env.cache, *map(Path, folders)), clean=clean)
     if as_json:
         click.echo(json.dumps([asdict(check) for check in checks]))
     else:
         for check in checks:
             click.echo(
                 f"{check.state:5} {check.name:16} {safe(check.detail)}"
-                + (f"\n      fix: {safe(check.fix)}" if check.fix else "")
+                + (f"\n      fix: {safe(homed(check.fix))}" if check.fix else "")
             )
     return 1 if any(check.state == "bad" for check in checks) else 0
 
@@ -148,6 +160,27 @@ def _outlays(home: Path) -> list[Check]:
     from ..outlays import unbooked
 
     return [Check("note", "unbooked cost", str(outlay)) for outlay in unbooked(home)]
+
+
+def _leftovers(folders: Sequence[Path], *, clean: bool) -> list[Check]:
+    """What killed writers left; removed where nobody can be writing it, and that is wanted."""
+    from ..leftovers import State, find, remove
+
+    checks = []
+    for left in find(folders, also=Path()):
+        told = f"{left.path}: {left.size:,} bytes, {left.age} old, {left.state}"
+        if left.state is not State.GONE:
+            checks.append(Check("note" if left.state is State.UNKNOWN else "ok", "unfinished file", told))
+        elif not clean:
+            here = any(left.path.is_relative_to(folder.absolute()) for folder in folders[:2])
+            fix = advised("doctor", "--clean", *(() if here else ("--in", left.path.parent)))
+            checks.append(Check("note", "unfinished file", told, fix))
+        else:
+            done = remove(left)
+            checks.append(
+                Check("ok" if done else "note", "unfinished file", f"{told}: {'' if done else 'not '}removed")
+            )
+    return checks
 
 
 def _runs(store: Store) -> list[Check]:

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..advice import advised
 from ..clock import stamp
 from ..environment import environment
+from ..render.words import wrap
 from ..writing import write_whole
 from .making import make_missing
 from .screen import home_option, safe
@@ -204,7 +206,7 @@ def override_(*, decision: str, reason: str, by: str, second: str, as_json: bool
     body = entry.body
     click.echo(f"{entry.id}: {safe(str(body['word']))} of {safe(str(body['decision']))} overridden by {safe(by)}, "
                f"agreed by {safe(second)}")  # fmt: skip
-    click.echo(f"next: judge rollout start {entry.id}", err=True)
+    click.echo(f"next: {advised('rollout', 'start', entry.id)}", err=True)
     return 0
 
 
@@ -250,7 +252,7 @@ def _list(entries: list[Entry], *, as_json: bool) -> int:
         click.echo(json.dumps(rows))
         return 0
     if not rows:
-        click.echo("no decision was recorded here; make one with: judge gate RUN", err=True)
+        click.echo(f"no decision was recorded here; make one with: {advised('gate', 'RUN')}", err=True)
     for row in rows:
         told = (
             f"{row['id']:18} {row['at'][:16]:17} {row['word']:5} {row['run']:12} {row['policy']:14} {row['candidate']}"
@@ -272,7 +274,8 @@ def policy_(*, name: str, list_all: bool) -> int:
         return 0
     found = load_policy(name)
     click.echo(found.text, nl=False)
-    click.echo(f"{found.ref} {found.digest} ({'frozen' if found.frozen else 'not frozen'})", err=True)
+    for line in wrap(f"{found.ref} ({'frozen' if found.frozen else 'not frozen'}), sha256 {found.digest}", rest="  "):
+        click.echo(line, err=True)
     return 0
 
 

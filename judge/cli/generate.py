@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..advice import advised
 from ..clock import stamp
 from .run import surroundings
 from .screen import Ticker, dollars, minutes, safe
@@ -97,7 +98,7 @@ def command(evalset: Path, output: Path, spec: str, *, as_json: bool, dry_run: b
     sources = f", {prompts.with_context} with sources" if prompts.with_context and asking.context else ""
     click.echo(f"{output}: {prompts.rows} prompts{sources}{left}, model {safe(str(generator.id))}", err=True)
     result = _drive(plan, generator)
-    _show(result, as_json=as_json)
+    _show(result, evalset, as_json=as_json)
     return 3 if result.failed else 0
 
 
@@ -233,7 +234,7 @@ def _summary(result: Result) -> dict[str, Any]:
     }
 
 
-def _show(result: Result, *, as_json: bool) -> None:
+def _show(result: Result, evalset: Path, *, as_json: bool) -> None:
     summary = _summary(result)
     if as_json:
         click.echo(json.dumps(summary))
@@ -264,5 +265,5 @@ def _show(result: Result, *, as_json: bool) -> None:
         written = f"; {result.output} holds the others" if found.answers else "; nothing was written"
         click.echo(f"{missing}{written}. Ask for them again with: {_again()}", err=True)
     else:
-        name = shlex.quote(str(result.output))
-        click.echo(f"next: judge run EVALSET --baseline OTHER.jsonl --candidate {name}", err=True)
+        then = advised("run", evalset, "--baseline", "OTHER.jsonl", "--candidate", result.output)
+        click.echo(f"next: {safe(then)}", err=True)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from ..advice import advised
 from ..environment import environment
 from ..writing import write_whole
 from .making import make_hack
@@ -49,7 +50,8 @@ def command(
     info = store.run(run_id)
     if store.comparisons(info.run_id).is_empty():
         click.echo(
-            f"error: run {info.run_id} has no comparison yet; finish it with: judge resume {info.run_id}", err=True
+            f"error: run {info.run_id} has no comparison yet; finish it with: {advised('resume', info.run_id)}",
+            err=True,
         )
         return 4
     report, kept = make_hack(store, info, rounds=rounds, seed=seed)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from ..advice import homed
 from ..render.words import counted
 from .screen import Ticker, safe
 
@@ -77,7 +79,7 @@ def command(
     moved = ingest(file, format_name, output, options=options, skip_bad=skip_bad, report=counter("read"))
     say_moved(moved, as_json=as_json)
     if moved.kind in _NEXT and not as_json:
-        click.echo(f"next: {safe(_NEXT[moved.kind].format(out=moved.out))}", err=True)
+        click.echo(f"next: {safe(homed(_NEXT[moved.kind].format(out=shlex.quote(str(moved.out)))))}", err=True)
     return 0
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import statistics
 import time
 from collections.abc import Iterable, Mapping
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..advice import advised
 from ..clock import stamp
 from ..environment import environment
 from ..render.words import counted
@@ -73,9 +73,8 @@ class Options:
     @property
     def again(self) -> str:
         """The command that goes on where this one stops."""
-        home = f" --home {shlex.quote(self.home)}" if self.home else ""
-        more = " --draw disputed" if self.how == "disputed" else ""
-        return f"judge label --to {shlex.quote(str(self.to))} --as {shlex.quote(self.annotator or '')}{more}{home}"
+        more = ("--draw", "disputed") if self.how == "disputed" else ()
+        return advised("label", "--to", self.to, "--as", self.annotator or "", *more)
 
 
 @click.command("label", epilog="Example: judge label --to gold/support.jsonl --as ada")
@@ -416,14 +415,9 @@ def _finish(options: Options, desk: _Desk, record: DrawRecord) -> int:
     session = desk.session
     done = session.current is None
     shared = agreements(GoldSet.read(options.to)) if done else ()
-    home = f" --home {shlex.quote(options.home)}" if options.home else ""
-    gold = shlex.quote(str(options.to))
     run = record.origin.get("run")
-    then = (
-        f"judge calibrate {run} --gold {gold}{home}"
-        if run
-        else f"{_judging(record)}{home} && judge calibrate --gold {gold}{home}"
-    )
+    then = advised("calibrate", *([run] if run else []), "--gold", options.to)
+    then = then if run else f"{_judging(record)} && {then}"
     summary: dict[str, Any] = {
         "schema": "judge.label/1",
         "file": str(options.to),
@@ -497,13 +491,13 @@ def _median(desk: _Desk) -> float | None:
 def _judging(record: DrawRecord) -> str:
     """The command that judges the eval set which the labels were drawn from."""
     origin, options = record.origin, record.origin["options"]
-    words = ["judge", "run", str(origin["evalset"])]
+    words = ["run", str(origin["evalset"])]
     for side in ("candidate", "baseline"):
         words += [f"--{side}", str(options[side])] if options.get(side) else []
     for name, column in (options.get("mapping") or {}).items():
         words += ["--map", f"{name}={column}"]
     # A draft is named by its reference and the head of its digest; `judge run` takes the reference alone.
-    return shlex.join([*words, "-r", record.subject.rubric.partition("#")[0]])
+    return advised(*words, "-r", record.subject.rubric.partition("#")[0])
 
 
 def _status(options: Options) -> int:

@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from ..advice import advised
 from ..clock import stamp
 from ..environment import environment
 from .loop_sample import redaction_options, redaction_words, traces_of
@@ -97,11 +98,9 @@ def command(
         click.echo(redaction_words(redactor.counts, patterns=not no_patterns), err=True)
     click.echo(f"recorded as {entry.id}", err=True)
     if target is not None:
-        click.echo(
-            f"next: judge generate {safe(str(target))} --model CANDIDATE -o answers.jsonl, then judge check "
-            f"{safe(str(target))} --suite {safe(str(suite_path(target)))} -c answers.jsonl",
-            err=True,
-        )
+        first = advised("generate", target, "--model", "CANDIDATE", "-o", "answers.jsonl")
+        then = advised("check", target, "--suite", suite_path(target), "-c", "answers.jsonl")
+        click.echo(safe(f"next: {first}, then: {then}"), err=True)
     return 0
 
 

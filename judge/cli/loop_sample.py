@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from ..advice import advised
 from ..clock import stamp
 from ..environment import environment
 from ..render.words import counted
@@ -98,7 +99,8 @@ def command(
         click.echo(f"  {left} left out: {why}", err=True)
     click.echo(redaction_words(redactor.counts, patterns=not no_patterns), err=True)
     click.echo(f"{counted(count, 'row')}; recorded as {entry.id}", err=True)
-    click.echo(f"next: judge generate {safe(str(output))} --model CANDIDATE -o answers.jsonl", err=True)
+    then = advised("generate", output, "--model", "CANDIDATE", "-o", "answers.jsonl")
+    click.echo(f"next: {safe(then)}", err=True)
     return 0
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ..advice import homed
 from ..environment import environment
 from ..render.words import number, plain, span, wrap
 from .loop_sample import traces_of
@@ -113,7 +114,7 @@ def _lines(found: Worth) -> Iterator[str]:
         yield f"  {answer.says:<8}{answer.question}"
         yield from wrap(safe(f"{answer.evidence}{_figure(answer)}"), first=_UNDER, rest=_UNDER)
         if answer.settle:
-            yield from wrap(safe(f"to settle it: {answer.settle}"), first=_UNDER, rest=_UNDER + "  ")
+            yield from wrap(safe(homed(f"to settle it: {answer.settle}")), first=_UNDER, rest=_UNDER + "  ")
 
 
 def _figure(answer: Answer) -> str:

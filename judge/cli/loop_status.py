@@ -8,8 +8,9 @@ from pathlib import Path
 
 import click
 
+from ..advice import homed
 from ..environment import environment
-from ..render.words import counted
+from ..render.words import counted, wrap
 from .screen import home_option, safe
 
 __all__ = ["command"]
@@ -49,13 +50,18 @@ def command(*, labels: Path, as_json: bool, home: str | None) -> int:
     click.echo(f"{counted(state.rounds, 'decision')} so far" if state.rounds else "no decision yet")
     for step in state.steps:
         when = f"  {_when(step.at)}" if step.at else ""
-        click.echo(f"[{_MARK[step.state]}] {step.name:<10}  {safe(step.says)}{when}")
+        for line in wrap(f"{safe(step.says)}{when}", first=f"[{_MARK[step.state]}] {step.name:<10}  ", rest=" " * 16):
+            click.echo(line)
     if state.records:
         click.echo("in the register, newest first")
     for record in state.records:
-        click.echo(f"    {_when(record.at)}  {record.kind:<8}  {safe(record.id):<17}  {safe(record.says)}")
+        head = f"    {_when(record.at)}  {record.kind:<8}  {safe(record.id):<17}  "
+        for line in wrap(safe(record.says), first=head, rest=" " * len(head)):
+            click.echo(line)
     following = state.next
-    click.echo(f"next: {safe(following.command)}" if following else "the round is complete; begin the next with traces")
+    click.echo(
+        f"next: {safe(homed(following.command))}" if following else "the round is complete; begin the next with traces"
+    )
     return 0
 
 

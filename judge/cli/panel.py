@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..advice import advised
 from ..calibrations import read_calibration
 from ..clock import stamp
 from ..environment import environment
@@ -25,7 +26,6 @@ from .run import (
     cost_words,
     drive,
     estimated,
-    home_words,
     mode_of,
     mode_words,
     pairs_words,
@@ -151,12 +151,12 @@ def show(store: Store, group_id: str, how: Showing) -> int:
         judged, sealed = panel.majority.judged, panel.sealed
     click.echo(text)
     if not sealed:
-        click.echo(f"note: this is not finished; finish it with: judge resume {group.id}", err=True)
+        click.echo(f"note: this is not finished; finish it with: {advised('resume', group.id)}", err=True)
     if judged == 0:
         click.echo("error: not one comparison could be judged", err=True)
         return 3
     if how.after:
-        click.echo(f"next: judge report {group.id}{home_words(how.home)}", err=True)
+        click.echo(f"next: {advised('report', group.id)}", err=True)
     return 0
 
 

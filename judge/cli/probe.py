@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..advice import advised
 from ..clock import stamp
 from ..writing import write_whole
 from .engines import engine_options, opener
-from .run import Options, announce, drive, dry_run, home_words, plan_of, surroundings
+from .run import Options, announce, drive, dry_run, plan_of, surroundings
 from .screen import home_option, progress, safe
 
 if TYPE_CHECKING:
@@ -153,8 +154,6 @@ def _show(asked: _Asked, options: Options, store: Store, run_id: str) -> int:
         click.echo(text if options.as_json else shape(report))
     click.echo(f"kept as {kept.entry.id} ({safe(str(kept.path))})", err=True)
     if not any(measure.difference for measure in report.measures):
-        click.echo(
-            f"error: not one comparison could be judged; see judge report {run_id}{home_words(options.home)}", err=True
-        )
+        click.echo(f"error: not one comparison could be judged; see: {advised('report', run_id)}", err=True)
         return 3
     return 0

@@ -6,6 +6,7 @@ import json
 
 import click
 
+from ..advice import advised
 from .run import surroundings
 from .screen import home_option, safe
 
@@ -32,5 +33,5 @@ def command(*, as_json: bool, home: str | None) -> int:
         click.echo(f"rebuilt from {len(built)} journals" + (f": {', '.join(built)}" if built else ""))
         for problem in bad:
             click.echo(f"not read: {safe(problem)}")
-    click.echo("check it with: judge doctor", err=True)
+    click.echo(f"check it with: {advised('doctor')}", err=True)
     return 1 if bad else 0

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..advice import advised
 from ..environment import environment
 from ..writing import write_whole
-from .run import home_words
 from .screen import home_option, safe
 
 if TYPE_CHECKING:
@@ -87,8 +87,7 @@ def command(
     frame = store.comparisons(info.run_id) if tie_margin is None else store.resettled(info.run_id, tie_margin)
     if frame.is_empty():
         click.echo(
-            f"error: run {info.run_id} has no comparison yet; finish it with: judge resume "
-            f"{info.run_id}{home_words(home)}",
+            f"error: run {info.run_id} has no comparison yet; finish it with: {advised('resume', info.run_id)}",
             err=True,
         )
         return 4
@@ -116,8 +115,7 @@ def _notes(info: RunInfo, home: str | None) -> None:
     if home:
         click.echo(f"note: this run is in the home folder {safe(home)}", err=True)
     if not info.sealed:
-        again = f"judge resume {info.run_id}{home_words(home)}"
-        click.echo(f"note: this run is not finished; finish it with: {again}", err=True)
+        click.echo(f"note: this run is not finished; finish it with: {advised('resume', info.run_id)}", err=True)
 
 
 def _write_receipts(store: Store, run_id: str, path: Path) -> None:
@@ -140,7 +138,7 @@ def _write_html(html: Path, store: Store, info: RunInfo, report: RunReport, fram
         raise InputError(f"{html.parent}: no such folder; make it first")
     hack = hack_report(store, info, rounds=400) if frame.height <= _HACK_ROWS else None
     if hack is None:
-        click.echo(f"note: left out what changed besides quality; see: judge hack {info.run_id}", err=True)
+        click.echo(f"note: left out what changed besides quality; see: {advised('hack', info.run_id)}", err=True)
     shown = safe(str(store.home))
     text = render.to_html(report, render.pick_examples(store, report, frame), hack=hack, home=shown)
     write_whole(html, text)
@@ -159,7 +157,7 @@ def _list(store: Store, *, as_json: bool) -> int:
         click.echo(json.dumps([_row(run) for run in runs]))
         return 0
     if not runs:
-        click.echo(f"no runs in {store.home}; start one with: judge demo", err=True)
+        click.echo(f"no runs in {store.home}; start one with: {advised('demo')}", err=True)
     for run in runs:
         row = _row(run)
         state = "sealed" if run.sealed else "unfinished"

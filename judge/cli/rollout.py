@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..advice import advised, homed
 from ..clock import stamp
 from ..environment import environment
 from .screen import home_option, safe
@@ -80,7 +81,8 @@ def start_(*, licence: str, candidate: str | None, baseline: str | None, adapter
     name = f"ro-{secrets.token_hex(3)}"
     rollout = place.enter(name, body, by=by)
     _show(rollout, None, as_json=as_json)
-    click.echo(f"next: log traffic, then judge rollout advance {name} --traffic traffic.jsonl", err=True)
+    then = advised("rollout", "advance", name, "--traffic", "traffic.jsonl")
+    click.echo(f"next: log traffic, then: {then}", err=True)
     return 0
 
 
@@ -111,7 +113,7 @@ def advance_(*, name: str, traffic: Path | None, force: bool, reason: str, secon
     if proposal is not None and proposal.move is not Move.ADVANCE and not force:
         _show(rollout, proposal, as_json=as_json)
         if proposal.move is Move.ROLL_BACK:
-            click.echo(f"next: judge rollout rollback {rollout.id} --reason '...'", err=True)
+            click.echo(f"next: {advised('rollout', 'rollback', rollout.id, '--reason', 'WHY')}", err=True)
         return 1 if proposal.move is Move.ROLL_BACK else 4
     body = {"event": "advance", "to": to, "reason": reason, "second": second, "forced": force, "evidence": evidence}
     rollout = place.enter(rollout.id, body, by=by)
@@ -157,7 +159,8 @@ def rollback_(*, name: str, reason: str, confirm: str | None, traffic: Path | No
     _show(rollout, None, as_json=as_json)
     _adapter(rollout)
     click.echo(
-        f"next: judge what is served now as a run, then: judge rollout rollback {rollout.id} --confirm RUN",
+        "next: judge what is served now as a run, then: "
+        f"{advised('rollout', 'rollback', rollout.id, '--confirm', 'RUN')}",
         err=True,
     )
     return 0
@@ -177,7 +180,7 @@ def status_(*, name: str, traffic: Path | None, as_json: bool, home: str | None)
 
     place = _Place.of(home)
     if name == "latest" and traffic is None and not place.rollouts():
-        click.echo(_NONE, err=True)
+        click.echo(homed(_NONE), err=True)
         if as_json:
             click.echo("null")
         return 0
@@ -206,7 +209,7 @@ def log_(*, name: str | None, as_json: bool, home: str | None) -> int:
         click.echo(json.dumps([{**plain(entry), "id": entry.id} for entry in entries]))
         return 0
     if not entries:
-        click.echo(_NONE, err=True)
+        click.echo(homed(_NONE), err=True)
     for entry in entries:
         click.echo(f"{entry.subject}  {event_text(entry)}" if name is None else event_text(entry))
     return 0

@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 import rubrics
+from judge.advice import advised
 
 __all__ = ["command"]
 
@@ -118,7 +119,8 @@ def new(name: str, folder: Path, from_ref: str | None, as_json: bool) -> None:
         _write_json({"path": str(path)})
         return
     click.echo(str(path))
-    click.echo(f"next: edit it, then judge rubric lint {path}, then judge rubric release {path}", err=True)
+    lint, release = advised("rubric", "lint", path), advised("rubric", "release", path)
+    click.echo(f"next: edit it, then {lint}, then {release}", err=True)
 
 
 @command.command("release", short_help="Freeze a draft.")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-import shlex
 import sys
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..advice import advised
 from ..clock import stamp
 from ..environment import environment
 from .engines import engine_options, opener
@@ -35,7 +35,6 @@ __all__ = [
     "dry_run",
     "estimated",
     "finish",
-    "home_words",
     "mode_of",
     "mode_words",
     "pairs_words",
@@ -371,7 +370,7 @@ def drive(work: Any, run_id: str, home: str | None) -> None:
     from ..errors import BackendError
     from ..money import BudgetSpent
 
-    go_on = f"what was judged is kept; finish with: judge resume {run_id}{home_words(home)}"
+    go_on = f"what was judged is kept; finish with: {advised('resume', run_id)}"
     begun = Path(home) / "runs" if home else environment().home / "runs"
     alone = run_id.startswith("r-")
     try:
@@ -390,11 +389,6 @@ def drive(work: Any, run_id: str, home: str | None) -> None:
         raise OSError(error.errno, f"{error.strerror}; make room, {go_on}", error.filename) from error
 
 
-def home_words(home: str | None) -> str:
-    """The option that names the same home again, as a shell reads it."""
-    return f" --home {shlex.quote(home)}" if home else ""
-
-
 def finish(store: Store, run_id: str, *, as_json: bool, home: str | None) -> int:
     """Print the report of a finished run; exit code 3 where not one comparison could be judged."""
     from .. import render
@@ -407,7 +401,7 @@ def finish(store: Store, run_id: str, *, as_json: bool, home: str | None) -> int
         reasons = ", ".join(f"{count} {reason}" for reason, count in report.invalid_reasons)
         click.echo(f"error: not one comparison could be judged ({reasons})", err=True)
         return 3
-    click.echo(f"next: judge report {run_id} --html report.html{home_words(home)}", err=True)
+    click.echo(f"next: {advised('report', run_id, '--html', 'report.html')}", err=True)
     return 0
 
 

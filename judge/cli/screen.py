@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ..advice import note_home
 from ..environment import environment
 from ..render import safe
 
@@ -18,9 +19,17 @@ if TYPE_CHECKING:
 
 __all__ = ["Ticker", "dollars", "home_option", "minutes", "progress", "safe"]
 
+
+def _noted(_context: click.Context, _option: click.Parameter, home: str | None) -> str | None:
+    """Keep the home that the user gave for the commands that are advised."""
+    note_home(home)
+    return home
+
+
 home_option = click.option(
-    "--home", type=click.Path(file_okay=False), help="Folder of runs and database (default: $JUDGE_HOME or .judge)."
-)
+    "--home", type=click.Path(file_okay=False), callback=_noted,
+    help="Folder of runs and database (default: $JUDGE_HOME or .judge).",
+)  # fmt: skip
 
 _TTY_SECONDS = 0.1
 _PLAIN_SECONDS = 30.0

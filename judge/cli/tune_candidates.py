@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ..advice import advised
 from ..clock import stamp
 from .run import surroundings
 from .screen import home_option, safe
@@ -47,7 +48,7 @@ def list_(*, as_json: bool, home: str | None) -> int:
         served = "  SERVING" if serving.get(one.domain) == one.id else ""
         click.echo(f"{one.id}  {safe(one.domain)}  {safe(one.base)}{parent}{served}")
     if not found:
-        click.echo("no candidate yet; make one with: judge tune train PAIRS.jsonl", err=True)
+        click.echo(f"no candidate yet; make one with: {advised('tune', 'train', 'PAIRS.jsonl')}", err=True)
     return 0
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..advice import advised
 from ..clock import stamp
 from .engines import opener
 from .run import Options as RunOptions
@@ -327,7 +328,7 @@ def _decide(plan: Evaluation, marks: list[str], options: Options, env: Environme
     lines = [
         judged.rstrip("\n"), "", f"{word}  {plan.candidate} against {plan.against}  ({entry.id})",
         *(f"  ! {text}" for text in marks), *(f"  missing: {text}" for text in missing),
-        *([f"  decided by {decisions[-1].id}; show it with: judge gate show {decisions[-1].id}"] if decisions else []),
+        *(f"  decided by {one.id}; show it with: {advised('gate', 'show', one.id)}" for one in decisions[-1:]),
         f"  answers and reports: {state.path.parent}",
     ]  # fmt: skip
     (state.path.parent / "summary.txt").write_text(safe_lines(lines), encoding="utf-8")

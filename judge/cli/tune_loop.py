@@ -95,6 +95,7 @@ def _pairs(folder: Path, trained: list[Order], options: dict[str, Any], env: Env
     from tune.sample import rows_of
     from tune.speakers import open_speaker
 
+    from ..endings import was_cut
     from ..prompts import open_prompts
 
     own: dict[str, str] = {}
@@ -105,7 +106,7 @@ def _pairs(folder: Path, trained: list[Order], options: dict[str, Any], env: Env
         how = Decoding(48, seed=options["seed"])
         write_answer_file(speaker, open_prompts(folder / "train.jsonl"), output, how, report=reporter("own answers"))
         own = _texts(output)
-        cut = [row["id"] for row in _rows(output) if row["finish"] == "length"]
+        cut = [row["id"] for row in _rows(output) if was_cut(row["finish"])]
     count = write_preferences(path, rows_of(trained, own, options["labels"], cut=cut))
     state.done("pairs", count)
     click.echo(f"{count} pairs: {safe(str(path))}", err=True)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..advice import advised
 from ..clock import stamp
 from ..environment import environment
 from ..render.words import counted, number, span
@@ -178,7 +179,7 @@ def command(
             click.echo(safe(line), err=True)
         if actions:
             click.echo(redaction_words(redactor.counts, patterns=not no_patterns), err=True)
-        click.echo(f"recorded as {entry}; next: judge tune train {safe(str(output))}", err=True)
+        click.echo(f"recorded as {entry}; next: {safe(advised('tune', 'train', output))}", err=True)
     return 1 if strict and dataset.quality.flags else 0
 
 

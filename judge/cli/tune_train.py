@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..advice import advised
 from ..clock import stamp
 from .run import surroundings
 from .screen import Ticker, home_option, minutes, safe
@@ -106,7 +107,8 @@ def command(*, as_json: bool, home: str | None, **options: Any) -> int:
         err=True,
     )
     click.echo(f"  card and curves: {safe(str(folder))}/card.md, curves.html", err=True)
-    click.echo(f"next: judge tune evaluate {candidate.id} --against BASE --evalset EVALS.jsonl --judge JUDGE", err=True)
+    words = ("tune", "evaluate", candidate.id, "--against", "BASE", "--evalset", "EVALS.jsonl", "--judge", "JUDGE")
+    click.echo(f"next: {advised(*words)}", err=True)
     return 0
 
 

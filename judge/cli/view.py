@@ -19,6 +19,7 @@ from urllib.parse import urlencode
 
 import click
 
+from ..advice import advised
 from ..environment import environment
 from .screen import home_option, safe
 
@@ -57,7 +58,7 @@ def command(
         click.echo(f"note: {safe(problem)}", err=True)
     chosen = "" if run_id == "latest" else store.run(run_id).run_id
     if not store.runs():
-        click.echo(f"note: no runs in {safe(str(store.home))} yet; make one with: judge demo", err=True)
+        click.echo(f"note: no runs in {safe(str(store.home))} yet; make one with: {advised('demo')}", err=True)
     port = _free(port)
     address = f"http://localhost:{port}/{_page(chosen, segment)}"
     words = [

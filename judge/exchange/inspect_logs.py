@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 
+from ..endings import finish_in
 from ..errors import InputError
 from ..formats import Problem
 from .rows import BadRow, Found, Options, Row, check_text, tried
@@ -85,7 +86,7 @@ def _row(sample: Mapping[str, Any]) -> Row:
     if said.get("tool_calls"):
         row["answer"]["tool_calls"] = said["tool_calls"]
     usage = output.get("usage") or {}
-    known = {"model": output.get("model"), "tokens": usage.get("output_tokens")}
+    known = {"model": output.get("model"), "tokens": usage.get("output_tokens"), "finish": finish_in(choices[0])}
     seconds = output.get("time")
     known["latency_ms"] = seconds * 1000 if isinstance(seconds, int | float) else None
     row["answer"] |= {name: value for name, value in known.items() if value is not None}

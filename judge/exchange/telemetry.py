@@ -153,11 +153,7 @@ def _read(span: Mapping[str, Any]) -> Row:
     answer: Row = {"text": output[-1]["content"]}
     if output[-1].get("tool_calls"):
         answer["tool_calls"] = output[-1]["tool_calls"]
-    model = attributes.get("gen_ai.response.model") or attributes.get("gen_ai.request.model")
-    if model:
-        answer["model"] = model
-    if isinstance(attributes.get("gen_ai.usage.output_tokens"), int):
-        answer["tokens"] = attributes["gen_ai.usage.output_tokens"]
+    answer |= _about(attributes)
     begun, ended = (int(span.get(name) or 0) for name in ("startTimeUnixNano", "endTimeUnixNano"))
     if begun and ended:
         answer["latency_ms"] = (ended - begun) / 1e6
@@ -175,6 +171,26 @@ def _read(span: Mapping[str, Any]) -> Row:
     if scores:
         ours["feedback"] = [{name: score[key] for name, key in _SCORE.items() if key in score} for score in scores]
     return ours
+
+
+def _about(attributes: Mapping[str, Any]) -> Row:
+    """What a span says about its answer beside the text: model, end, tokens."""
+    found: Row = {
+        "model": attributes.get("gen_ai.response.model") or attributes.get("gen_ai.request.model"),
+        "finish": _finish(attributes),
+    }
+    if isinstance(attributes.get("gen_ai.usage.output_tokens"), int):
+        found["tokens"] = attributes["gen_ai.usage.output_tokens"]
+    return {name: value for name, value in found.items() if value not in (None, "")}
+
+
+def _finish(attributes: Mapping[str, Any]) -> str | None:
+    """How the answer ended: the reason of the last message, else the last of the span's ``finish_reasons``."""
+    said = _structured(attributes[_OUTPUT])
+    told = said[-1].get("finish_reason") if isinstance(said, list) and said and isinstance(said[-1], Mapping) else None
+    reasons = attributes.get("gen_ai.response.finish_reasons")
+    last = reasons[-1] if isinstance(reasons, list) and reasons else None
+    return next((reason for reason in (told, last) if isinstance(reason, str) and reason), None)
 
 
 def _turns(messages: Any) -> list[Row]:
@@ -227,9 +243,10 @@ def _change(span: Row, body: Row, had: Row) -> None:
         new[_INPUT] = [_message(turn) for turn in turns]
         _unset(span, _SYSTEM)
     old = had.get("answer", {})
-    if any(answer.get(name) != old.get(name) for name in ("text", "tool_calls")):
+    if any(answer.get(name) != old.get(name) for name in ("text", "tool_calls", "finish")):
         said = {"role": "assistant", "content": answer.get("text", ""), "tool_calls": answer.get("tool_calls")}
-        new[_OUTPUT] = [{**_message(said), "finish_reason": "stop"}]
+        # The convention wants the field; an end that nobody told is no "stop".
+        new[_OUTPUT] = [{**_message(said), "finish_reason": answer.get("finish") or ""}]
     for name, key in (("model", "gen_ai.response.model"), ("tokens", "gen_ai.usage.output_tokens")):
         if answer.get(name) is not None and answer[name] != old.get(name):
             new[key] = answer[name]
@@ -244,7 +261,7 @@ def _change(span: Row, body: Row, had: Row) -> None:
     beyond = {
         name: value
         for name, value in answer.items()
-        if name not in ("text", "tool_calls", "model", "tokens") and value != old.get(name)
+        if name not in ("text", "tool_calls", "model", "tokens", "finish") and value != old.get(name)
     }
     rest |= {"answer": beyond} if beyond else {}
     if rest:

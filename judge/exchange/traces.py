@@ -39,7 +39,8 @@ LANGFUSE = Whole(
     fields={
         "id": ("id",), "trace_id": ("traceId", "trace_id", "id"), "at": ("timestamp", "startTime"),
         "category": ("name",), "answer.model": ("model", "metadata.model"), "answer.cost": ("totalCost",),
-        "answer.tokens": ("usage.output", "usageDetails.output"), "feedback": ("scores",), "tags": ("tags",),
+        "answer.tokens": ("usage.output", "usageDetails.output"), "answer.finish": ("metadata.finish_reason",),
+        "feedback": ("scores",), "tags": ("tags",),
     },
     shape={"tags": (list, list)},
 )  # fmt: skip
@@ -52,6 +53,10 @@ LANGSMITH = Whole(
         "id": ("id",), "trace_id": ("trace_id", "id"), "at": ("start_time",), "category": ("name",),
         "answer.model": ("extra.metadata.ls_model_name", "extra.invocation_params.model"),
         "answer.cost": ("total_cost",), "answer.tokens": ("completion_tokens",),
+        "answer.finish": (
+            "outputs.generations.0.generation_info.finish_reason",
+            "outputs.generations.0.message.response_metadata.finish_reason", "outputs.choices.0.finish_reason",
+        ),
         "feedback": ("feedback", "feedback_stats"), "tags": ("tags",),
     },
     shape={},
@@ -64,7 +69,8 @@ PHOENIX = Whole(
     fields={
         "id": ("context.span_id", "span_id"), "trace_id": ("context.trace_id", "trace_id"), "at": ("start_time",),
         "category": ("name",), "answer.model": ("attributes.llm.model_name",),
-        "answer.tokens": ("attributes.llm.token_count.completion",), "feedback": ("annotations",),
+        "answer.tokens": ("attributes.llm.token_count.completion",), "answer.finish": ("attributes.llm.finish_reason",),
+        "feedback": ("annotations",),
     },
     shape={},
 )  # fmt: skip
@@ -75,7 +81,8 @@ PROMPTFOO = Whole(
     answered=("response.output",),
     fields={
         "answer.model": ("provider.id", "provider"), "answer.latency_ms": ("latencyMs",), "answer.cost": ("cost",),
-        "answer.tokens": ("response.tokenUsage.completion",), "vars": ("vars",), "graded.passed": ("success",),
+        "answer.tokens": ("response.tokenUsage.completion",), "answer.finish": ("response.finishReason",),
+        "vars": ("vars",), "graded.passed": ("success",),
         "graded.score": ("score",), "graded.reason": ("gradingResult.reason",), "at_test": ("testIdx",),
     },
     shape={},

@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from ..endings import was_cut
 from ..signs import Cue, Signs, cue
 from .refusing import refuses
 
@@ -290,11 +291,17 @@ def _tokens(read: Seen) -> float | None:
     return None if read.answer.tokens is None else float(read.answer.tokens)
 
 
+def _cut_off(read: Seen) -> float | None:
+    cut = was_cut(read.answer.finish)
+    return None if cut is None else float(cut)
+
+
 _PER = "per 100 words"
 FEATURES: tuple[Feature, ...] = (
     Feature("length.log_ratio", "length in characters", "characters", lambda read: float(len(read.text)), log=True, explains=True),
     Feature("length.words", "length in words", "words", lambda read: float(len(read.text.split())), log=True),
     Feature("length.tokens", "length in tokens", "tokens", _tokens, log=True),
+    Feature("length.cut", "cut by a token limit", "share", _cut_off, share=True),
     Feature("hedging.per_100_words", "hedges", _PER, _marker("hedges"), explains=True),
     Feature("apologies.per_100_words", "apologies", _PER, _marker("apologies"), explains=True),
     Feature("disclaimers.per_100_words", "disclaimers", _PER, _marker("disclaimers"), explains=True),

@@ -19,6 +19,7 @@ from calibration.estimates import Estimate, difference, mean, p_value, share, sh
 from calibration.explained import Explained, Word, explain
 from calibration.segments import benjamini_hochberg
 
+from ..cuts import Cut, cut_answers
 from ..errors import InputError
 from ..evidence import compared_names
 from ..protocol import shown
@@ -106,6 +107,8 @@ class HackReport:
     wording: Wording
     screened: tuple[Screened, ...]
     notes: tuple[str, ...] = ()
+    cut: Cut | None = None
+    """Answers that a token limit ended, and whether they won; ``None`` where no answer says how it ended."""
     header: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -120,6 +123,7 @@ class HackReport:
             *(row.measure for row in self.rows),
             *(screened.measure for screened in self.screened),
             *(measure for found in self.explained for measure in _win_measures(found)),
+            _cut_measure(self.cut),
         )
 
 
@@ -155,6 +159,7 @@ def hack_report(store: Store, info: RunInfo, *, rounds: int = 1000, seed: int = 
         explained=tuple(_explained(read, preferences, rounds=rounds, seed=seed)),
         wording=said,
         screened=tuple(_screened(read)),
+        cut=cut_answers(frame),
         notes=tuple(_notes(info, len(ids), rows, long=read.long)),
         header={key: info.header[key] for key in ("rubric_digest", "judge", "evalset", "seed") if key in info.header},
     )
@@ -223,6 +228,7 @@ def _row(feature: Feature, read: _Reading) -> Row:
     if not known.any():
         why = {
             "length.tokens": "no answer says how many tokens it has",
+            "length.cut": "no pair of answers says how both ended",
             "refusal.harmful": "no item says that refusing is right (metadata must_refuse)",
             "confidence.when_wrong": "no item has a short reference, and no pair a label",
         }.get(feature.name, "nothing to read it from")
@@ -362,6 +368,15 @@ def _win_measures(found: Explained) -> Iterator[Measure]:
     yield Measure(
         f"win.mediated.{found.feature}", "preference", "reliability", "share of the win",
         candidate=found.mediated, missing="" if found.mediated is not None else none,
+    )  # fmt: skip
+
+
+def _cut_measure(cut: Cut | None) -> Measure:
+    rate = None if cut is None else cut.rate
+    why = "no answer says how it ended" if cut is None else "no judged pair of a cut and a whole answer"
+    return Measure(
+        "win.cut", "preference", "reliability", "win rate of the answer that a token limit cut off", candidate=rate,
+        missing="" if rate is not None else why, examples=() if cut is None else cut.won[: 2 * _SAMPLES],
     )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterator
 from xml.sax.saxutils import escape, quoteattr
 
+from ..advice import advised, homed
 from ..decision import Decision, Result, Ruling, Word
 from .page import page
 from .words import counted, listed, markdown, safe, wrap
@@ -50,7 +51,7 @@ def to_text(decision: Decision, width: int = 80, *, name: str = "") -> str:
     if decision.needs:
         lines += ["", "what would change it"]
         for need in decision.needs:
-            lines += wrap(safe(need), first="  -> ", rest="     ", width=width)
+            lines += wrap(safe(homed(need)), first="  -> ", rest="     ", width=width)
     if decision.word is Word.SHIP:
         lines += ["", "rollout"]
         for step in decision.plan:
@@ -113,10 +114,11 @@ def _record_text(decision: Decision, name: str) -> list[str]:
     if name:
         lines.append(f"record: {safe(name)} (append-only, chained)")
         if decision.word is Word.SHIP:
-            lines.append(f"next: judge rollout start {safe(name)}")
+            lines.append(f"next: {safe(advised('rollout', 'start', name))}")
         else:
             lines.append("override, if you must:")
-            lines.append(f"  judge gate override {safe(name)} --reason WHY --by YOU --second ANOTHER")
+            words = ("gate", "override", name, "--reason", "WHY", "--by", "YOU", "--second", "ANOTHER")
+            lines.append(f"  {safe(advised(*words))}")
     return lines
 
 

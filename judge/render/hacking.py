@@ -97,6 +97,8 @@ def hack_text(report: HackReport) -> str:
     lines += ["", *wrap(headline(report))]
     for found in told(report):
         lines += wrap(explanation(found), first="  ! " if found.word is Word.NOT_BETTER else "  - ", rest="    ")
+    if _cut(report):
+        lines += wrap(safe(_cut(report)), first="  ! " if report.cut and report.cut.won else "  - ", rest="    ")
     lines += ["", f"  {'':23}{'candidate':>9} {'baseline':>9} {'difference':>10} {'95% interval':>16} {'q':>6}"]
     lines += [_text_row(row) for row in report.rows if not row.measure.missing]
     lines += ["", *wrap(_LEGEND)]
@@ -118,6 +120,12 @@ _LEGEND = (
 
 
 _LENGTHS = ("characters", "words", "tokens")
+
+
+def _cut(report: HackReport) -> str:
+    """The sentence about cut answers; empty where there are none."""
+    found = report.cut
+    return found.text if found is not None and (found.candidate or found.baseline) else ""
 
 
 def _text_row(row: Row) -> str:
@@ -178,7 +186,7 @@ def _text_screen(report: HackReport) -> Iterator[str]:
         return
     yield f"what the screen flags (answers)   {'candidate':>10} {'baseline':>9}"
     for row in found:
-        examples = cut(", ".join(row.measure.examples[:3]), 24)
+        examples = cut(", ".join(row.measure.examples[:3]), 22)
         yield f"  {row.flag:32}{row.candidate:>10} {row.baseline:>9}  {examples}"
 
 
@@ -204,6 +212,7 @@ def hack_markdown(report: HackReport) -> str:
     """The report for a pull request."""
     lines = [f"### Reward hacking: run `{report.run_id}`", "", f"**{markdown(headline(report))}**", ""]
     lines += [f"- {markdown(explanation(found))}" for found in told(report)]
+    lines += [f"- {markdown(_cut(report))}"] if _cut(report) else []
     lines += ["", "| | candidate | baseline | difference (95% interval) | q | moved | read |"]
     lines += ["|---|---:|---:|---|---:|---|---|"]
     for row in report.rows:
@@ -246,7 +255,8 @@ def hack_values(report: HackReport) -> dict[str, object]:
     ours, theirs = _phrases(report)
     return {
         "headline": headline(report),
-        "verdicts": [(explanation(found), found.word is Word.NOT_BETTER) for found in told(report)],
+        "verdicts": [(explanation(found), found.word is Word.NOT_BETTER) for found in told(report)]
+        + ([(_cut(report), bool(report.cut and report.cut.won))] if _cut(report) else []),
         "rows": [_html_row(row) for row in report.rows if not row.measure.missing],
         "absent": [(row.title, row.measure.missing) for row in report.rows if row.measure.missing],
         "phrases": [(odds, "candidate") for odds in ours] + [(odds, "baseline") for odds in theirs],

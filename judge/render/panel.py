@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ..advice import advised
 from .run import to_markdown, to_text
 from .words import markdown, number, plain, safe, span, wrap
 
@@ -214,9 +215,9 @@ def label_command(report: CascadeReport) -> str:
     """The command that puts exactly these pairs before people (and a random part of the others of the last stage)."""
     last = [stage for stage in report.stages if stage.reached][-1]
     if len(report.people) == last.reached:
-        return f"judge label {last.run_id} --draw all --to labels.jsonl --as YOU"
-    below = f" --below {last.gate.threshold!r}" if last.gate is not None else ""
-    return f"judge label {last.run_id} --draw escalated{below} --to labels.jsonl --as YOU"
+        return advised("label", last.run_id, "--draw", "all", "--to", "labels.jsonl", "--as", "YOU")
+    below = ("--below", repr(last.gate.threshold)) if last.gate is not None else ()
+    return advised("label", last.run_id, "--draw", "escalated", *below, "--to", "labels.jsonl", "--as", "YOU")
 
 
 def _gate(stage: Stage) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from ..advice import homed
 from .words import columns, counted, cut, markdown, number, p_value, plain, safe, span, wrap
 
 if TYPE_CHECKING:
@@ -64,7 +65,9 @@ def to_text(report: SegmentReport) -> str:
         lines += ["", f"nothing in the headers changed since {report.against}"]
     if report.of("worse"):
         lines += ["", "how to go back, and how to know that it helped"]
-        lines += [line for step in report.back for line in wrap(safe(step), first="  ", rest="    ", width=_WIDTH)]
+        lines += [
+            line for step in report.back for line in wrap(safe(homed(step)), first="  ", rest="    ", width=_WIDTH)
+        ]
     return "\n".join(lines)
 
 

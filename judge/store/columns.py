@@ -37,8 +37,8 @@ Asked = tuple[str, str, Labels]
 """The keys of both orders and the labels of one repeat of a pair."""
 
 _COMPARISON = (
-    "pair_id", "repeat", "category", "metadata", "prompt_digest", "label", "candidate_chars", "baseline_chars", "cost",
-    "tokens", "cached",
+    "pair_id", "repeat", "category", "metadata", "prompt_digest", "label", "candidate_chars", "baseline_chars",
+    "candidate_finish", "baseline_finish", "cost", "tokens", "cached",
 )  # fmt: skip
 """What is known of a comparison beside its verdicts."""
 _PAIR = ("pair_id", "body")
@@ -270,6 +270,8 @@ class _Segments:
             pair.get("label"),
             len(candidate.get("text", "")),
             len(baseline.get("text", "")),
+            candidate.get("finish"),
+            baseline.get("finish"),
         )
         return fixed, flags + self._lacking[has], texts
 

@@ -249,7 +249,18 @@ def row_digest(row: Mapping[str, Any]) -> bytes:
 
 
 TYPES: dict[str, Any] = dict.fromkeys(
-    ("label", "outcome", "invalid", "cf_outcome", "cf_invalid", "bf_outcome", "bf_invalid"), str
+    (
+        "label",
+        "outcome",
+        "invalid",
+        "cf_outcome",
+        "cf_invalid",
+        "bf_outcome",
+        "bf_invalid",
+        "candidate_finish",
+        "baseline_finish",
+    ),
+    str,
 )
 
 
@@ -275,6 +286,8 @@ def comparison_row(run_id: str, entry: Settled) -> dict[str, Any]:
         "invalid": comparison.invalid.value if comparison.invalid else None,
         "candidate_chars": len(pair.candidate.text),
         "baseline_chars": len(pair.baseline.text),
+        "candidate_finish": pair.candidate.finish,
+        "baseline_finish": pair.baseline.finish,
         "flags": " ".join((*comparison.flags, *flags_of(pair))),
         "rationale": comparison.rationale,
         "cost": cost,
