@@ -138,10 +138,13 @@ def test_replies_are_as_old_as_the_run_that_asked_for_the_oldest(tmp_path: Path)
     doubled = [orjson.dumps(row | {"id": f"{row['id']}-{n}"}) for row in rows for n in range(2)]
     other.write_bytes(b"\n".join(doubled) + b"\n")
     assert since("r-6", 6, other) == "2026-06", "canaries and rows with the same texts reuse nothing that is old"
-    for name in ("r-1", "r-3"):
+    assert since("r-7", 7, other) == "2026-06"
+    for name in ("r-1", "r-6"):
         store.journal_path(name).unlink()
     store.rebuild()
-    assert store.replies_since(store.run("r-2")) == "", "r-1 asked, and is gone"
+    ages = {name: store.replies_since(store.run(name))[:7] for name in ("r-2", "r-3", "r-4", "r-5", "r-7")}
+    gone = "r-1 asked, and is gone; r-2 came before r-3 asked, so that its answer is older"
+    assert ages == {"r-2": "", "r-3": "2026-03", "r-4": "", "r-5": "", "r-7": ""}, gone
 
 
 def test_rows_with_the_same_texts_are_asked_once_and_counted_each(tmp_path: Path) -> None:

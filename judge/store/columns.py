@@ -42,7 +42,7 @@ _COMPARISON = (
 )  # fmt: skip
 """What is known of a comparison beside its verdicts."""
 _PAIR = ("pair_id", "body")
-_REPLY = ("key", "pair_id", "placement", "repeat", "body")
+_REPLY = ("key", "pair_id", "placement", "repeat", "body", "reused")
 _WHOLE = ("repeat", "candidate_chars", "baseline_chars", "tokens", "cached")
 _EVEN = (0.0, 1.0, 0.0)
 _ABSENT = (0.0, 0.0, 0.0)
@@ -245,7 +245,8 @@ class _Segments:
         kept = "error" not in reply and reply.get("finish") != "missing"
         text = _part(record, body, b',"reply":', "reply")
         self._bytes += len(text)
-        self._replies.append((key if kept else f"failed:{key}", name, place, repeat, text))
+        reused = bool(record.get("reused", False))
+        self._replies.append((key if kept else f"failed:{key}", name, place, repeat, text, reused))
 
     def _described(self, pair: Mapping[str, Any]) -> tuple[tuple[Any, ...], tuple[str, ...], tuple[str, str]]:
         """The columns of a comparison that say what was compared, the flags of its texts, and both as a judge sees
@@ -351,6 +352,8 @@ def _frame(names: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> polars.Data
     def kind(name: str) -> Any:
         if name == "cost":
             return polars.Float64
+        if name == "reused":
+            return polars.Boolean
         return polars.Int64 if name in _WHOLE else polars.String
 
     given = zip(*rows, strict=True)

@@ -216,7 +216,7 @@ def rows_of(header: Mapping[str, Any], entry: Settled, answers: _Answers) -> Ite
         yield "pair", {"run_id": run_id, "pair_id": pair_id, "body": orjson.dumps(answers.record).decode()}
     yield "comparison", comparison_row(run_id, entry)
     judge = str(entry.comparison.judge)
-    for ask, reply in zip(entry.asks, entry.replies, strict=True):
+    for ask, reply, reused in zip(entry.asks, entry.replies, entry.reused, strict=True):
         yield (
             "reply",
             {
@@ -228,6 +228,7 @@ def rows_of(header: Mapping[str, Any], entry: Settled, answers: _Answers) -> Ite
                 "placement": ask.order.value,
                 "repeat": ask.repeat,
                 "body": orjson.dumps(answers.records[ask.key]).decode(),
+                "reused": reused,
             },
         )
 

@@ -299,26 +299,25 @@ class Store:
         """When the oldest reply behind a run's comparisons was given at the earliest: the stamp at which the run began
         that asked for it. That is the run itself, or an earlier one whose replies were reused.
 
-        Empty (not known) where a reply was reused and the run that asked for it is not here any more. Canary pairs,
-        which are the same in every run, count for nothing.
+        Empty (not known) where a reply was reused and no run that asked for it is here any more, or where a run was
+        brought in before it was kept which replies were reused. Canary pairs, which are the same in every run, count
+        for nothing.
         """
         if not info.header.get("reuse", True):
             return info.created_at
         with reading(self.path) as con:
             row = con.execute(
-                "WITH used AS (SELECT key, pair_id, repeat, cached FROM reply "
-                "JOIN comparison USING (run_id, pair_id, repeat) "
-                "WHERE run_id = $id AND cached > 0 AND NOT starts_with(pair_id, $prefix)), "
-                # A key stands twice where another run was asked before, or another pair of this run has the same texts.
-                "held AS (SELECT key, min(created_at) AS since, count(*) > 1 AS twice FROM reply "
-                "JOIN run USING (run_id) WHERE key IN (SELECT key FROM used) AND created_at <= $own GROUP BY key) "
-                "SELECT min(since), bool_and(known) FROM (SELECT min(since) AS since, "
-                "count(*) FILTER (twice) >= any_value(cached) AS known "
-                "FROM used JOIN held USING (key) GROUP BY pair_id, repeat)",
+                "WITH used AS (SELECT DISTINCT key FROM reply "
+                "WHERE run_id = $id AND reused IS NOT FALSE AND NOT starts_with(pair_id, $prefix)), "
+                # Who reused a key did not ask for it; where it did so before anybody here asked, that one is gone.
+                "held AS (SELECT key, min(created_at) AS first, min(created_at) FILTER (NOT reused) AS since "
+                "FROM reply JOIN run USING (run_id) "
+                "WHERE key IN (SELECT key FROM used) AND created_at <= $own GROUP BY key) "
+                "SELECT min(since), bool_and(since IS NOT NULL AND since = first) FROM held",
                 {"id": info.run_id, "prefix": PREFIX, "own": info.created_at},
             ).fetchone()
         since, known = row or (None, None)
-        if since is None:
+        if known is None:
             return info.created_at
         return str(since) if known else ""
 
