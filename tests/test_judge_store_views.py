@@ -461,6 +461,12 @@ def test_what_is_derived_is_the_same_however_a_run_came_in(
     with writing(store.path) as con:  # as the version before left it
         for table in ("tally", "leading_row"):
             con.execute(f"DROP TABLE {table}")
+        for table, column in (
+            ("comparison", "candidate_finish"),
+            ("comparison", "baseline_finish"),
+            ("reply", "reused"),
+        ):
+            con.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
         con.execute("DELETE FROM schema_version WHERE version >= 7")
         con.execute("UPDATE rolled SET version = 1")
         con.execute("UPDATE rollup SET total = 0")
