@@ -18,7 +18,7 @@ import pytest
 
 from dashboard.views import figures
 from judge.canaries import PREFIX
-from judge.store import Store, rollups, runs
+from judge.store import Store, database, rollups, runs
 from judge.store.database import Stream, reading, writing
 from judge.store.listing import ROW
 from judge.store.views import SORTS, Filter, Views
@@ -445,7 +445,7 @@ def _derived(home: Path, run_id: str) -> list[list[tuple[object, ...]]]:
 def test_what_is_derived_is_the_same_however_a_run_came_in(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Brought in, brought in again, recovered, and added up by `catch_up` in a database of the schema before: the same
+    """Brought in, brought in again, recovered, and added up by `catch_up` in the database of an older version: the same
     sums, tally and first rows.
     """
     monkeypatch.setattr(rollups, "LEADS_FROM", 50)
@@ -458,16 +458,9 @@ def test_what_is_derived_is_the_same_however_a_run_came_in(
     assert [bool(rows) for rows in before] == [True] * 5 and len(before[3]) == 80
     store.ingest(store.journal_path("r-aaaaaa"))
     assert _derived(folder, "r-aaaaaa") == before
-    with writing(store.path) as con:  # as the version before left it
-        for table in ("tally", "leading_row"):
-            con.execute(f"DROP TABLE {table}")
-        for table, column in (
-            ("comparison", "candidate_finish"),
-            ("comparison", "baseline_finish"),
-            ("reply", "reused"),
-        ):
-            con.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
-        con.execute("DELETE FROM schema_version WHERE version >= 7")
+    with writing(store.path) as con:  # what an older version left, brought up to date: the new tables are empty
+        con.execute("DELETE FROM tally")
+        con.execute("DELETE FROM leading_row")
         con.execute("UPDATE rolled SET version = 1")
         con.execute("UPDATE rollup SET total = 0")
     views = Views(folder)
@@ -480,6 +473,27 @@ def test_what_is_derived_is_the_same_however_a_run_came_in(
     built, bad = store.rebuild()
     assert "r-aaaaaa" in built and not bad
     assert _derived(folder, "r-aaaaaa") == before
+
+
+def test_a_database_from_before_the_tally_answers_by_the_plain_query(home: Path, tmp_path: Path) -> None:
+    """Looked at by this version, a database of schema 6 gets the new tables, empty, and every question is answered."""
+    with duckdb.connect(str(tmp_path / "judge.duckdb")) as con:
+        con.execute("CREATE TABLE schema_version (version INTEGER PRIMARY KEY)")
+        for number, script in database._migrations()[:6]:
+            con.execute(script)
+            con.execute("INSERT INTO schema_version VALUES (?)", [number])
+        con.execute("ATTACH ? AS made (READ_ONLY)", [str(home / "judge.duckdb")])
+        columns = ", ".join(row[0] for row in con.execute("DESCRIBE comparison").fetchall())
+        con.execute(f"INSERT INTO comparison SELECT {columns} FROM made.comparison WHERE run_id = 'r-aaaaaa'")  # noqa: S608 - columns of ours
+    old, new, losses = Views(tmp_path), Views(home), Filter("category", "safety", outcomes=("loss",))
+    assert old.count("r-aaaaaa", losses) == new.count("r-aaaaaa", losses) > 0
+    for sort in SORTS:
+        assert old.rows("r-aaaaaa", losses, sort=sort).equals(new.rows("r-aaaaaa", losses, sort=sort))
+    with reading(tmp_path / "judge.duckdb") as con:
+        assert con.execute("SELECT (SELECT count(*) FROM tally), (SELECT count(*) FROM leading_row)").fetchone() == (
+            0,
+            0,
+        )
 
 
 def test_a_run_that_another_process_brings_in_meanwhile_keeps_what_that_derived(
