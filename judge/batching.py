@@ -120,6 +120,8 @@ class _Slot:
     ask: Ask
     pairs: list[str]
     bound: float | None = 0.0
+    held: float | None = 0.0
+    """What the budget holds back for it in US dollars: nothing once its batch never ran, or its cost is known."""
     most_in: int = 0
     paid: int = 0
     attempts: int = 0
@@ -186,7 +188,7 @@ class _Work:
         for parcel in self.mail.open.values():
             each = None if parcel.bound is None else parcel.bound / max(1, len(parcel.keys))
             for key in parcel.keys & self.slots.keys():
-                self.slots[key].bound = each
+                self.slots[key].bound = self.slots[key].held = each
                 self.slots[key].attempts += 1
 
     async def send(self, pairs: Callable[[], Iterable[Pair]]) -> None:
@@ -233,11 +235,17 @@ class _Work:
     def _quoted(self, ask: Ask) -> float | None:
         """The most that an ask can cost, kept in its slot; what an earlier batch reserved for it is given back."""
         slot, quote = self.slots[ask.key], self.backend.quote(ask)
-        if self.job.budget is not None and slot.attempts:
-            self.job.budget.settle(slot.bound, 0.0)
-        slot.bound, slot.most_in = quote.cost, quote.prompt_tokens
+        self._settle(slot, 0.0)
+        slot.bound = slot.held = quote.cost
+        slot.most_in = quote.prompt_tokens
         slot.attempts += 1
         return quote.cost
+
+    def _settle(self, slot: _Slot, taken: float) -> None:
+        """Replace what the budget holds back for an ask by what it took."""
+        if self.job.budget is not None:
+            self.job.budget.settle(slot.held, taken)
+        slot.held = 0.0
 
     async def wait(self) -> None:
         """Look at every batch on its way until all have ended, and read each as it ends.
@@ -294,6 +302,7 @@ class _Work:
             self._trouble = f"{self.api.provider}: the batch {status.id} failed ({status.detail or 'no reason given'})"
             for key in parcel.keys & self.slots.keys():
                 self.slots[key].attempts -= 1
+                self._settle(self.slots[key], 0.0)  # it never ran
         if status.state == "cancelled" and any(key in self.slots for key in parcel.keys):
             raise BackendError(
                 f"{self.api.provider}: the batch {status.id} was cancelled; resuming sends the rest again"
@@ -371,8 +380,7 @@ class _Work:
         for key, slot in self.slots.items():
             draft = self.mail.drafts.get(key)
             slot.taken = 0.0 if draft is None else took(draft, slot.bound)
-            if job.budget is not None:
-                job.budget.settle(slot.bound if slot.attempts else 0.0, slot.taken)
+            self._settle(slot, slot.taken)
         plans = (
             protocol.plan(pair, job.rubric, job.backend.id, seed=job.seed, repeat=repeat)
             for pair in (pairs if self.mail.drafts else ())
@@ -404,7 +412,7 @@ class _Work:
                         f"spent, and {most}"
                     )
                 return waiting[:number], waiting[number:]
-            slot.bound = more
+            slot.bound, slot.held = bound, more
         return waiting, []
 
     def _answer(self, key: str, reply: Reply, *, reused: bool = False) -> None:
@@ -414,8 +422,7 @@ class _Work:
             reply = replace(
                 reply, attempts=max(reply.attempts, slot.attempts), possibly_paid=reply.possibly_paid + slot.paid
             )
-            if self.job.budget is not None:
-                self.job.budget.settle(slot.bound, max(0.0, took(reply, slot.bound) - slot.taken))
+            self._settle(slot, max(0.0, took(reply, slot.bound) - slot.taken))
         for number, pair_id in enumerate(slot.pairs):
             reply = self._store(key, pair_id, reply, reused=reused or number > 0)
         self.replies[key] = reply

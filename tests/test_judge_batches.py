@@ -469,6 +469,18 @@ def test_a_budget_is_held_against_the_whole_round_before_anything_is_submitted(s
     assert scene.resume(max_cost=most + 0.001)["cost"].sum() == pytest.approx(ASKS * COST / 2)
 
 
+def test_a_batch_that_failed_holds_nothing_of_the_budget_back(tmp_path: Path, server: BatchServer) -> None:
+    """It never ran, so what was set aside for it is free again: a limit that allows all requests once is enough."""
+    scene = Scene(tmp_path, server, "openai")
+    with pytest.raises(BudgetSpent, match="nothing was submitted") as refused:
+        scene.run("r-0", max_cost=0.01)
+    most = float(re.findall(r"up to \$([\d.]+)", str(refused.value))[0])
+    server.state = lambda number: "failed" if number == 1 else "completed"
+    frame = scene.run(batch=BatchPlan(size=ASKS // 2), max_cost=most + 0.001)
+    assert (frame["outcome"].null_count(), server.counts) == (0, [ASKS // 2] * 3)
+    assert frame["cost"].sum() == pytest.approx(ASKS * COST / 2)
+
+
 class DiedError(Exception):
     """The process stops here."""
 
