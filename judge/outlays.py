@@ -76,8 +76,10 @@ def subject_of(run_id: str, group: Mapping[str, Any]) -> str:
 
 
 async def find_out(home: Path, subject: str, backend: Backend, *, budget: Budget | None, at: str) -> None:
-    """``backends.ready``, with what it costs written down before and after; nothing where nothing has to be asked."""
-    if not _asks(backend):
+    """``backends.ready``, with what it costs written down before and after; nothing where nothing has to be asked, or
+    where this backend was looked at before and no run has booked that yet: what it took is written down already.
+    """
+    if not _asks(backend) or (await probed(backend, keep=True)).attempts:
         await ready(backend, budget=budget)
         return
     make_folder(home)

@@ -68,15 +68,16 @@ class Judge:
     id, batch, concurrency, notice = "x", 1, 1, ""
 
     def __init__(self, ask: Callable[[], object]) -> None:
-        self.ask = ask
+        self.ask, self.spent = ask, Reply(attempts=0, usage=Usage(cost=0.0))
 
     async def prepare(self, _recorded: object = None, *, budget: object = None) -> None:
         self.ask()
+        self.spent = Reply(attempts=2, possibly_paid=1, usage=Usage(cost=0.5))
         raise BackendError("gone")
 
     async def probed(self, *, keep: bool = False) -> Reply:
         assert keep
-        return Reply(attempts=2, possibly_paid=1, usage=Usage(cost=0.5))
+        return self.spent
 
 
 def look(home: Path, name: str, ask: Callable[[], object] = bool) -> None:
@@ -143,6 +144,23 @@ def test_a_run_books_what_its_look_took(server: Any, tmp_path: Path, judge: Any)
     assert judge("run", "e.jsonl", "-j", spec)[0] == 0
     assert path.read_bytes() == written
     assert "unbooked" not in judge("doctor")[1]
+
+
+def test_a_look_that_several_ask_for_is_told_once(tmp_path: Path) -> None:
+    """A panel looks at its judges before their runs do the same: one look is one pair of lines, also of a judge that
+    does not say what it knows of its server.
+    """
+
+    class Once(Judge):
+        """It gets there, and asks its server the first time only."""
+
+        async def prepare(self, _recorded: object = None, *, budget: object = None) -> None:
+            self.spent = Reply(attempts=2, usage=Usage(cost=0.5))
+
+    backend: Any = Once(bool)
+    for _ in range(2):
+        asyncio.run(find_out(tmp_path, "p-1/1", backend, budget=None, at="today"))
+    assert unbooked(tmp_path) == [Outlay("p-1/1", "x", "today", 2, 0, 0.5, 0.5)]
 
 
 def test_an_interrupted_look_may_have_been_paid(server: Any, tmp_path: Path) -> None:

@@ -20,13 +20,14 @@ import orjson
 import polars
 import pytest
 
-from judge import protocol
+from judge import outlays, protocol
 from judge.backends import Backend, open_backend, probed, ray_workers, ready
 from judge.backends.ray_workers import Cluster, RayBackend, open_on_ray
 from judge.cli import _run
 from judge.environment import calm_ray, environment
 from judge.errors import BackendError, InputError
 from judge.formats import open_evalset
+from judge.outlays import find_out, unbooked
 from judge.runs import RunPlan, resume_run, start_run
 from judge.store import Store
 from judge.testing import ScriptedBackend, prefer_longer, sample_pair, sample_rubric
@@ -76,12 +77,14 @@ def evalset(folder: Path, rows: int = ROWS) -> Path:
     return path
 
 
-def judged(folder: Path, spec: str, backend: Backend, home: str = "home", run_id: str = "r-1", **more: Any) -> Store:
+def judged(
+    folder: Path, spec: str, backend: Backend, home: str = "home", run_id: str = "r-1", rows: int = ROWS, **more: Any
+) -> Store:
     """A run in a home folder of its own, with this backend."""
 
     async def work() -> None:
         try:
-            plan = RunPlan(run_id, "2026-01-01", open_evalset(evalset(folder)), {}, sample_rubric(), spec)
+            plan = RunPlan(run_id, "2026-01-01", open_evalset(evalset(folder, rows)), {}, sample_rubric(), spec)
             await start_run(plan, backend, store, **more)
         finally:
             await backend.close()
@@ -270,6 +273,24 @@ def test_one_worker_looks_at_the_server_for_all(cluster: Cluster, server: Any) -
     again = open_backend(chat(server, "auto", "ok", "&revision=r"), environment())
     asyncio.run(ready(again))
     assert (again.id, server.book("auto")["requests"]) == (backend.id, 1 + 4)
+
+
+@needs_ray
+def test_a_look_of_the_workers_is_written_once_and_booked_once(cluster: Cluster, server: Any, tmp_path: Path) -> None:
+    """A panel looks at a judge before its run does: one call is one pair of lines, which the run's journal books; a
+    judge whose mode is kept or given has no line, and its workers find nothing out (the second run is all cached).
+    """
+    home, spec = tmp_path / "home", chat(server, "looks", "ok", "&revision=r")
+    env = replace(environment(), home=home)
+    home.mkdir()
+    for number, asked in enumerate((spec, spec, chat(server, "looks"))):
+        backend = open_on_ray(asked, env, cluster)
+        name = f"r-{number}"
+        asyncio.run(find_out(home, name, backend, budget=None, at="2026-01-01"))
+        judged(tmp_path, asked, backend, run_id=name, rows=2)
+    lines = (home / outlays.FILE).read_bytes().splitlines()
+    assert (len(lines), unbooked(home), server.book("looks")["requests"]) == (2, [], 1 + 2 * 4)
+    assert [run.probes for run in sorted(Store(home).runs(), key=lambda run: run.run_id)] == [1, 0, 0]
 
 
 @needs_ray

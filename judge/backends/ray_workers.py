@@ -264,6 +264,15 @@ class RayBackend:
         """The workers that are alive, as far as is known."""
         return tuple(seat.opened for seat in self._seats)
 
+    @property
+    def assumed(self) -> bool:
+        """Whether the judge's mode is only assumed: nobody has asked the server yet."""
+        return self.inner.assumed if isinstance(self.inner, ChatBackend) else isinstance(self.inner, Preparing)
+
+    def recall(self) -> Capability | None:
+        """Take over what is kept here about the server, without a call; ``None`` where there is nothing."""
+        return self.inner.recall() if isinstance(self.inner, ChatBackend) else None
+
     async def prepare(self, recorded: JudgeId | None = None, *, budget: Budget | None = None) -> None:
         """Let the workers know their server: by what is kept here, else the first one finds out and the others are
         told.
@@ -271,7 +280,8 @@ class RayBackend:
         inner = self.inner
         if not isinstance(inner, Preparing):
             return
-        if recorded is None and isinstance(inner, ChatBackend) and inner.recall() is not None:
+        self.recall()
+        if recorded is None and not self.assumed:
             recorded = inner.id
         for seat in self._seats:
             left = None if budget is None else budget.limit - budget.spent
