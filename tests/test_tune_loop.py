@@ -17,6 +17,7 @@ from calibration.estimates import Estimate
 from calibration.gold import GoldSet
 from judge.checks.cases import read_cases
 from judge.checks.registry import Registry
+from judge.checks.suite import load_suite
 from judge.cli import _run, root
 from judge.errors import InputError
 from judge.formats import open_evalset
@@ -26,7 +27,7 @@ from judge.store import Store
 from judge.types import Answer, Item, JudgeId
 from rubrics.words import pinned
 from tune import worth
-from tune.failures import Case, collect, never_again, save
+from tune.failures import Case, Cases, collect, never_again, save, suite_path
 from tune.intake import Intake, parse_rule, sample, signal_of
 from tune.redaction import Redactor, load_hook
 
@@ -325,6 +326,54 @@ def test_failures_of_an_earlier_round_are_not_overwritten(tmp_path: Path, home: 
     assert not Register(home).entries("failures")
     assert call(home, "loop", "failures", run_id, "-o", str(out), "--force").exit_code == 0
     assert rows_of(out)
+
+
+def a_case(name: str, prompt: str) -> Case:
+    """A failure with this prompt, found in traces."""
+    origin = {"source": "traces t", "date": "2026-10-01", "why": "thumbs down"}
+    return Case(name, {"prompt": prompt}, "No.", "", origin)
+
+
+def test_cases_with_one_id_get_ids_of_their_own(tmp_path: Path, home: Path) -> None:
+    """A number is taken only where it is free, and an id that a case brought along stays its own."""
+    cases = [
+        a_case("a", "How do ships float?"),
+        a_case("a", "List the primes below twenty."),
+        a_case("a-2", "Translate good morning to French."),
+        a_case("a", "What is a monad in Haskell?"),
+    ]
+    found = collect(cases, home, share=1.0)
+    assert [case.id for case in found.frozen] == ["a", "a-3", "a-2", "a-4"]
+    target = save(found, tmp_path / "cases.jsonl", home, "first")
+    assert target is not None
+    assert list(read_cases(target)) == ["a", "a-3", "a-2", "a-4"]
+
+
+@pytest.mark.parametrize("fails", ["the set", "the file"])
+def test_a_set_that_cannot_be_written_whole_takes_no_name(tmp_path: Path, home: Path, fails: str) -> None:
+    """Where the set is refused, or the file of all cases cannot be written, neither set nor suite stands, and the name
+    is free.
+    """
+    twice = [a_case("a", "How do ships float?"), a_case("a", "What is a monad in Haskell?")]
+    out = tmp_path / "cases.jsonl"
+    if fails == "the set":
+        with pytest.raises(InputError, match="case a stands twice"):
+            save(Cases(tuple(twice), ()), out, home, "first")
+    else:
+        out.mkdir()
+        with pytest.raises(OSError, match=r"cases\.jsonl"):
+            save(Cases(tuple(twice[:1]), ()), out, home, "first")
+        out.rmdir()
+    assert (out.exists(), list((home / "frozen").glob("*"))) == (False, [])
+    assert save(Cases(tuple(twice[:1]), ()), out, home, "first") == home / "frozen" / "first.jsonl"
+
+
+@pytest.mark.parametrize("name", ["@at", "1e3", "-", "null", "a.b@c"])
+def test_every_name_of_a_frozen_set_gives_a_suite_that_loads(tmp_path: Path, home: Path, name: str) -> None:
+    """The suite names its cases as a quoted text: no name is read as something else."""
+    target = save(Cases((a_case("a", "How do ships float?"),), ()), tmp_path / "cases.jsonl", home, name)
+    assert target is not None
+    assert load_suite(str(suite_path(target))).cases == target
 
 
 def test_production_failures_keep_the_better_answer_where_there_is_one(tmp_path: Path, home: Path) -> None:

@@ -7,17 +7,20 @@ measured on, and that no training set may repeat) or goes to the label queue, fr
 from __future__ import annotations
 
 import hashlib
+import json
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from judge.checks.cases import freeze, read_cases, write_cases
+from judge.checks.cases import case_lines, freeze
 from judge.errors import InputError
 from judge.exchange.rows import write_file
 from judge.types import Item, Message
+from judge.writing import whole
 
 from .contamination import References, compared_text
 from .intake import signal_of
@@ -207,8 +210,10 @@ def collect(found: Iterable[Case], home: Path, *, share: float) -> Cases:
     queue: list[Case] = []
     left: Counter[str] = Counter()
     seen: set[str] = set()
-    names: dict[str, int] = {}
     cases = list(found)
+    # An id that a later case brought along stays that one's.
+    taken, used = {case.id for case in cases}, set[str]()
+    numbers: defaultdict[str, Iterator[int]] = defaultdict(lambda: count(2))
     known = {clash.row for clash in held.clashes((str(place), case.text) for place, case in enumerate(cases))}
     for place, case in enumerate(cases):
         words = " ".join(case.text.lower().split())
@@ -220,17 +225,19 @@ def collect(found: Iterable[Case], home: Path, *, share: float) -> Cases:
             left["the same prompt as another failure"] += 1
         else:
             seen.add(words)
-            number = names[case.id] = names.get(case.id, 0) + 1
-            named = case if number == 1 else replace(case, id=f"{case.id}-{number}")
-            (frozen if case.frozen(share) else queue).append(named)
+            name = case.id
+            if name in used:
+                name = next(free for number in numbers[name] if (free := f"{case.id}-{number}") not in taken)
+            used.add(name)
+            (frozen if case.frozen(share) else queue).append(replace(case, id=name))
     return Cases(tuple(frozen), tuple(queue), dict(left))
 
 
 def save(cases: Cases, out: Path, home: Path, name: str) -> Path | None:
     """Write all cases to ``out`` and the frozen ones to ``frozen/NAME.jsonl`` of the home folder, which is returned.
 
-    Beside it stands ``NAME.yaml``, a suite of these cases. Raises ``InputError`` where that name is taken: what is
-    frozen is never overwritten.
+    Beside it stands ``NAME.yaml``, a suite of these cases. Raises ``InputError`` where that name is taken (what is
+    frozen is never overwritten), and where the set is none that ``judge check`` would accept: then nothing is written.
     """
     from .references import FROZEN
 
@@ -240,13 +247,17 @@ def save(cases: Cases, out: Path, home: Path, name: str) -> Path | None:
     if cases.frozen and target.exists():
         raise InputError(f"{target}: there is a frozen set of this name; give another with --name")
     frozen = [case.to_row("frozen") for case in cases.frozen]
-    write_file(out, [*frozen, *(case.to_row("queue") for case in cases.queue)])
+    rows = [*frozen, *(case.to_row("queue") for case in cases.queue)]
     if not frozen:
+        write_file(out, rows)
         return None
+    lines = case_lines(frozen, target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    suite_path(target).write_text(_suite(name, len(frozen)), encoding="utf-8")
-    write_cases(target, frozen)
-    read_cases(target)  # what was written is what `judge check` will accept, or it is an error now
+    # The set comes last: where anything before it fails, its name is still free.
+    with whole(target, durable=True) as part, whole(suite_path(target), durable=True) as suite:
+        part.write_bytes(lines)
+        suite.write_text(_suite(name, len(frozen)), encoding="utf-8")
+        write_file(out, rows)
     return target
 
 
@@ -260,7 +271,7 @@ def _suite(name: str, count: int) -> str:
     return (
         f"name: {f'failures-{words}' if words else 'failures'}\nversion: 1\n"
         f"summary: What failed once and must not come again ({count} {'prompt' if count == 1 else 'prompts'}).\n"
-        f"cases: {name}.jsonl\n"
+        f"cases: {json.dumps(f'{name}.jsonl', ensure_ascii=False)}\n"
     )
 
 

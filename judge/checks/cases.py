@@ -23,7 +23,7 @@ from ..writing import write_whole
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
-__all__ = ["Case", "Cases", "case_digest", "freeze", "read_cases", "write_cases"]
+__all__ = ["Case", "Cases", "case_digest", "case_lines", "freeze", "read_cases", "write_cases"]
 
 _ORIGIN = ("source", "date", "why")
 
@@ -85,8 +85,12 @@ def read_cases(path: Path | Traversable) -> dict[str, Case]:
     """The cases of a file by id. Raises ``InputError`` for a row that is damaged, edited after it was frozen, or lacks
     its origin.
     """
+    return _read(path.read_bytes(), str(path))
+
+
+def _read(lines: bytes, path: str) -> dict[str, Case]:
     found: dict[str, Case] = {}
-    for number, line in enumerate(path.read_bytes().splitlines(), 1):
+    for number, line in enumerate(lines.splitlines(), 1):
         if not line.strip():
             continue
         where = f"{path}:{number}"
@@ -141,11 +145,20 @@ def freeze(name: str, item: Item, origin: Mapping[str, str]) -> dict[str, Any]:
 
 
 def write_cases(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
-    """Write a case file, whole or not at all; returns the number of cases. Raises ``InputError`` where it exists."""
+    """Write a case file, whole or not at all; returns the number of cases. Raises ``InputError`` where it exists,
+    and for rows that ``read_cases`` would refuse.
+    """
     if path.exists():
         raise InputError(f"{path}: exists already; name another file (cases are never overwritten)")
     if not path.parent.is_dir():
         raise InputError(f"{path.parent}: no such folder; make it first")
-    lines = [orjson.dumps(row) for row in rows]
-    write_whole(path, b"".join(line + b"\n" for line in lines))
-    return len(lines)
+    lines = case_lines(rows, path)
+    write_whole(path, lines, durable=True)
+    return lines.count(b"\n")
+
+
+def case_lines(rows: Iterable[Mapping[str, Any]], path: Path) -> bytes:
+    """What a case file at ``path`` holds for these rows; raises ``InputError`` where ``read_cases`` would refuse it."""
+    lines = b"".join(orjson.dumps(row) + b"\n" for row in rows)
+    _read(lines, str(path))
+    return lines
