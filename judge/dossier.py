@@ -20,6 +20,7 @@ from calibration.segments import benjamini_hochberg
 from calibration.winrate import SegmentRate, segment_win_rates, win_rate
 
 from .again import run_command
+from .calibrations import stored_calibration
 from .canaries import canary_verdict
 from .clock import days_since
 from .decision import Calibrated, Canaries, Evidence, Missing, Preference, RunFacts, Segment, Standing
@@ -335,7 +336,7 @@ def _calibration(
     now: datetime,
 ) -> Calibrated | Missing:
     """The calibration for exactly this rubric and judge: the one named, the one these labels give, or the stored one
-    that rests on the newest verdicts.
+    (``stored_calibration``).
     """
     again = f"judge calibrate {evidence.identity['run']} --gold labels.jsonl"
 
@@ -349,16 +350,9 @@ def _calibration(
         return aged(asked.calibration)
     if isinstance(fitted, Calibration):
         return aged(fitted)
-    fitting = []
-    for path in sorted((store.home / "calibrations").glob("*.json")):
-        try:
-            kept = Calibration.from_json(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise InputError(f"{path}: {error}; or delete it") from error
-        if (kept.rubric, kept.judge) == (evidence.rubric, evidence.judge):
-            fitting.append(kept)
-    if fitting:
-        return aged(max(fitting, key=lambda kept: kept.dated))
+    stored = stored_calibration(store.home, evidence.rubric, evidence.judge)
+    if stored is not None:
+        return aged(stored[1])
     why = fitted.reason if isinstance(fitted, Refused) else "no labels to fit one"
     return Missing(f"no calibration exists for {evidence.rubric} and {evidence.judge} ({why})", again)
 

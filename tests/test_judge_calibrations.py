@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from calibration.confidence import Calibration
 from judge import cli, compare
-from judge.calibrations import read_calibration
+from judge.calibrations import read_calibration, stored_calibration
 from judge.cli.run import time_words
+from judge.clock import stamp
 from judge.errors import InputError
+from judge.store import Store
 from judge.testing import ScriptedBackend, prefer_longer, sample_pair
 
 BAD = {
@@ -59,6 +65,59 @@ def test_every_verb_names_the_file(
     code = cli._run(commands[verb])
     shown = capsys.readouterr().err
     assert (code, "bad.json" in shown, "not a calibration file" in shown) == (2, True, True), shown
+
+
+def calibration_of(folder: Path, **changes: object) -> Path:
+    """A stored calibration for ``helpfulness@1`` and the judge ``j``, and where it lies."""
+    given: dict[str, Any] = {"rubric": "helpfulness@1", "judge": "j", "slope": 1.0, "dated": "", "n": 50} | changes
+    fitted = Calibration(
+        given["rubric"], given["judge"], "g" * 64, "temperature", {"slope": (given["slope"],)}, 0.0, given["n"], 50,
+        dated=given["dated"],
+    )  # fmt: skip
+    return Store(folder).keep_calibration(fitted)
+
+
+def test_the_stored_calibration_is_the_one_of_the_newest_verdicts(tmp_path: Path) -> None:
+    """Not of the newest file, which a copy of the folder changes; of equal dates that with the most labels."""
+    assert stored_calibration(tmp_path, "helpfulness@1", "j") is None
+    newest = calibration_of(tmp_path, dated="2026-03-01")
+    for changes in ({"dated": "2026-02-01"}, {"judge": "another", "dated": "2026-09-01"}, {"n": 900}):
+        calibration_of(tmp_path, **changes)
+        found = stored_calibration(tmp_path, "helpfulness@1", "j")
+        assert found is not None
+        assert (found[0], found[1].dated) == (newest, "2026-03-01")
+    larger = calibration_of(tmp_path, dated="2026-03-01", n=60)
+    found = stored_calibration(tmp_path, "helpfulness@1", "j")
+    assert found is not None
+    assert found[0] == larger
+    (tmp_path / "calibrations" / "broken.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(InputError, match=r"broken\.json: .*; or delete it"):
+        stored_calibration(tmp_path, "helpfulness@1", "j")
+
+
+def test_the_gate_and_the_training_data_use_the_same_stored_calibration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of two in the home folder, whichever file is the newer one, as after copying it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("JUDGE_HOME", str(tmp_path / "home"))
+    row = '{"id": "p%d", "prompt": "Question %d", "candidate": "longer answer", "baseline": "short"}\n'
+    (tmp_path / "e.jsonl").write_text("".join(row % (n, n) for n in range(6)), encoding="utf-8")
+    assert cli._run(["run", "e.jsonl", "-j", "scripted:longer"]) == 0
+    info = Store(tmp_path / "home").run()
+    mine: dict[str, Any] = {"rubric": info.rubric, "judge": info.judge}
+    old = calibration_of(tmp_path / "home", **mine, slope=0.5, dated="2024-01-01T00:00:00+00:00")
+    new = calibration_of(tmp_path / "home", **mine, slope=0.8, dated=stamp())
+    for out, (first, second) in {"1.jsonl": (old, new), "2.jsonl": (new, old)}.items():
+        os.utime(first, (1_000_000, 1_000_000))
+        os.utime(second, (2_000_000, 2_000_000))
+        capsys.readouterr()
+        assert cli._run(["tune", "pairs", "-o", out, "--judge", "latest", "--unchecked"]) == 0
+        assert f"calibration: {new}" in capsys.readouterr().err
+        cli._run(["gate", "latest", "--json", "--dry-run"])
+        shown = capsys.readouterr().out
+        digest = hashlib.sha256(new.read_bytes()).hexdigest()[:12]
+        assert f"calibration {digest}" in shown
 
 
 def test_no_time_is_said_as_such() -> None:

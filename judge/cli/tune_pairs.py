@@ -325,23 +325,21 @@ def _labelled(path: Path, store: Store) -> tuple[Any, Mapping[str, Pair], dict[s
 
 
 def _calibration(wanted: _Wanted, store: Store, info: RunInfo) -> Calibration | None:
-    """The calibration that was named, else the newest of the home folder that was fitted for this rubric and judge."""
+    """The calibration that was named, else that of the home folder (``stored_calibration``)."""
     from rubrics.words import pinned
 
-    from ..calibrations import read_calibration
+    from ..calibrations import read_calibration, stored_calibration
     from ..types import JudgeId
 
     if wanted.calibration is not None:
         return read_calibration(wanted.calibration)
     head = info.header
     rubric = pinned(str(head["rubric"]), str(head["rubric_digest"]), released=head.get("rubric_released", True))
-    folder = store.home / "calibrations"
-    for path in sorted(folder.glob("*.json"), key=lambda file: file.stat().st_mtime, reverse=True):
-        fitted = read_calibration(path)
-        if (fitted.rubric, fitted.judge) == (rubric, str(JudgeId(**head["judge"]))):
-            click.echo(f"calibration: {safe(str(path))}", err=True)
-            return fitted
-    return None
+    stored = stored_calibration(store.home, rubric, str(JudgeId(**head["judge"])))
+    if stored is None:
+        return None
+    click.echo(f"calibration: {safe(str(stored[0]))}", err=True)
+    return stored[1]
 
 
 def _rows(path: Path, option: str) -> Iterator[dict[str, Any]]:
