@@ -9,11 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -23,8 +20,11 @@ from calibration.estimates import Estimate
 from .errors import StoreError
 from .register import Register
 from .types import Measure
+from .writing import make_folder, write_whole
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from .register import Entry
 
 __all__ = ["Kept", "keep", "latest", "measures_of", "read"]
@@ -47,12 +47,8 @@ def keep(home: Path, kind: str, subject: str, text: str, *, at: str, head: Mappi
     digest = hashlib.sha256(data).hexdigest()
     path = home / _FOLDER / f"{kind}-{digest[:12]}.json"
     if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != digest:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.stem}-", delete=False) as part:
-            part.write(data)
-            part.flush()
-            os.fsync(part.fileno())  # the register must not outlive what it names
-        Path(part.name).replace(path)
+        make_folder(path.parent)
+        write_whole(path, data, durable=True)  # the register must not outlive what it names
     register = Register(home)
     newest = register.entries(kind, subject)[-1:]
     body = {"digest": digest, "file": f"{_FOLDER}/{path.name}", **head}

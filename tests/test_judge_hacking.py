@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import random
 from collections.abc import Callable, Sequence
@@ -322,6 +323,35 @@ def test_a_kept_report_is_found_read_and_not_forged(tmp_path: Path, padded: Hack
     archive.keep(tmp_path, "hack", "r-hack", text, at="2026-01-05T00:00:00+00:00", head={"says": "x"})
     assert archive.latest(tmp_path, "hack", "r-hack") is not None  # made again, as the message told to
     assert sorted(path.suffix for path in kept.path.parent.iterdir()) == [".json", ".json"]
+
+
+def test_a_kept_report_is_on_the_disk_before_the_register_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file, then the folder that lists it, then the entry; it has the usual mode, and one that cannot be written
+    leaves nothing behind.
+    """
+    synced: list[str] = []
+
+    def sync(handle: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{handle}").resolve().name)
+        if full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", sync)
+    full, folder = False, tmp_path / "hacks"
+    kept = archive.keep(tmp_path, "hack", "r-1", "{}", at="2026-01-01T00:00:00+00:00", head={})
+    folders = [number for number, name in enumerate(synced) if name == "hacks"]
+    assert synced[: folders[0]][-1].endswith(".part")
+    assert "register.jsonl" not in synced[: folders[0]]
+    assert "register.jsonl" in synced[folders[0] :]
+    (tmp_path / "usual").touch()
+    assert kept.path.stat().st_mode == (tmp_path / "usual").stat().st_mode
+    full = True
+    with pytest.raises(OSError, match="No space"):
+        archive.keep(tmp_path, "hack", "r-1", "[]", at="2026-01-02T00:00:00+00:00", head={})
+    assert list(folder.iterdir()) == [kept.path]
+    assert [entry.id for entry in Register(tmp_path).entries()] == [kept.entry.id]
 
 
 def test_a_handful_of_prompts_moves_nothing() -> None:
