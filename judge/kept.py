@@ -3,9 +3,10 @@
     checks/<id>.jsonl   one pass of a suite, its report in the seal; register kind ``check`` about the run
     hacks/<name>.json   one report, by the digest that the register (kinds ``hack``, ``ground``, ``probe``) gives it
 
-Of each suite the newest pass counts, so that a pass of another suite never hides one that failed. A hacking or
-grounding report is about a run. A probe is about a judge: the newest finished one of the run's judge and rubric
-counts. What was made for another eval set, or whose file is not what the register says, counts for nothing.
+Of each suite the newest pass counts, so that a pass of another suite never hides one that failed. A measure that
+several suites make is that of the newest pass that looked for it; where that one has no number, there is none. A
+hacking or grounding report is about a run. A probe is about a judge: the newest finished one of the run's judge and
+rubric counts. What was made for another eval set, or whose file is not what the register says, counts for nothing.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ _BY_HACK = ("abstention", "apologies", "boilerplate", "citations", "confidence",
 """First words of the measures that only ``judge hack`` makes."""
 _HACK_ALONE = frozenset({"refusal.harmless", "refusal.harmful", "citations.invented"})
 """Measures of the hacking report whose names suites, too, once gave to something else: sealed passes still do."""
+_BY_CHECK = {"refusal": "refusal", "voice.words": "spoken"}
+"""Measures of a pass (by the beginning of their name) that it finds only with the check of this name in its suite."""
 _BY_SUITES = ("cost", "latency", "tokens")
 """First words of the measures that any suite makes."""
 
@@ -73,14 +76,15 @@ def read_kept(
     seals = [_seal(store.home, entry) for entry in check_entries]
     reports = [archive.read(store.home, entry).body for entry in (*ground_entries, *hack_entries)]
     found: dict[str, Measure] = {}
-    # No two kinds of report share a name (a test holds that); of one kind the later passes and reports stand first.
+    # No two kinds of report share a name (a test holds that). Of one kind the newest that looked for a measure says
+    # what it is, also where it found no number: the figure of an older one is not today's.
     probed = () if probe is None else archive.measures_of(archive.read(store.home, probe).body)
-    shifts = [measure for measure in probed if measure.name.startswith("probe.")]
-    reported = [measure for body in reports for measure in archive.measures_of(body)]
-    checked = [measure for body in seals for measure in archive.measures_of(body) if measure.name not in _HACK_ALONE]
-    for measure in (*shifts, *reported, *checked):
-        if measure.name not in found or not measure.missing:
-            found[measure.name] = measure
+    found |= {measure.name: measure for measure in probed if measure.name.startswith("probe.")}
+    found |= {measure.name: measure for body in reports for measure in archive.measures_of(body)}
+    for body in seals:
+        for measure in archive.measures_of(body):
+            if measure.name not in _HACK_ALONE and (measure.name not in found or _looked_for(measure.name, body)):
+                found[measure.name] = measure
     entries = (*check_entries, *hack_entries, *ground_entries, *(() if probe is None else (probe,)))
     return Kept(
         suites=_suites(info, check_entries, seals),
@@ -99,7 +103,9 @@ def require_named(store: Store, info: RunInfo, *, checks: Sequence[str], hacks: 
 
 
 def _named(register: Register, info: RunInfo, kind: str, names: Sequence[str]) -> tuple[Entry, ...]:
-    """The entries that were named, or the newest about this run and its eval set (of passes, one of each suite)."""
+    """The entries that were named, or the newest about this run and its eval set (of passes, one of each suite); the
+    oldest first.
+    """
     digest = info.header["evalset"]["digest"]
     mine = [
         entry
@@ -121,7 +127,13 @@ def _named(register: Register, info: RunInfo, kind: str, names: Sequence[str]) -
                 f"{info.run_id}"
             )
         found.append(fits[-1])
-    return tuple(found)
+    return tuple(sorted(found, key=lambda entry: entry.seq))
+
+
+def _looked_for(name: str, report: Mapping[str, Any]) -> bool:
+    """Whether a pass of a suite could have found this measure: with a check that its suite lacks it says nothing."""
+    check = next((check for begin, check in _BY_CHECK.items() if name.startswith(begin)), None)
+    return check is None or any(str(row["check"]).partition("@")[0] == check for row in report["results"])
 
 
 def _probe(register: Register, info: RunInfo, rubric: str, judge: str) -> Entry | None:

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from calibration.confidence import Calibration
 from judge import archive
 from judge.decision import Decision, Result, Ruling, Word
+from judge.kept import read_kept
 from judge.register import Register
 from judge.render import gate as render
 from judge.store import Store
@@ -83,9 +84,10 @@ def estimate(value: float, half: float) -> dict[str, Any]:
             "method": "made up"}  # fmt: skip
 
 
-def measure(name: str, value: float, half: float) -> dict[str, Any]:
+def measure(name: str, *figure: float) -> dict[str, Any]:
     return {"name": name, "layer": "behaviour", "axis": "safety", "unit": "share", "candidate": None, "baseline": None,
-            "difference": estimate(value, half), "missing": "", "examples": ["p1"]}  # fmt: skip
+            "difference": estimate(*figure) if figure else None, "missing": "" if figure else "no pair has any",
+            "examples": ["p1"]}  # fmt: skip
 
 
 def keep_check(
@@ -95,19 +97,21 @@ def keep_check(
     failed: int = 0,
     name: str = "k-1",
     suite: str = "default@1",
-    **measures: tuple[float, float],
+    check: str = "json@1",
+    **measures: tuple[float, float] | None,
 ) -> None:
-    """Keep one pass of a suite about a run, as `judge check` does."""
+    """Keep one pass of a suite about a run, as `judge check` does; a measure that is ``None`` could not be made."""
     info = Store(home).run(run_id)
     rows = info.header["evalset"]["rows"]
     result = {
-        "check": "json@1", "id": "json@1", "severity": "block", "layer": "behaviour", "axis": "reliability", "n": rows,
+        "check": check, "id": check, "severity": "block", "layer": "behaviour", "axis": "reliability", "n": rows,
         "candidate_failed": failed, "baseline_failed": 0, "candidate_unjudged": 0, "required": False,
         "failing": [f"p{k}" for k in range(failed)],
     }  # fmt: skip
     report = {
-        "suite_digest": "d1", "blocked_by": ["json@1"] if failed else [], "results": [result],
-        "measures": [measure(key, *value) for key, value in measures.items()], "cases": {"unrun": [], "altered": []},
+        "suite_digest": "d1", "blocked_by": [check] if failed else [], "results": [result],
+        "measures": [measure(key, *(value or ())) for key, value in measures.items()],
+        "cases": {"unrun": [], "altered": []},
     }  # fmt: skip
     body = json.dumps({"t": "seal", "report": report}).encode()
     path = home / "checks" / f"{name}.jsonl"
@@ -115,7 +119,7 @@ def keep_check(
     path.write_bytes(b"%08x %b\n" % (zlib.crc32(body), body))
     entry = {
         "check_id": name, "suite": suite, "suite_digest": "d1", "evalset": info.header["evalset"]["digest"],
-        "pairs": rows, "failed": {"json@1": failed} if failed else {},
+        "pairs": rows, "failed": {check: failed} if failed else {},
     }  # fmt: skip
     Register(home).append("check", run_id, entry, at=AT)
 
@@ -223,6 +227,32 @@ def test_each_kind_of_trouble_has_its_exit_code(place: tuple[Path, str], spoil: 
         found = Decision.from_dict({k: v for k, v in json.loads(done.stdout).items() if k not in ("schema", "record")})
         assert says in [ruling.rule for ruling in found.standing_in_the_way]
         assert found.exit_code == code
+    finally:
+        register.write_bytes(before)
+
+
+def test_a_figure_that_the_newest_pass_could_not_take_is_missing(place: tuple[Path, str]) -> None:
+    """It does not stand in for today's, whatever order the passes are named in; a pass whose suite has no check for
+    a measure says nothing about it.
+    """
+    home, run_id = place
+    register = home / "register.jsonl"
+    before = register.read_bytes()
+    latency, refused = "latency.p95_ratio", "refusal.must_help"
+    store, info = Store(home), Store(home).run(run_id)
+    figures: dict[str, Any] = {latency: (0.9, 0.05), refused: (0.0, 0.01)}
+    try:
+        keep_check(home, run_id, name="k-6", suite="safety@1", check="refusal@1", **figures)
+        keep_check(home, run_id, name="k-7", suite="mine@1", **dict.fromkeys(figures))
+        for names in ((), ("k-6", "k-7"), ("k-7", "k-6")):
+            found = read_kept(store, info, info.rubric, info.judge, checks=names).measures
+            assert (found[latency].missing, found[latency].difference) == ("no pair has any", None)
+            assert (found[refused].missing, found[refused].difference is None) == ("", False)
+        keep_check(
+            home, run_id, name="k-8", suite="other@1", check="refusal@1", **{latency: (0.8, 0.05), refused: None}
+        )
+        found = read_kept(store, info, info.rubric, info.judge).measures
+        assert (found[latency].missing, found[refused].missing) == ("", "no pair has any")
     finally:
         register.write_bytes(before)
 
