@@ -173,7 +173,7 @@ def test_a_major_refresh_needs_validation_pairs_from_elsewhere(tmp_path: Path, h
     with pytest.raises(InputError, match="major change"):
         admitted(home, path)
     write_preferences(extra, rows_of(3, start=4, labeller="ada"))
-    with pytest.raises(InputError, match=r"2 of its 3 prompts are trained on, .*r4, r5"):
+    with pytest.raises(InputError, match=r"prompts of 2 of its 3 pairs are trained on, .*r4, r5"):
         admitted(home, path, validation=extra)
     write_preferences(extra, rows_of(3, start=80, source=Source.JUDGE, labeller="openai:m@1"))
     with pytest.raises(InputError, match="openai:m@1 labelled the training data, too"):
@@ -182,6 +182,10 @@ def test_a_major_refresh_needs_validation_pairs_from_elsewhere(tmp_path: Path, h
     write_preferences(extra, held)
     with pytest.raises(InputError, match="by the parent"):
         admitted(home, path, validation=extra, seen={prompt_digest(held[0].prompt_text)})
+    write_preferences(extra, [held[0], *rows_of(3, start=4, labeller="ada")])
+    with pytest.raises(InputError, match=r"prompts of 3 of its 4 pairs are trained on, .*r80, r4, r5"):
+        admitted(home, path, validation=extra, seen={prompt_digest(held[0].prompt_text)})
+    write_preferences(extra, held)
     found = admitted(home, path, validation=extra)
     assert found.validation == tuple(read_preferences(extra))
     assert found.record["validation"] == {"path": str(extra), "digest": digest_of(held), "rows": 3}

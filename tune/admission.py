@@ -157,11 +157,13 @@ def _validation(
         )
     trained = References()
     trained.add("the training data", ((row.id, compared_text(row.prompt)) for row in rows))
-    clashes = tuple(trained.clashes((row.id, compared_text(row.prompt)) for row in held))
-    known = [clash.row for clash in clashes] or [row.id for row in held if prompt_digest(row.prompt_text) in seen]
+    clashes = {
+        clash.row for clash in trained.clashes((str(n), compared_text(row.prompt)) for n, row in enumerate(held))
+    }
+    known = [row.id for n, row in enumerate(held) if str(n) in clashes or prompt_digest(row.prompt_text) in seen]
     if known:
         raise InputError(
-            f"{path}: {len(known)} of its {len(held)} prompts are trained on, exactly or nearly, here or by the parent "
-            f"(the first: {', '.join(known[:5])}); validation pairs need prompts of their own"
+            f"{path}: the prompts of {len(known)} of its {len(held)} pairs are trained on, exactly or nearly, here or "
+            f"by the parent (the first: {', '.join(known[:5])}); validation pairs need prompts of their own"
         )
     return held
