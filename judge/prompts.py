@@ -142,11 +142,11 @@ def open_prompts(
     system turn of their own where ``system`` is given.
     """
     names = dict(mapping or {})
-    unknown = sorted(set(names) - {*FIELDS, "tools"})
+    unknown = sorted(set(names) - set(FIELDS))
     if unknown:
-        raise InputError(f"--map {unknown[0]}=...: unknown field; the fields are {', '.join(FIELDS)}, tools")
+        raise InputError(f"--map {unknown[0]}=...: unknown field; the fields are {', '.join(FIELDS)}")
 
-    layouts = Layouts({name: column for name, column in names.items() if name != "tools"})
+    layouts = Layouts(names)
 
     def read() -> Iterator[tuple[int, _Row | Problem]]:
         for count, (line, _offset, row) in enumerate(_rows(evalset)):

@@ -249,17 +249,19 @@ _last: tuple[Rubric, JudgeId, tuple[str, str]] | None = None
 def _named(rubric: Rubric, judge: JudgeId) -> tuple[str, str]:
     """Digest of the rubric and name of the judge, kept for those of the last call."""
     global _last  # noqa: PLW0603 - a memory of one value, the same whoever asks
-    if _last is None or _last[0] is not rubric or _last[1] is not judge:
-        _last = (rubric, judge, (rubric.ref.digest, str(judge)))
-    return _last[2]
+    last = _last  # another thread may put its own there at any time
+    if last is None or last[0] is not rubric or last[1] is not judge:
+        _last = last = (rubric, judge, (rubric.ref.digest, str(judge)))
+    return last[2]
 
 
 def _system(rubric: Rubric) -> str:
     """``render_system``, kept for the rubric of the last call: a run plans every pair under one."""
     global _rendered  # noqa: PLW0603 - a memory of one value, the same whoever asks
-    if _rendered is None or _rendered[0] is not rubric:
-        _rendered = (rubric, render_system(rubric))
-    return _rendered[1]
+    rendered = _rendered  # another thread may put its own there at any time
+    if rendered is None or rendered[0] is not rubric:
+        _rendered = rendered = (rubric, render_system(rubric))
+    return rendered[1]
 
 
 def render_system(rubric: Rubric) -> str:

@@ -24,7 +24,6 @@ __all__ = ["Loop", "Record", "Step", "loop_state"]
 
 _LOOKED_AT = 30
 """How many of the newest runs are searched for the candidate's."""
-_ENDED = ("rolled_back", "rolled back", "stopped", "confirmed")
 
 
 @dataclass(frozen=True, slots=True)

@@ -151,6 +151,19 @@ def test_a_row_that_cannot_be_asked_is_named(tmp_path: Path, row: dict[str, Any]
     assert (found.rows, len(found.problems)) == (1, 1)
 
 
+def test_tools_are_a_field_like_any_other(tmp_path: Path) -> None:
+    """--map names their column; one that is not there is an error, not an item without tools; each is listed once."""
+    path = write(tmp_path / "e.jsonl", [{"id": "a", "prompt": "Q?", "functions": json.dumps([TOOL])}])
+    (asked,) = open_prompts(path, mapping={"tools": "functions"}).prompts(Asking())
+    assert asked.tools == (TOOL,)
+    with pytest.raises(InputError, match=r"no column 'function' .mapped to tools.; did you mean 'functions'"):
+        open_prompts(path, mapping={"tools": "function"})
+    with pytest.raises(InputError, match="unknown field") as caught:
+        open_prompts(path, mapping={"tool": "functions"})
+    listed = str(caught.value).partition("the fields are ")[2].split(", ")
+    assert (listed.count("tools"), len(listed)) == (1, len(set(listed)))
+
+
 def test_the_seed_of_an_item_is_made_of_its_id_and_the_seed_alone(tmp_path: Path) -> None:
     """Order, limit and neighbours change no seed; another id or run seed does; 31 bits."""
     rows = [{"id": f"p{n}", "prompt": "Q?"} for n in range(50)]

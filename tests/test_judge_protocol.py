@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -301,3 +304,26 @@ def test_what_a_rubric_judges_by_and_an_item_lacks_is_flagged() -> None:
     rubric = rubrics.load("correctness")
     asks = protocol.plan(sample_pair(), rubric, JUDGE)
     assert "no_reference" in protocol.settle(sample_pair(), rubric, JUDGE, asks, [None, None]).flags
+
+
+def test_what_is_kept_of_the_last_call_is_never_another_threads() -> None:
+    """Whatever line of it another thread comes in at, with another rubric and judge, each is told its own."""
+    one, two = sample_rubric(), rubrics.load("correctness")
+    mine, others = JudgeId("mine"), JudgeId("another")
+    kept = {protocol._named.__code__, protocol._system.__code__}
+
+    def come_in(frame: FrameType, event: str, _arg: object) -> Any:
+        if frame.f_code not in kept:
+            return None
+        if event == "line":
+            protocol._named(two, others)
+            protocol._system(two)
+        return come_in
+
+    before = sys.gettrace()
+    sys.settrace(come_in)
+    try:
+        found = protocol._named(one, mine), protocol._system(one)
+    finally:
+        sys.settrace(before)
+    assert found == ((one.ref.digest, "mine"), protocol.render_system(one))
