@@ -72,7 +72,7 @@ def gather(store: Store, info: RunInfo, policy: Policy, asked: Asked, *, now: da
     frame = store.comparisons(info.run_id)
     facts = _facts(store, info, frame, now)
     require_asked(store, info, asked)
-    left = read_kept(store, info, facts.rubric, facts.judge, checks=asked.checks, hacks=asked.hacks)
+    left = read_kept(store, info, checks=asked.checks, hacks=asked.hacks)
     measures = dict(left.measures)
     inputs = {
         "run": info.run_id,

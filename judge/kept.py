@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from rubrics.words import pinned
+
 from . import archive
 from .again import probe_command
 from .clock import days_since
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
 
     from .store import RunInfo, Store
 
-__all__ = ["Kept", "probed", "read_kept", "require_named"]
+__all__ = ["Kept", "probed", "probes_judge_of", "read_kept", "require_named"]
 
 _BY_HACK = ("abstention", "apologies", "boilerplate", "citations", "confidence", "disclaimers", "escalation", "hedging",
             "markdown", "mirroring", "refusal", "screen", "self_justification", "tools", "win")  # fmt: skip
@@ -60,9 +62,7 @@ class Kept:
     inputs: Mapping[str, str] = field(default_factory=dict)
 
 
-def read_kept(
-    store: Store, info: RunInfo, rubric: str, judge: str, *, checks: Sequence[str] = (), hacks: Sequence[str] = ()
-) -> Kept:
+def read_kept(store: Store, info: RunInfo, *, checks: Sequence[str] = (), hacks: Sequence[str] = ()) -> Kept:
     """Everything kept about a run. ``checks`` and ``hacks`` name what is to be read (none: the newest pass of each
     suite, the newest report).
 
@@ -72,7 +72,14 @@ def read_kept(
     check_entries = _named(register, info, "check", checks)
     hack_entries = _named(register, info, "hack", hacks)
     ground_entries = _named(register, info, "ground", ())
-    probe = _probe(register, info, rubric, judge)
+    probe = next(
+        (
+            entry
+            for entry in reversed(register.entries("probe"))
+            if entry.body.get("kind") == "probes" and probes_judge_of(entry, info)
+        ),
+        None,
+    )
     seals = [_seal(store.home, entry) for entry in check_entries]
     reports = [archive.read(store.home, entry).body for entry in (*ground_entries, *hack_entries)]
     found: dict[str, Measure] = {}
@@ -136,18 +143,17 @@ def _looked_for(name: str, report: Mapping[str, Any]) -> bool:
     return check is None or any(str(row["check"]).partition("@")[0] == check for row in report["results"])
 
 
-def _probe(register: Register, info: RunInfo, rubric: str, judge: str) -> Entry | None:
-    """The newest probe of this judge under this rubric."""
-    mine = [
-        entry
-        for entry in register.entries("probe")
-        if entry.body.get("kind") == "probes"
-        and entry.body.get("judge") == judge
-        and entry.body.get("rubric") in (rubric, info.rubric)
-        and entry.body.get("rubric_digest", info.header["rubric_digest"]) == info.header["rubric_digest"]
-        and entry.body.get("sealed", True)
-    ]
-    return mine[-1] if mine else None
+def probes_judge_of(entry: Entry, info: RunInfo) -> bool:
+    """Whether a probe speaks for a run: it is finished, and of the run's judge under the very text of its rubric."""
+    head, body = info.header, entry.body
+    digest = str(head["rubric_digest"])
+    names = (info.rubric, pinned(str(head["rubric"]), digest, released=head.get("rubric_released", True)))
+    return (
+        body.get("judge") == info.judge
+        and body.get("rubric") in names
+        and body.get("rubric_digest", digest) == digest
+        and bool(body.get("sealed", True))
+    )
 
 
 def probed(entry: Entry, info: RunInfo, now: datetime) -> Probed:

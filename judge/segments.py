@@ -264,7 +264,7 @@ class _Look:
         self.before = None if against is None else store.traits(against.run_id)
         self.chars = _chars(frame)
         self.chars_before = None if against is None else _chars(_means(store.comparisons(against.run_id), against))
-        self.checks = read_kept(store, info, info.rubric, info.judge).suites
+        self.checks = read_kept(store, info).suites
 
     def moved(self, inside: Sequence[str]) -> tuple[Moved, ...]:
         """Everything that can be said about the pairs of a slice."""

@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 
+from judge.archive import Kept
+
 pytest.importorskip("streamlit", reason="streamlit is not installed: pip install 'touchstone-judge[dashboard]'")
 pytestmark = [
     # Streamlit's own imports; the code of this project is held to no warning at all elsewhere.
@@ -305,6 +307,40 @@ def test_drift_tells_the_judge_from_the_candidate(monkeypatch: pytest.MonkeyPatc
     text = said(at)
     assert not at.exception and "On 240 shared pairs" in text and "changed verdicts" in text
     assert "scripted/longer" in text.replace("\\", "") and "scripted/hash" in text.replace("\\", "")
+
+
+def test_tricks_are_those_of_the_judge_under_the_very_rubric(monkeypatch: pytest.MonkeyPatch, copy: Path) -> None:
+    """A probe under another text of a rubric of the same name, or that is not finished, is not shown, as the gate does
+    not count it; a trick whose q is zero buys for sure, one without a q is not shown to.
+    """
+    from judge.kept import read_kept
+    from judge.register import Register
+    from judge.store import Store
+
+    store = Store(copy)
+    info = store.run("r-000003")
+    shift = {"value": 0.3, "low": 0.2, "high": 0.4}
+
+    def keep(about: str, **changes: Any) -> None:
+        tricks = [{"name": f"{about}_{name}", "shift": shift, "n": 40, "q": q} for name, q in (("a", 0.0), ("b", None))]
+        body = {"kind": "probes", "judge": info.judge, "rubric": info.rubric, "probes": tricks,
+                "rubric_digest": info.header["rubric_digest"], "says": about, **changes}  # fmt: skip
+        Register(copy).append("probe", "r-probe", body, at="2026-11-20T00:00:00+00:00")
+
+    def tables() -> list[Any]:
+        return [frame.value for frame in page(monkeypatch, copy, "hacking", run="r-000003").dataframe]
+
+    keep("another text", rubric_digest="f" * 64)
+    keep("unfinished", sealed=False)
+    keep("another judge", judge="scripted/other")
+    assert [frame for frame in tables() if "trick" in frame] == []
+    keep("mine")
+    keep("another text", rubric_digest="f" * 64)
+    (shown,) = (frame for frame in tables() if "trick" in frame)
+    assert dict(zip(shown["trick"], shown["buys"], strict=True)) == {"mine a": "yes", "mine b": "not shown"}
+    mine = next(entry for entry in Register(copy).entries("probe") if entry.body["says"] == "mine")
+    monkeypatch.setattr("judge.archive.read", lambda _home, entry: Kept(entry, copy, {}))
+    assert read_kept(store, info).probe == mine
 
 
 def test_runs_warn_where_numbers_do_not_compare(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:

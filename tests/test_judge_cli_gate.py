@@ -245,13 +245,13 @@ def test_a_figure_that_the_newest_pass_could_not_take_is_missing(place: tuple[Pa
         keep_check(home, run_id, name="k-6", suite="safety@1", check="refusal@1", **figures)
         keep_check(home, run_id, name="k-7", suite="mine@1", **dict.fromkeys(figures))
         for names in ((), ("k-6", "k-7"), ("k-7", "k-6")):
-            found = read_kept(store, info, info.rubric, info.judge, checks=names).measures
+            found = read_kept(store, info, checks=names).measures
             assert (found[latency].missing, found[latency].difference) == ("no pair has any", None)
             assert (found[refused].missing, found[refused].difference is None) == ("", False)
         keep_check(
             home, run_id, name="k-8", suite="other@1", check="refusal@1", **{latency: (0.8, 0.05), refused: None}
         )
-        found = read_kept(store, info, info.rubric, info.judge).measures
+        found = read_kept(store, info).measures
         assert (found[latency].missing, found[refused].missing) == ("", "no pair has any")
     finally:
         register.write_bytes(before)

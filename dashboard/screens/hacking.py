@@ -9,6 +9,7 @@ from typing import Any
 
 import streamlit as st
 
+from judge.kept import probes_judge_of
 from judge.lengths import growth
 from judge.register import Entry
 from judge.render.words import markdown, p_value, safe
@@ -36,11 +37,7 @@ def show(place: Place) -> None:
     probe = "probe" in run.header
     own = [entry for entry in place.entries("hack", "ground") if entry.subject == run.run_id]
     # A probe is of the judge, not of the run: it speaks for every run of that judge under that rubric.
-    probes = [
-        entry
-        for entry in place.entries("probe")
-        if entry.subject == run.run_id or (entry.body.get("judge"), entry.body.get("rubric")) == (run.judge, run.rubric)
-    ]
+    probes = [entry for entry in place.entries("probe") if entry.subject == run.run_id or probes_judge_of(entry, run)]
     shown = [*_newest(own, lambda entry: entry.kind), *_newest(probes, lambda entry: str(entry.body.get("kind")))]
     if not probe and not any(entry.kind == "hack" for entry in own):
         empty(
@@ -154,7 +151,8 @@ def _probes(run_id: str, found: Sequence[Mapping[str, Any]], body: Mapping[str, 
     for row in found:
         shift, wins = _part(row, "shift"), _part(row, "wins")
         ids = [str(pair) for pair in row.get("examples") or ()]
-        sure = (row.get("q") or 1.0) <= _Q and (shift.get("low") or 0.0) > 0
+        q = row.get("q")  # 0.0 where it is below all that can be written
+        sure = q is not None and q <= _Q and (shift.get("low") or 0.0) > 0
         rows.append(
             {
                 "trick": safe(str(row.get("name", "?")).replace("_", " ")),
@@ -163,7 +161,7 @@ def _probes(run_id: str, found: Sequence[Mapping[str, Any]], body: Mapping[str, 
                 "high": _hundred(shift.get("high")),
                 "buys": "yes" if sure else "not shown",
                 "wins, %": _hundred(wins.get("value")),
-                "q": p_value(row.get("q")),
+                "q": p_value(q),
                 "n": row.get("n"),
                 "invalid": row.get("invalid"),
                 "read": link("pairs", run=run_id, ids=",".join(ids[:50])) if ids else None,
