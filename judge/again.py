@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .advice import advised
+from .canaries import usual_count
 
 if TYPE_CHECKING:
     from .store import RunInfo
@@ -25,6 +26,13 @@ def run_command(info: RunInfo) -> str:
         more += ["--limit", str(limit)]
     if info.header["repeats"] > 1:
         more += ["--repeat", str(info.header["repeats"])]
+    canaries = (info.header.get("canaries") or {}).get("count")
+    if canaries != usual_count(info.header["evalset"]["rows"]):
+        more += ["--canaries", str(canaries or 0)]
+    batch = info.header.get("batch")
+    if batch:
+        more += ["--batch", "--batch-rest", str(batch["rest"])]
+        more += ["--batch-size", str(batch["size"])] if batch.get("size") else []
     return _written(info, "run", more, fresh=True)
 
 

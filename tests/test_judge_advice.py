@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -124,6 +125,22 @@ def test_an_error_advises_for_the_home_that_was_given(tmp_path: Path, capsys: py
     home = str(tmp_path / "none")
     assert _run(["report", "r-123abc", "--home", home]) == 2
     assert f"`judge run --home {home}`" in capsys.readouterr().err
+
+
+def test_a_run_is_made_anew_as_it_was_begun(tmp_path: Path) -> None:
+    """Other canaries than the usual ones, and batches, are named; the usual ones are not."""
+    home, path = tmp_path / "home", str(rows(tmp_path / "e.jsonl"))
+    info = None
+    for words in ([], ["--canaries", "3"]):
+        assert (
+            CliRunner().invoke(root, ["run", path, "-j", "scripted:longer", *words, "--home", str(home)]).exit_code == 0
+        )
+        info = Store(home).run()
+        note_home(None)
+        assert ("--canaries 3" in run_command(info)) == bool(words)
+    assert info is not None
+    batched = replace(info, header={**info.header, "batch": {"rest": "live", "size": 50}})
+    assert "--batch --batch-rest live --batch-size 50" in run_command(batched)
 
 
 def test_a_run_is_made_anew_with_its_seed(tmp_path: Path) -> None:
