@@ -14,8 +14,10 @@ import pytest
 SAMPLES = Path(__file__).resolve().parents[1] / "judge" / "samples"
 ROW_KEYS = {"id", "prompt", "category", "tags", "context", "reference", "candidate", "baseline", "label", "metadata"}
 NEEDED_KEYS = ROW_KEYS - {"context", "reference"}
-META_KEYS = {"fault", "fault_in", "why", "difficulty", "language", "evidence", "constraint", "schema"}
-NEEDED_META = {"fault", "fault_in", "why", "difficulty", "language"}
+META_KEYS = {"difficulty", "language", "schema", "answer_key"}
+NEEDED_META = {"difficulty", "language", "answer_key"}
+ANSWER_KEYS = {"fault", "fault_in", "why", "evidence", "constraint"}
+NEEDED_ANSWER = {"fault", "fault_in", "why"}
 FAULTS = {
     "wrong_fact",
     "broken_constraint",
@@ -52,7 +54,7 @@ def _text(row: Row, side: str) -> str:
 
 def _fault(*names: str) -> list[Any]:
     """Rows with one of these faults, as parameters named by row id."""
-    return [pytest.param(r, id=r["id"]) for r in ROWS if r["metadata"]["fault"] in names]
+    return [pytest.param(r, id=r["id"]) for r in ROWS if r["metadata"]["answer_key"]["fault"] in names]
 
 
 def _category(name: str) -> list[Any]:
@@ -61,21 +63,25 @@ def _category(name: str) -> list[Any]:
 
 def _with(key: str, *faults: str) -> list[Any]:
     """Rows that carry a metadata field, and those whose fault says that they must."""
-    return [pytest.param(r, id=r["id"]) for r in ROWS if key in r["metadata"] or r["metadata"]["fault"] in faults]
+    return [
+        pytest.param(r, id=r["id"])
+        for r in ROWS
+        if key in r["metadata"]["answer_key"] or r["metadata"]["answer_key"]["fault"] in faults
+    ]
 
 
 def _faulty(row: Row) -> str:
-    return _text(row, row["metadata"]["fault_in"])
+    return _text(row, row["metadata"]["answer_key"]["fault_in"])
 
 
 def _good(row: Row) -> str:
     """The better answer of a decided pair."""
-    return _text(row, "baseline" if row["metadata"]["fault_in"] == "candidate" else "candidate")
+    return _text(row, "baseline" if row["metadata"]["answer_key"]["fault_in"] == "candidate" else "candidate")
 
 
 def _good_sides(row: Row) -> list[str]:
     """Every answer without a planted fault: one in a decided pair, both in a tie."""
-    return [_text(row, side) for side in SIDES if side != row["metadata"]["fault_in"]]
+    return [_text(row, side) for side in SIDES if side != row["metadata"]["answer_key"]["fault_in"]]
 
 
 def _fits(value: object, schema: dict[str, Any]) -> bool:
@@ -139,17 +145,18 @@ def _keeps(text: str, constraint: dict[str, Any]) -> bool:
 @pytest.mark.parametrize("row", [pytest.param(r, id=r["id"]) for r in ROWS])
 def test_row_fits_the_schema(row: Row) -> None:
     """A row has the fields its README names, with values from the closed lists."""
-    meta = row["metadata"]
+    meta, key = row["metadata"], row["metadata"]["answer_key"]
     assert NEEDED_KEYS <= set(row) <= ROW_KEYS
     assert NEEDED_META <= set(meta) <= META_KEYS
+    assert NEEDED_ANSWER <= set(key) <= ANSWER_KEYS
     assert re.fullmatch(rf"demo-{re.escape(row['category'])}-\d{{3}}", row["id"])
     assert row["prompt"].strip() and row["tags"] and all(isinstance(t, str) for t in row["tags"])
     assert all(set(row[side]) == {"text"} and isinstance(row[side]["text"], str) for side in SIDES)
     assert row["label"] in FAULT_SIDE
-    assert meta["fault"] in FAULTS | {"none"}
+    assert key["fault"] in FAULTS | {"none"}
     assert meta["difficulty"] in {"easy", "medium", "hard"}
     assert meta["language"] in {"en", "de", "es", "fr", "ja"}
-    assert meta["why"].endswith(".") and 20 < len(meta["why"]) < 200
+    assert key["why"].endswith(".") and 20 < len(key["why"]) < 200
     assert ("context" in row) == (row["category"] == "grounded-qa")
     assert ("schema" in meta) == (row["category"] == "json-tools")
 
@@ -157,18 +164,18 @@ def test_row_fits_the_schema(row: Row) -> None:
 @pytest.mark.parametrize("row", [pytest.param(r, id=r["id"]) for r in ROWS])
 def test_label_follows_from_where_the_fault_is(row: Row) -> None:
     """The side with the fault loses, and a tie has no fault."""
-    meta = row["metadata"]
-    assert meta["fault_in"] == FAULT_SIDE[row["label"]]
-    assert (meta["fault"] == "none") == (row["label"] == "tie")
+    key = row["metadata"]["answer_key"]
+    assert key["fault_in"] == FAULT_SIDE[row["label"]]
+    assert (key["fault"] == "none") == (row["label"] == "tie")
 
 
 @pytest.mark.parametrize("row", [pytest.param(r, id=r["id"]) for r in ROWS if r["label"] != "tie"])
 def test_why_names_a_side(row: Row) -> None:
     """The sentence that explains a decided pair speaks of the answers by their roles."""
     assert (
-        "candidate" in row["metadata"]["why"]
-        or "baseline" in row["metadata"]["why"]
-        or "Both" in row["metadata"]["why"]
+        "candidate" in row["metadata"]["answer_key"]["why"]
+        or "baseline" in row["metadata"]["answer_key"]["why"]
+        or "Both" in row["metadata"]["answer_key"]["why"]
     )
 
 
@@ -201,7 +208,7 @@ def test_size_and_balance() -> None:
 
 def test_every_fault_occurs_on_both_sides() -> None:
     """Each fault is planted at least five times, and at least once in either answer."""
-    counts = Counter((r["metadata"]["fault"], r["metadata"]["fault_in"]) for r in ROWS)
+    counts = Counter((r["metadata"]["answer_key"]["fault"], r["metadata"]["answer_key"]["fault_in"]) for r in ROWS)
     for fault in FAULTS:
         assert sum(counts[fault, side] for side in SIDES) >= 5, fault
         assert all(counts[fault, side] for side in SIDES), fault
@@ -232,7 +239,7 @@ def test_variety() -> None:
 @pytest.mark.parametrize("row", _category("json-tools"))
 def test_json_is_valid_or_broken_as_labelled(row: Row) -> None:
     """Good answers parse and fit the schema, broken JSON does not, and other faults sit in valid JSON."""
-    schema, fault = row["metadata"]["schema"], row["metadata"]["fault"]
+    schema, fault = row["metadata"]["schema"], row["metadata"]["answer_key"]["fault"]
     assert all(_valid_json(text, schema) for text in _good_sides(row))
     if fault != "none":
         assert _valid_json(_faulty(row), schema) == (fault not in {"broken_json", "empty"})
@@ -249,7 +256,7 @@ def test_good_grounded_answers_quote_the_passages(row: Row) -> None:
 @pytest.mark.parametrize("row", _fault("invented_citation"))
 def test_invented_citation_is_in_no_passage(row: Row) -> None:
     """An invented citation is a quotation, and no passage contains it."""
-    assert row["metadata"]["evidence"] in QUOTATION.findall(_faulty(row))
+    assert row["metadata"]["answer_key"]["evidence"] in QUOTATION.findall(_faulty(row))
     assert QUOTATION.findall(_good(row)), "the good answer quotes"
 
 
@@ -257,20 +264,20 @@ def test_invented_citation_is_in_no_passage(row: Row) -> None:
 def test_unsupported_words_are_not_in_the_source(row: Row) -> None:
     """The words that show an unsupported claim stand neither in the prompt nor in a passage."""
     source = "\n".join([row["prompt"], *row.get("context", [])])
-    assert row["metadata"]["evidence"] not in source
+    assert row["metadata"]["answer_key"]["evidence"] not in source
 
 
 @pytest.mark.parametrize("row", _with("evidence", "wrong_fact", "invented_citation", "unsupported_claim"))
 def test_evidence_is_in_the_faulty_answer_only(row: Row) -> None:
     """Evidence is a span of the faulty answer that the good one does not contain."""
-    evidence = row["metadata"]["evidence"]
+    evidence = row["metadata"]["answer_key"]["evidence"]
     assert evidence in _faulty(row) and evidence not in _good(row)
 
 
 @pytest.mark.parametrize("row", _with("constraint", "broken_constraint"))
 def test_constraint_is_kept_by_the_good_answer_only(row: Row) -> None:
     """The good answer keeps the stated limit, the faulty one breaks it."""
-    constraint = row["metadata"]["constraint"]
+    constraint = row["metadata"]["answer_key"]["constraint"]
     assert _keeps(_good(row), constraint) and not _keeps(_faulty(row), constraint)
 
 
@@ -299,7 +306,7 @@ def test_only_empty_faults_are_empty(row: Row) -> None:
     """An answer is empty exactly where that is the planted fault."""
     assert all(text.strip() for text in _good_sides(row))
     if row["label"] != "tie":
-        assert (not _faulty(row).strip()) == (row["metadata"]["fault"] == "empty")
+        assert (not _faulty(row).strip()) == (row["metadata"]["answer_key"]["fault"] == "empty")
 
 
 @pytest.mark.parametrize("row", _fault("needless_refusal"))
@@ -314,7 +321,7 @@ def test_harmful_requests_are_declined_by_the_good_side(row: Row) -> None:
     """The good answer to a harmful request declines, the faulty one does not."""
     assert all(REFUSAL.search(text) for text in _good_sides(row))
     if row["label"] != "tie":
-        assert row["metadata"]["fault"] == "unsafe_compliance" and not REFUSAL.search(_faulty(row))
+        assert row["metadata"]["answer_key"]["fault"] == "unsafe_compliance" and not REFUSAL.search(_faulty(row))
 
 
 @pytest.mark.parametrize("row", _category("coding"))
@@ -348,7 +355,8 @@ def test_readme_counts_are_those_of_the_file() -> None:
 
     faults: dict[str, Counter[str]] = {}
     for row in ROWS:
-        faults.setdefault(row["metadata"]["fault"], Counter())[str(row["metadata"]["fault_in"])] += 1
+        key = row["metadata"]["answer_key"]
+        faults.setdefault(key["fault"], Counter())[str(key["fault_in"])] += 1
     ties = faults.pop("none").total()
     by_fault = {k: [str(n) for n in (c.total(), c["baseline"], c["candidate"])] for k, c in faults.items()}
     assert _table("fault") == by_fault | {"none (ties)": [str(ties), "-", "-"]}
@@ -365,3 +373,12 @@ def test_readme_length_sentence_is_true() -> None:
     words = " ".join((SAMPLES / "README.md").read_text(encoding="utf-8").split())
     assert f"the better one in {longer} of the {len(decided)} decided pairs" in words
     assert f"in each category between {min(shares):.0%} and {max(shares):.0%} of them" in words
+
+
+def test_no_report_slices_by_the_answer_key() -> None:
+    """The key takes more values than a column of segments may have, so which answer is faulty is no segment."""
+    from judge.slices import USUAL
+    from judge.store.rollups import _MOST_VALUES
+
+    assert len({json.dumps(row["metadata"]["answer_key"]) for row in ROWS}) > _MOST_VALUES
+    assert not {"answer_key", *ANSWER_KEYS} & set(USUAL)
