@@ -23,6 +23,7 @@ __all__ = [
     "Equivalence",
     "Estimate",
     "PairedTest",
+    "accuracy",
     "bootstrap",
     "clopper_pearson",
     "cluster_codes",
@@ -154,6 +155,18 @@ def share(
     effective = n / max(1.0, effect)
     low, high = _wilson(p, effective, t_quantile(level, count - 1))
     return Estimate(p, low, high, level, n, count, "Wilson, clustered")
+
+
+def accuracy(hits: Values, *, clusters: Clusters | None = None, level: float = 0.95) -> Estimate | None:
+    """How often something is right: 1 for right, 0 for wrong, 0.5 for what leans to neither side; ``None`` for no rows.
+
+    ``share`` where every row is right or wrong, else ``mean`` within [0, 1]: a half is no count of hits.
+
+    Example: 8 of 10 independent rows give 0.8 [0.490162, 0.943318].
+    """
+    if np.isin(hits, (0.0, 1.0)).all():
+        return share(hits, clusters=clusters, level=level)
+    return mean(hits, clusters=clusters, level=level, bounds=(0.0, 1.0))
 
 
 def difference(

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from .estimates import Estimate, _wilson, rule_of_three, t_quantile, wilson
 
-__all__ = ["Sums", "geometric_mean_of", "mean_of", "share_of"]
+__all__ = ["Sums", "accuracy_of", "geometric_mean_of", "mean_of", "share_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +92,13 @@ def share_of(sums: Sums, *, level: float = 0.95) -> Estimate | None:
     effective = n / max(1.0, effect)
     low, high = _wilson(p, effective, t_quantile(level, count - 1))
     return Estimate(p, low, high, level, n, count, "Wilson, clustered")
+
+
+def accuracy_of(sums: Sums, *, level: float = 0.95) -> Estimate | None:
+    """``estimates.accuracy`` from sums of ones, zeros and halves; ``None`` for no rows."""
+    if sums.total == sums.squares:  # only zeros and ones are their own squares; a half falls short, exactly
+        return share_of(sums, level=level)
+    return mean_of(sums, level=level, bounds=(0.0, 1.0))
 
 
 def geometric_mean_of(sums: Sums, *, level: float = 0.95) -> Estimate | None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from calibration.bias import FlipSources, flip_sources
-from calibration.estimates import Estimate, geometric_mean_ratio, mean, share
+from calibration.estimates import Estimate, accuracy, geometric_mean_ratio, mean, share
 from rubrics import Outcome
 from rubrics.errors import InputError
 
@@ -44,8 +44,8 @@ class Slice:
     mean soft preference. ``flips`` is the share whose two orders name different outcomes, ``first_place`` the share of
     decisive verdicts that went to the answer shown first (0.5 is unbiased), ``length_ratio`` the geometric mean of
     candidate over baseline length in characters. ``net_bounds`` is the net win rate with every invalid comparison a
-    loss, and a win. ``verdict`` is ``better``, ``worse`` or ``unclear`` by the interval of ``net``, widened by
-    Bonferroni over the categories. ``cost`` is what its calls took in US dollars and ``cost_per_verdict`` that over the
+    loss, and a win. The interval of ``net`` is widened by Bonferroni over the categories, so that all hold at once
+    (its ``level`` says how far); ``verdict`` is ``better``, ``worse`` or ``unclear`` by that very interval. ``cost`` is what its calls took in US dollars and ``cost_per_verdict`` that over the
     replies that were asked for; ``None`` where a price is unknown or nothing was asked.
     """
 
@@ -266,8 +266,7 @@ def _slice(name: str, frame: polars.DataFrame, *, tests: int) -> Slice:
     outcome = np.array(judged["outcome"].to_list(), dtype=object)
     win, tie, loss = ((outcome == word).astype(float) for word in ("win", "tie", "loss"))
     sign = win - loss
-    net = mean(sign, clusters=clusters, level=LEVEL, bounds=(-1.0, 1.0))
-    strict = mean(sign, clusters=clusters, level=1 - (1 - LEVEL) / tests, bounds=(-1.0, 1.0))
+    net = mean(sign, clusters=clusters, level=1 - (1 - LEVEL) / tests, bounds=(-1.0, 1.0))
     invalid = frame.height - judged.height
     total = max(frame.height, 1)
     return Slice(
@@ -286,7 +285,7 @@ def _slice(name: str, frame: polars.DataFrame, *, tests: int) -> Slice:
         first_place=_first_place(judged),
         length_ratio=_length_ratio(frame),
         net_bounds=((float(sign.sum()) - invalid) / total, (float(sign.sum()) + invalid) / total),
-        verdict=_verdict(strict),
+        verdict=_verdict(net),
         **_costs(frame),
     )
 
@@ -349,9 +348,7 @@ def _accuracy(rows: polars.DataFrame, side: Any) -> Estimate | None:
     wanted = np.where(np.array(rows["label"].to_list(), dtype=object) == "win", 1.0, -1.0)
     hits = np.where(side == 0, 0.5, (side == wanted).astype(float))
     clusters = rows["prompt_digest"].to_list()
-    if np.isin(hits, (0.0, 1.0)).all():
-        return share(hits, clusters=clusters, level=LEVEL)
-    return mean(hits, clusters=clusters, level=LEVEL, bounds=(0.0, 1.0))
+    return accuracy(hits, clusters=clusters, level=LEVEL)
 
 
 def _caveats(

@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from calibration.estimates import geometric_mean_ratio, mean, share
-from calibration.sums import Sums, geometric_mean_of, mean_of, share_of
+from calibration.estimates import accuracy, geometric_mean_ratio, mean, share
+from calibration.sums import Sums, accuracy_of, geometric_mean_of, mean_of, share_of
 
 
 def sums_of(x: np.ndarray, clusters: np.ndarray) -> Sums:
@@ -45,6 +45,17 @@ def test_mean_and_share_from_sums_equal_those_from_rows(seed: int, grouped: bool
     same(mean_of(sums_of(signs, clusters), bounds=bounds), mean(signs, clusters=clusters, bounds=bounds))
     same(mean_of(sums_of(signs, clusters), level=0.99), mean(signs, clusters=clusters, level=0.99))
     same(share_of(sums_of(hits, clusters)), share(hits, clusters=clusters))
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+@pytest.mark.parametrize("halves", [False, True])
+def test_an_accuracy_from_sums_equals_that_from_rows(*, grouped: bool, halves: bool) -> None:
+    """Right, wrong and leaning to neither side: the terminal and the dashboard say one interval."""
+    rng = np.random.default_rng(3)
+    clusters = rng.integers(0, 40, 95) if grouped else np.arange(95)
+    hits = rng.choice([0.0, 0.5, 1.0] if halves else [0.0, 1.0], 95)
+    same(accuracy_of(sums_of(hits, clusters)), accuracy(hits, clusters=clusters))
+    assert accuracy([]) is None
 
 
 @pytest.mark.parametrize("value", [-1.0, 0.0, 1.0])

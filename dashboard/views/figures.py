@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from calibration.estimates import Estimate
-from calibration.sums import Sums, geometric_mean_of, mean_of, share_of
+from calibration.sums import Sums, accuracy_of, geometric_mean_of, mean_of, share_of
 
 if TYPE_CHECKING:
     import polars
@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 LEVEL = 0.95
-_BOUNDS = {"net": (-1.0, 1.0), "preference": (0.0, 1.0), "confidence": (0.5, 1.0), "right": (0.0, 1.0)}
+_BOUNDS = {"net": (-1.0, 1.0), "preference": (0.0, 1.0), "confidence": (0.5, 1.0)}
 _SHARES = ("win", "tie", "loss", "invalid", "flip", "refusal", "first")
 _SUMS = ("n", "total", "squares", "clusters", "tt", "tn", "nn")
 
@@ -47,6 +47,8 @@ def estimate(cell: Cell, measure: str, *, level: float = LEVEL) -> Estimate | No
         return None
     if measure in _SHARES:
         return share_of(sums, level=level)
+    if measure == "right":
+        return accuracy_of(sums, level=level)
     if measure == "length":
         return geometric_mean_of(sums, level=level)
     return mean_of(sums, level=level, bounds=_BOUNDS.get(measure))
@@ -62,21 +64,21 @@ def verdict(net: Estimate | None) -> str:
 def segment_rows(frame: polars.DataFrame) -> list[dict[str, Any]]:
     """One row a segment, the worst first: counts, rates with intervals, and a verdict.
 
-    The verdict is by the interval of the net win rate widened by Bonferroni over the segments, as in ``judge report``,
-    so that one of twenty healthy segments is not called worse by chance.
+    The interval of the net win rate is widened by Bonferroni over the segments, as in ``judge report``, so that one of
+    twenty healthy segments is not called worse by chance; the verdict is by that very interval.
     """
     cells = by_cell(frame, "value")
     strict = 1 - (1 - LEVEL) / max(1, len(cells))
     rows = []
     for (name,), cell in cells.items():
-        net = estimate(cell, "net")
+        net = estimate(cell, "net", level=strict)
         rows.append(
             {
                 "segment": name,
                 "n": _n(cell, "invalid"),
                 "judged": _n(cell, "net"),
                 "invalid": round(cell["invalid"].total) if "invalid" in cell else 0,
-                "verdict": verdict(estimate(cell, "net", level=strict)),
+                "verdict": verdict(net),
                 **_ends("net", net),
                 **{part: _value(estimate(cell, part)) for part in ("win", "tie", "loss")},
                 **_ends("preference", estimate(cell, "preference")),
