@@ -35,6 +35,10 @@ _BLIND = "label"
 _WITHOUT_RUN = ("label", "runs", "candidates", "loop", "drift")
 
 
+_SIDEBAR = 220
+"""Pixels: at 1280 the tables have the rest."""
+
+
 def _home(argv: list[str]) -> Path:
     parser = argparse.ArgumentParser(prog="dashboard", add_help=False)
     parser.add_argument("--home", type=Path, default=Path(_HOME))
@@ -60,7 +64,7 @@ def _page(name: str) -> None:
 
 
 def _main() -> None:
-    st.set_page_config(page_title="touchstone-judge", page_icon="⚖️", layout="wide")
+    st.set_page_config(page_title="touchstone-judge", page_icon="⚖️", layout="wide", initial_sidebar_state=_SIDEBAR)
     groups = {
         title: [
             st.Page(partial(_page, name), title=told, url_path=name, default=name == "decision") for name, told in pages

@@ -10,11 +10,13 @@ from judge.render.rollout import served_text
 from judge.render.words import markdown, safe
 from judge.rollout import rollouts
 
-from ..place import Place, command, empty, link, table
+from .. import listing
+from ..place import Place, command, empty, link
 
 __all__ = ["show"]
 
 _LOGGED = ("candidate", "decision", "override", "rollout")
+_PAGE = 25
 
 
 def show(place: Place) -> None:
@@ -32,21 +34,22 @@ def show(place: Place) -> None:
     _stages([entry for entry in entries if entry.kind == "rollout"])
     st.subheader("Log", anchor=False)
     st.caption("Append-only, each entry chained to the one before by its digest; the newest first.")
-    rows = [
+    pages = -(-len(entries) // _PAGE)
+    at = min(st.pagination(pages, key="at", bind="query-params"), pages) if pages > 1 else 1
+    rows: list[listing.Row] = [
         {
-            "when": entry.at[:19].replace("T", " "),
+            "when": entry.at[:16].replace("T", " "),
             "what": entry.kind,
-            "about": safe(entry.subject),
-            "by": safe(entry.by),
-            "open": link("decision", run=entry.subject) if entry.kind == "decision" else None,
-            "says": safe(_says(entry))[:300],
+            "about": (entry.subject, link("decision", run=entry.subject))
+            if entry.kind == "decision"
+            else entry.subject,
+            "by": _people(entry),
+            "says": _says(entry),
             "id": entry.id,
         }
-        for entry in entries[:500]
+        for entry in entries[(at - 1) * _PAGE : at * _PAGE]
     ]
-    table(rows, alt="The register", config={"open": st.column_config.LinkColumn(display_text="open", width="small")})
-    if len(entries) > 500:
-        st.caption(f"{len(entries) - 500} older entries are in register.jsonl.")
+    listing.show(rows, alt="The register", key="log")
 
 
 def _lineage(found: list[Entry]) -> None:
@@ -68,7 +71,7 @@ def _lineage(found: list[Entry]) -> None:
         }
         for entry in found
     ]
-    table(rows, alt="Candidates, newest first")
+    listing.show(rows, alt="Candidates, newest first", key="candidates")
 
 
 def _stages(found: list[Entry]) -> None:
@@ -85,7 +88,7 @@ def _stages(found: list[Entry]) -> None:
     except (KeyError, StoreError) as error:
         st.error(f"The rollouts cannot be told from the register: {markdown(str(error))}")
         return
-    rows = [
+    rows: list[listing.Row] = [
         {
             "rollout": rollout.id,
             "stage": rollout.state,
@@ -93,19 +96,20 @@ def _stages(found: list[Entry]) -> None:
             "since": rollout.since[:16].replace("T", " "),
             "flag": safe(rollout.flag),
             "from": safe(rollout.licence),
-            "run": link("decision", run=rollout.run),
+            "run": (rollout.run, link("decision", run=rollout.run)),
             "policy": safe(rollout.policy),
         }
         for rollout in reversed(made)
     ]
-    table(
-        rows,
-        alt="Where each rollout stands",
-        config={"run": st.column_config.LinkColumn(display_text="decision", width="small")},
-    )
+    listing.show(rows, alt="Where each rollout stands", key="rollouts")
     command(
         "\n".join(f"judge rollout status {rollout.id}" for rollout in made if rollout.active) or "judge rollout log"
     )
+
+
+def _people(entry: Entry) -> str:
+    """Who stands behind an entry; an override takes two."""
+    return " and ".join(name for name in (entry.by, str(entry.body.get("second") or "")) if name) or "–"
 
 
 def _says(entry: Entry) -> str:
@@ -114,8 +118,7 @@ def _says(entry: Entry) -> str:
     if entry.kind == "decision":
         return str(body.get("headline") or body.get("word") or "")
     if entry.kind == "override":
-        second = f", agreed by {body['second']}" if body.get("second") else ""
-        return f"{body.get('word', '')} overridden{second}: {reason}"
+        return f"{body.get('word', '')} overridden: {reason}"
     if entry.kind == "rollout":
         return f"{body.get('event', '')} to {body.get('to', '?')}" + (f": {reason}" if reason else "")
     parent = f", from {body['parent']}" if body.get("parent") else ""

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import streamlit as st
 
 from judge.decision import Decision, Ruling, Word
 from judge.errors import InputError
 from judge.register import Entry
-from judge.render.words import Unit, markdown, number, safe, span
+from judge.render.words import Unit, markdown, number, prose, span
 
-from ..place import Place, command, link, table, tile
+from .. import listing
+from ..place import Place, command, link, tile
 from ..views import figures
 
 __all__ = ["show"]
@@ -24,6 +26,8 @@ _SAYS = {
 _STANDS = {Word.SHIP: "–", Word.HOLD: "holds", Word.BLOCK: "blocks"}
 _UNITS: dict[str, Unit] = {"share": "share", "points": "points", "signed": "signed", "ln": "ln"}
 _REASONS, _NEEDS, _IDS = 2, 5, 50
+_NAMED = 10
+"""Judged pairs from which on a category is worth naming: of one pair the interval is everything there is."""
 
 
 def show(place: Place) -> None:
@@ -61,7 +65,7 @@ def _decision(place: Place, entry: Entry, decision: Decision) -> None:
     word = decision.word
     st.title(str(word.value))
     headline = decision.headline.removeprefix(f"{word.value}. ") or _SAYS[word]
-    st.markdown(markdown(headline))
+    st.markdown(prose(headline))
     who = f"{decision.candidate} against {decision.baseline}" if decision.candidate else ""
     told = (who, f"policy {decision.policy}", entry.at[:16].replace("T", " "), f"by {entry.by}" if entry.by else "")
     st.caption(markdown(" · ".join(part for part in told if part)))
@@ -84,23 +88,23 @@ def _decision(place: Place, entry: Entry, decision: Decision) -> None:
         st.caption(f"{len(against) - _REASONS} more rules stand in the way; they are in the table of every rule below.")
     if decision.needs:
         st.subheader("What would change it", anchor=False)
-        st.markdown("\n".join(f"- {markdown(need)}" for need in decision.needs[:_NEEDS]))
+        st.markdown("\n".join(f"- {prose(need)}" for need in decision.needs[:_NEEDS]))
         rest = decision.needs[_NEEDS:]
         if rest:
             with st.expander(f"{len(rest)} more"):
-                st.markdown("\n".join(f"- {markdown(need)}" for need in rest))
+                st.markdown("\n".join(f"- {prose(need)}" for need in rest))
     if decision.rulings:
         st.subheader("Every rule", anchor=False)
-        _rules(place, decision)
+        _rules(place, entry, decision)
 
 
 def _reason(place: Place, ruling: Ruling) -> None:
     """One rule that stands in the way, with its pairs."""
     assert place.run is not None
     with st.container(border=True):
-        st.markdown(f"**{_STANDS[ruling.effect]}** · **{markdown(ruling.rule)}**: {markdown(ruling.says)}")
+        st.markdown(f"**{_STANDS[ruling.effect]}** · **{markdown(ruling.rule)}**: {prose(ruling.says)}")
         if ruling.change:
-            st.caption("What would change it: " + markdown(ruling.change))
+            st.caption("What would change it: " + prose(ruling.change))
         if ruling.pairs:
             many = len(ruling.pairs)
             st.link_button(
@@ -113,7 +117,7 @@ def _pairs(place: Place, ids: Sequence[str]) -> str:
     return link("pairs", run=place.run.run_id, ids=",".join(ids[:_IDS]))
 
 
-def _rules(place: Place, decision: Decision) -> None:
+def _rules(place: Place, entry: Entry, decision: Decision) -> None:
     """The rules in the order of how much they stand in the way; the finding is in words, the interval in its unit."""
     in_the_way = decision.standing_in_the_way
     rows = []
@@ -122,23 +126,17 @@ def _rules(place: Place, decision: Decision) -> None:
         seen = ruling.observed
         rows.append(
             {
-                "result": ruling.result.value,
-                "effect": _STANDS[ruling.effect],
-                "rule": safe(ruling.rule),
-                "pairs": _pairs(place, ruling.pairs) if ruling.pairs else None,
+                "result": ruling.result.value + (f",\n{stands}" if (stands := _STANDS[ruling.effect]) != "–" else ""),
+                "rule": ruling.rule,
                 "observed": "–" if seen is None else f"{number(seen.value, unit)} {span(seen, unit)}",
                 "limit": "–" if ruling.limit is None else f"{ruling.side} {number(ruling.limit, unit)}",
                 "n": None if seen is None else seen.n,
-                "axis": safe(ruling.axis),
-                "says": safe(ruling.says)[:300],
+                "axis": ruling.axis,
+                "says": ruling.says,
+                "read": ("pairs", _pairs(place, ruling.pairs)) if ruling.pairs else None,
             }
         )
-    table(
-        rows,
-        alt="Every rule of the policy",
-        height="content" if len(rows) <= 30 else "auto",
-        config={"pairs": st.column_config.LinkColumn(display_text="pairs", width="small")},
-    )
+    listing.show(rows, alt="Every rule of the policy", key=f"rules-{entry.id}")
 
 
 def _judge_says(place: Place) -> None:
@@ -155,43 +153,55 @@ def _judge_says(place: Place) -> None:
         )
         return
     flips, invalid, length, right = (figures.estimate(cell, name) for name in ("flip", "invalid", "length", "right"))
-    with st.grid(columns="auto", min_column_width=145):
-        tile("Net win rate", number(net.value, "points"), f"{span(net, 'points')} {figures.verdict(net)}, n {net.n:,}")
-        tile("Flips on swap", f"{flips.value:.1%}" if flips else "–", "of verdicts, by order")
-        tile("No verdict", f"{invalid.value:.1%}" if invalid else "–", f"of {invalid.n:,} pairs" if invalid else "")
-        tile(
-            "Length ratio",
-            f"{length.value:.2f}" if length else "–",
-            "candidate over baseline, characters, geometric mean",
-        )
-        tile(
+    cost = cell.get("cost")
+    known = cost is not None and invalid is not None and cost.n == invalid.n
+    tiles = [
+        ("Net win rate", number(net.value, "points"), f"{span(net, 'points')} {figures.verdict(net)}, n {net.n:,}"),
+        (
             "Right by labels",
             f"{right.value:.0%}" if right else "unknown",
             f"[{right.low:.0%}, {right.high:.0%}], n {right.n:,}" if right else "no label: judge label",
-        )
-        cost = cell.get("cost")
-        known = cost is not None and invalid is not None and cost.n == invalid.n
-        tile("Cost", f"${cost.total:.2f}" if cost is not None and known else "unknown", "of the judge's calls")
+        ),
+        (
+            "Length ratio",
+            f"{length.value:.2f}" if length else "–",
+            "candidate over baseline, characters, geometric mean",
+        ),
+        ("Flips on swap", f"{flips.value:.1%}" if flips else "–", "of verdicts, by order"),
+        ("No verdict", f"{invalid.value:.1%}" if invalid else "–", f"of {invalid.n:,} pairs" if invalid else ""),
+        ("Cost", f"${cost.total:.2f}" if cost is not None and known else "unknown", "of the judge's calls"),
+    ]
+    for start in (0, 3):  # two full rows at every width; below each other on a phone
+        for column, one in zip(st.columns(3), tiles[start : start + 3], strict=True):
+            with column:
+                tile(*one)
     notice = run.header.get("judge_notice")
     if notice:
         st.warning(markdown(str(notice)))
-    rows = [row for row in place.segments("category") if row["net"] is not None]
-    worse = [row for row in rows if row["verdict"] == "worse"]
-    if rows:
-        told = worse[:3] or rows[:1]
-        words = "Worse in: " if worse else "No segment is shown to be worse; the lowest is "
-        st.markdown(
-            words
-            + "; ".join(
-                (
-                    f"**{markdown(row['segment'] or '(none)')}** {100 * row['net']:+.0f} pp "
-                    f"[{100 * row['net_low']:+.0f}, {100 * row['net_high']:+.0f}]"
-                )
-                for row in told
-            )
-            + "."
-        )
+    told = _categories(place.segments("category"))
+    if told:
+        st.markdown(told)
     with st.container(horizontal=True):
         st.link_button("All segments", link("segments", run=run.run_id))
         st.link_button("Pairs that it lost", link("pairs", run=run.run_id, outcome="loss"))
         st.link_button("How far the judge can be believed", link("calibration", run=run.run_id))
+
+
+def _categories(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The categories that are shown to be worse, or the lowest of those with enough pairs to be named."""
+    judged = [row for row in rows if row["net"] is not None]
+    worse = [row for row in judged if row["verdict"] == "worse"]
+    named = worse[:3] or [row for row in judged if row["judged"] >= _NAMED][:1]
+    shown = "; ".join(
+        f"**{markdown(row['segment'] or '(none)')}** {100 * row['net']:+.0f} pp "
+        f"[{100 * row['net_low']:+.0f}, {100 * row['net_high']:+.0f}], n {row['judged']:,}"
+        for row in named
+    )
+    if worse:
+        rest = f" and {len(worse) - 3} more" if len(worse) > 3 else ""
+        return f"Worse in the categories {shown}{rest}." if len(worse) > 1 else f"Worse in the category {shown}."
+    if not judged or (len(judged) == 1 and not judged[0]["segment"]):
+        return ""
+    if not named:
+        return f"No category is shown to be worse; each has fewer than {_NAMED} judged pairs."
+    return f"No category is shown to be worse; the lowest is {shown} (widened to hold for all categories at once)."

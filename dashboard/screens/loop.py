@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import streamlit as st
 
-from judge.render.words import markdown, safe
+from judge.render.words import markdown
 from judge.rounds import Loop, loop_state
 
-from ..place import Place, command, explained, link, table
+from .. import listing
+from ..place import Place, command, explained, link
 
 __all__ = ["show"]
 
@@ -40,13 +41,13 @@ def show(place: Place) -> None:
             {
                 "when": entry.at[:16].replace("T", " "),
                 "what": entry.kind,
-                "about": safe(entry.subject),
-                "by": safe(entry.by),
-                "says": safe("; ".join(f"{name} {value}" for name, value in list(entry.body.items())[:6]))[:300],
+                "about": entry.subject,
+                "by": entry.by or "–",
+                "says": "; ".join(f"{name} {value}" for name, value in list(entry.body.items())[:6])[:300],
             }
-            for entry in logged[:200]
+            for entry in logged[:50]
         ]
-        table(rows, alt="Entries of the loop")
+        listing.show(rows, alt="Entries of the loop", key="entries")
 
 
 @st.cache_resource(max_entries=4, show_spinner=False)
@@ -61,18 +62,13 @@ def _steps(state: Loop) -> None:
         {
             "step": step.name,
             "state": _STATES[step.state],
-            "there is": safe(step.says),
+            "there is": step.says,
             "since": step.at[:16].replace("T", " ") or "–",
-            "open": link(_PAGES[step.name]) if step.name in _PAGES else None,
+            "open": ("open", link(_PAGES[step.name])) if step.name in _PAGES else None,
         }
         for step in state.steps
     ]
-    table(
-        rows,
-        alt="Steps of the loop",
-        height="content",
-        config={"open": st.column_config.LinkColumn(display_text="open", width="small")},
-    )
+    listing.show(rows, alt="Steps of the loop", key="steps")
     following = state.next
     if following is None:
         st.markdown("The round is complete; the next begins with traces.")

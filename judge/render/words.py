@@ -26,6 +26,7 @@ __all__ = [
     "number",
     "p_value",
     "plain",
+    "prose",
     "safe",
     "span",
     "wrap",
@@ -141,6 +142,24 @@ def span(estimate: Estimate, unit: Unit = "plain") -> str:
 def markdown(text: str) -> str:
     """Text inside Markdown prose or a table cell: no markup, no line break, no HTML."""
     return _MARKUP.sub(r"\\\1", " ".join(safe(text).split()))
+
+
+def prose(text: str) -> str:
+    """A sentence of our own inside Markdown: as ``markdown``, but what stands between two backticks stays code."""
+    parts = text.split("`")
+    if len(parts) % 2 == 0:  # a backtick without a partner marks nothing
+        return markdown(text)
+    return "".join(
+        f"`{markdown_code(part)}`" if k % 2 and part.strip() else _kept(part) for k, part in enumerate(parts)
+    )
+
+
+def _kept(part: str) -> str:
+    """``markdown`` with the white space at both ends, which parts it from a code span."""
+    inner = markdown(part)
+    if not inner:
+        return " " if part else ""
+    return f"{' ' * part[0].isspace()}{inner}{' ' * part[-1].isspace()}"
 
 
 def markdown_code(text: str) -> str:
