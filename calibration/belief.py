@@ -136,8 +136,15 @@ def _rate(report: CalibrationReport) -> Iterator[str]:
     bias = rate.judge.value - rate.corrected.value
     yield (
         f"People would give the candidate {_pct(rate.corrected)} (prediction-powered, {rate.labels} labels of "
-        f"{rate.judged} pairs); the judge says {_pct(rate.judge)}, of which {100 * bias:+.1f} points are the judge's."
+        f"{rate.judged} pairs); the judge alone says {_pct(rate.judge)}, {_off(bias)}."
     )
+
+
+def _off(bias: float) -> str:
+    """By how much the judge's own rate misses what people would say."""
+    if abs(bias) < 0.0005:
+        return "the same to a tenth of a point"
+    return f"{100 * abs(bias):.1f} points too {'high' if bias > 0 else 'low'}"
 
 
 def _doubts(report: CalibrationReport) -> Iterator[str]:

@@ -21,6 +21,7 @@ from judge.render.charts import (
     pixel,
     reliability,
     risk,
+    rounded,
     sums,
     tips,
 )
@@ -139,7 +140,8 @@ def heat(rows: Rows, colours: Ink) -> Spec:
 
 
 def over_runs(rows: Rows, colours: Ink, *, title: str, fmt: str, marks: Rows = ()) -> Spec:
-    """A measure over runs in time, with intervals: ``run``, ``at`` (ISO time), ``value``, ``low``, ``high``, ``n``.
+    """A measure over runs in time, with intervals: ``run``, ``at`` (ISO time), ``value``, ``low``, ``high``, ``n``,
+    ``series``. A line joins neighbours of one series alone: runs that may be read as one system over time.
 
     ``marks`` are changes of rubric or judge: ``run`` and ``what``, drawn as a labelled line before the run.
     """
@@ -152,9 +154,15 @@ def over_runs(rows: Rows, colours: Ink, *, title: str, fmt: str, marks: Rows = (
         "axis": {"labelAngle": -40, "labelLimit": 110},
     }
     seen = tips(("run", ""), ("at", ""), ("value", fmt), ("low", fmt), ("high", fmt), ("n", ","))
+    series: dict[str, list[Spec]] = {}
+    for row in rows:
+        series.setdefault(str(row["series"]), []).append(dict(row))
     layers: list[Spec] = [
-        {"mark": {"type": "line", "color": colours.line, "strokeWidth": 1.5},
-         "encoding": {"x": x, "y": measured("value", title, fmt)}},
+        *(
+            {"mark": {"type": "line", "color": colours.unclear, "strokeWidth": 1.5}, "data": {"values": joined},
+             "encoding": {"x": x, "y": measured("value", title, fmt)}}
+            for joined in series.values() if len(joined) > 1
+        ),
         {"mark": {"type": "rule", "color": colours.accent, "strokeWidth": 2},
          "encoding": {"x": x, "y": measured("low", title, fmt), "y2": {"field": "high"}}},
         {"mark": {"type": "point", "filled": True, "size": 70, "color": colours.accent, "opacity": 1},
@@ -214,14 +222,15 @@ def _told(rows: Rows, key: str, fmt: str) -> str:
 def histogram(rows: Rows, colours: Ink, *, title: str, fmt: str = "", ticks: Sequence[float] = ()) -> Spec:
     """Counts by bin: ``low``, ``high``, ``n``; ``ticks`` are the labelled places of the axis."""
     axis = {**({"format": fmt} if fmt else {}), **({"values": list(ticks)} if ticks else {})}
+    up = rounded(0.0, 1.05 * max((row["n"] for row in rows), default=1), count=4, least=1.0)  # no bar meets the top
     layer = {
         "mark": {"type": "rect", "color": colours.accent, "stroke": colours.ground},
         "encoding": {
             "x": {"field": "low", "type": "quantitative", "title": title, "axis": axis,
                   "scale": {"zero": False, "nice": False}},
             "x2": {"field": "high"},
-            "y": {"field": "n", "type": "quantitative", "title": "Pairs", "axis": {"format": ",.0f", "tickCount": 4},
-                  "scale": {"zero": True, "nice": True}},
+            "y": {"field": "n", "type": "quantitative", "title": "Pairs", "axis": {"format": ",.0f", "values": up},
+                  "scale": {"domain": [0, up[-1]], "nice": False}},
             "y2": {"datum": 0},
             "tooltip": tips(("low", ".2f"), ("high", ".2f"), ("n", ",")),
         },

@@ -32,6 +32,7 @@ __all__ = [
     "pixel",
     "reliability",
     "risk",
+    "rounded",
     "sums",
     "tips",
     "trace",
@@ -55,6 +56,8 @@ _SHAPES = ["circle", "diamond", "square"]
 _DASHES = [[1, 0], [5, 3]]
 _BINS = 20
 _MARKS = 200
+_STROKES: Spec = {"orient": "bottom", "symbolType": "stroke", "symbolStrokeWidth": 2.5, "symbolSize": 400}
+"""A legend of lines, each as it is drawn: a dashed line round a dot is a blot."""
 _SANE = 2.0
 """No rate or difference of rates lies beyond; an end that does (or is infinite) is drawn at the edge."""
 
@@ -151,8 +154,10 @@ def forest(rows: Rows, colours: Ink, *, title: str = NET, unit: Unit = "points",
                   "range": [colours.better, colours.unclear, colours.worse]},
     }  # fmt: skip
     axis = {"labelExpr": POINTS} if unit == "points" else {"format": ".0%"}
-    x = {"field": "low", "type": "quantitative", "title": title, "axis": {**axis, "tickCount": 5, "grid": False},
-         "scale": {"zero": False, "nice": True}}  # fmt: skip
+    seen_at = [even, *(mark[end] for mark in marks for end in ("value", "low", "high"))]
+    ticks = rounded(min(seen_at), max(seen_at), count=5)
+    x = {"field": "low", "type": "quantitative", "title": title, "axis": {**axis, "values": ticks, "grid": False},
+         "scale": {"domain": [ticks[0], ticks[-1]], "zero": False, "nice": False}}  # fmt: skip
     legend = {"orient": "bottom", "symbolFillColor": colours.text, "symbolStrokeColor": colours.text}
     point: Spec = {
         "mark": {"type": "point", "filled": True, "size": 75, "opacity": 1},
@@ -219,7 +224,7 @@ def reliability(lines: Rows, band: Rows, colours: Ink) -> Spec:
     y = _share("observed", "What people say: share for it")
     dashes = {"domain": names, "range": [[1, 0], [5, 3]][: len(names)]}
     told = {"domain": names, "range": [colours.accent, colours.second][: len(names)]}
-    colour = {"field": "name", "type": "nominal", "scale": told, "title": None, "legend": {"orient": "bottom"}}
+    colour = {"field": "name", "type": "nominal", "scale": told, "title": None, "legend": _STROKES}
     dash = {"field": "name", "type": "nominal", "scale": dashes, "legend": None}
     seen = tips(("name", ""), ("forecast", ".2f"), ("observed", ".2f"), ("n", ","))
     first = [row for row in lines if row["name"] == names[0]] if names else []
@@ -274,7 +279,7 @@ def risk(rows: Rows, colours: Ink, *, levels: Sequence[float] = ()) -> Spec:
     x = _share("coverage", "Share of pairs that the judge decides alone")
     y = {"field": "errors", "type": "quantitative", "title": "Errors among them",
          "axis": {"format": ".0%", "tickCount": 5}, "scale": {"domain": [0, top], "nice": False}}  # fmt: skip
-    colour = {"field": "name", "type": "nominal", "title": None, "legend": {"orient": "bottom"},
+    colour = {"field": "name", "type": "nominal", "title": None, "legend": _STROKES,
               "scale": {"domain": names, "range": [colours.accent, colours.worse]}}  # fmt: skip
     dash = {"field": "name", "type": "nominal", "legend": None,
             "scale": {"domain": names, "range": [[1, 0], [5, 3]]}}  # fmt: skip
@@ -330,7 +335,7 @@ def trace(
          "scale": {"zero": False, "nice": False}}  # fmt: skip
     y = {"field": "value", "type": "quantitative", "title": titles[1], "axis": {"format": ".4g", "tickCount": 5},
          "scale": {"zero": limit is not None, "nice": True}}  # fmt: skip
-    colour = {"field": "name", "type": "nominal", "title": None, "legend": {"orient": "bottom"},
+    colour = {"field": "name", "type": "nominal", "title": None, "legend": _STROKES,
               "scale": {"domain": names, "range": [colours.accent, colours.second][: len(names)]}}  # fmt: skip
     dash = {"field": "name", "type": "nominal", "legend": None,
             "scale": {"domain": names, "range": _looks("lines", names, _DASHES)}}  # fmt: skip
@@ -358,6 +363,22 @@ def _thinned(series: Sequence[float]) -> list[tuple[int, float]]:
     return [
         max(((k, series[k]) for k in range(at, min(at + step, len(series)))), key=lambda point: point[1]) for at in ends
     ]
+
+
+def rounded(low: float, high: float, *, count: int, least: float = 0.0) -> list[float]:
+    """Round places along an axis of which the first is not above ``low`` and the last not below ``high``, about
+    ``count`` steps, of at least ``least`` where counts are shown: an axis of these holds everything, and its ends are
+    labelled.
+    """
+    if high - low <= 1e-12 * max(1.0, abs(low)):
+        room = max(0.05, abs(low) * 1e-6)
+        low, high = low - room, high + room
+    raw = max((high - low) / count, least)
+    power = 10.0 ** math.floor(math.log10(raw))
+    factors = (1, 2, 5, 10) if least else (1, 2, 2.5, 5, 10)  # half a count is none
+    step = next(power * factor for factor in factors if power * factor >= raw * (1 - 1e-9))
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [float(f"{k * step:.12g}") for k in range(first, last + 1)]
 
 
 def pixel(field: str) -> Spec:

@@ -81,12 +81,12 @@ def to_text(report: RunReport) -> str:
     lines += [
         "",
         *wrap(
-            "net = wins minus losses, in points, from the candidate's side; intervals are clustered by prompt, "
-            "those of the categories widened so that all hold at once (Bonferroni); better and worse go by them. flips = other verdict after swapping; first place = "
-            "decisive "
-            "verdicts for the answer shown first; length = characters of the candidate's answer over the baseline's, "
-            "in the typical pair (geometric mean). The gate and the calibration take the mean preference instead, in "
-            "which a sure verdict counts for more than a doubtful one: it may differ a little."
+            "net = wins minus losses, in points, from the candidate's side; intervals are clustered by prompt, those "
+            "of the categories widened so that all hold at once (Bonferroni); better and worse go by them. flips = "
+            "other verdict after swapping; first place = decisive verdicts for the answer shown first; length = "
+            "characters of the candidate's answer over the baseline's, in the typical pair (geometric mean). The gate "
+            "and the calibration take the mean preference instead, in which a sure verdict counts for more than a "
+            "doubtful one: it may differ a little."
         ),
     ]
     if report.worth is not None:
