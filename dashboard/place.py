@@ -6,7 +6,7 @@ run and its filters can be sent to somebody else.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +42,7 @@ __all__ = [
     "place_of",
     "table",
     "tile",
+    "two_runs",
 ]
 
 
@@ -143,6 +144,34 @@ def pick_run(place: Place) -> Place:
     st.sidebar.caption(markdown(f"{run.created_at[:16].replace('T', ' ')} · {state}"))
     st.sidebar.caption(markdown(f"{run.rubric} · {run.judge}"))
     return Place(place.home, place.views, run)
+
+
+def two_runs(
+    place: Place, runs: Mapping[str, RunInfo], fits: Callable[[Mapping[str, Any], Mapping[str, Any]], bool]
+) -> tuple[str | None, str]:
+    """Let the reader choose a run and one before it; ``runs`` are newest first, ``fits`` says whether two headers may
+    stand side by side.
+
+    After is the run of the sidebar, before the newest other sealed run that fits it: none (``None``) where none does.
+    """
+    names = list(runs)
+    shown = place.run.run_id if place.run is not None and place.run.run_id in runs else names[0]
+    asked = st.query_params.get("after", "")
+    shown = asked if asked in runs else shown
+    fitting = [
+        name
+        for name, run in runs.items()
+        if name != shown
+        and run.sealed
+        and run.created_at <= runs[shown].created_at
+        and fits(run.header, runs[shown].header)
+    ]
+    index = names.index(fitting[0]) if fitting else None
+    before = st.selectbox(
+        "Before", names, index=index, key="before", bind="query-params", width=220, placeholder="none that fits"
+    )
+    after = st.selectbox("After", names, index=names.index(shown), key="after", bind="query-params", width=220)
+    return before, after
 
 
 def link(page: str, **query: str | float | None) -> str:

@@ -13,7 +13,7 @@ from calibration.drift import anchors, cusum
 from judge.render.words import markdown, safe
 from judge.store import RunInfo
 
-from ..place import Place, chart, downloads, empty, link, table
+from ..place import Place, chart, downloads, empty, link, table, two_runs
 from ..views import charts, figures, tables
 
 __all__ = ["show"]
@@ -31,7 +31,8 @@ _MEASURES = {
     "right": ("Agreement with the labels of the eval set", ".0%"),
 }
 _RUN_LENGTH = 1000.0
-_HISTORY = 10
+_FEW = 10
+"""Rows under which a run is no point of a curve: its interval fills the picture."""
 
 
 def show(place: Place) -> None:
@@ -54,28 +55,41 @@ def show(place: Place) -> None:
 def _over_runs(place: Place, runs: Sequence[RunInfo], measure: str) -> None:
     title, fmt = _MEASURES[measure]
     st.subheader("Over runs", anchor=False)
-    same = st.toggle("only runs of the same eval set as the chosen run", key="same", bind="query-params")
+    same = st.toggle("only runs of the same eval set as the chosen run", value=True, key="same", bind="query-params")
+    kept = list(runs)
     if same and place.run is not None:
-        runs = [run for run in runs if run.header["evalset"]["digest"] == place.run.header["evalset"]["digest"]]
-    by_id = {run.run_id: run for run in runs}
+        digest = place.run.header["evalset"]["digest"]
+        kept = [run for run in kept if run.header["evalset"]["digest"] == digest]
+    others = len(runs) - len(kept)
+    by_id = {run.run_id: run for run in kept}
+    found = figures.run_rows(place.views.overview(), list(by_id), measure)
     rows = [
-        {**row, "at": by_id[row["run"]].created_at[:16]}
-        for row in figures.run_rows(place.views.overview(), list(by_id), measure)
+        {**row, "at": by_id[row["run"]].created_at[:16], "series": tables.series(by_id[row["run"]].header)}
+        for row in found
+        if row["n"] >= _FEW
     ]
+    left_out = [
+        f"{others} of other eval sets" if others else "",
+        f"{len(found) - len(rows)} with fewer than {_FEW} rows" if len(found) > len(rows) else "",
+        f"{len(kept) - len(found)} without this measure" if len(kept) > len(found) else "",
+        f"{len(rows) - 60} older ones" if len(rows) > 60 else "",
+    ]
+    told = "; ".join(part for part in left_out if part)
     if not rows:
-        st.info("No run has this measure.")
+        st.info("No run to show" + (f": left out are {told}." if told else " has this measure."))
         return
     shown = rows[-60:]
     alt = f"{title} over {len(shown)} runs with 95% intervals"
     chart(
-        charts.over_runs(shown, place.ink, title=title, fmt=fmt, marks=_changes(runs)),
+        charts.over_runs(shown, place.ink, title=title, fmt=fmt, marks=_changes([by_id[row["run"]] for row in shown])),
         place.ink,
         key=f"runs-{measure}",
         alt=alt,
     )
     st.caption(
-        "Intervals are 95%, clustered by prompt. Dashed lines: the rubric or the judge "
-        "changed there, so what follows is measured with another ruler."
+        "Intervals are 95%, clustered by prompt. A line joins runs of the same pairs, rubric and judge. Dashed lines: "
+        "the rubric or the judge changed there, so what follows is measured with another ruler."
+        + (f" Left out: {told}." if told else "")
     )
     downloads(polars.DataFrame(rows), f"drift-{measure}")
 
@@ -101,9 +115,14 @@ def _within(place: Place, run: RunInfo, measure: str) -> None:
     """The control chart of one run."""
     title, fmt = _MEASURES[measure]
     st.subheader(f"Within {run.run_id}", anchor=False)
-    rows = figures.stretch_rows(place.views.cells(run.run_id, "sequence"), measure)
-    if len(rows) < 4:
-        st.info("This run is too short to be cut into stretches, or does not have this measure.")
+    cells = place.views.cells(run.run_id, "sequence")
+    rows = figures.stretch_rows(cells, measure)
+    if not rows:
+        count = int(cells.filter(polars.col("measure") == measure)["n"].sum())
+        st.info(
+            f"Too few to chart: {count:,} rows of this run have the measure, and a chart takes "
+            f"{figures.FEWEST * figures.STRETCH} ({figures.FEWEST} stretches of {figures.STRETCH})."
+        )
         return
     outside = [row["stretch"] for row in rows if row["state"] == "outside"]
     alarm = _alarm(rows)
@@ -127,17 +146,15 @@ def _within(place: Place, run: RunInfo, measure: str) -> None:
             f"once in {_RUN_LENGTH:,.0f} stretches."
         )
     )
-    small = min(row["n"] for row in rows)
-    if small < 10:
-        st.caption(f"Stretches hold as few as {small} rows: limits that assume a normal mean are rough there.")
+    st.caption(
+        f"A stretch holds {min(row['n'] for row in rows):,} rows or more. Limits end at what the measure can be; those "
+        "of a rare event are rough, for its mean is not normal."
+    )
 
 
 def _alarm(rows: Sequence[Mapping[str, Any]]) -> int | None:
     """The first stretch at which a CUSUM passes its limit, in units of each stretch's own standard error."""
-    scores = []
-    for row in rows:
-        sigma = (row["high"] - row["centre"]) / 3.0
-        scores.append((row["value"] - row["centre"]) / sigma if sigma > 0 else 0.0)
+    scores = [row["score"] for row in rows]
     if not any(scores):
         return None
     found = cusum(scores, centre=0.0, sd=1.0, shift=0.5, limit=_limit())
@@ -158,7 +175,8 @@ def _judge_moved(place: Place, runs: Sequence[RunInfo]) -> None:
         "The same answers judged in two runs are anchors: a difference there is the judge's "
         "(or the rubric's), and is taken off a change of the candidate."
     )
-    names = [run.run_id for run in reversed(runs)]
+    by_id = {run.run_id: run for run in reversed(runs)}
+    names = list(by_id)
     if len(names) < 2:
         empty(
             "One run only.",
@@ -167,8 +185,10 @@ def _judge_moved(place: Place, runs: Sequence[RunInfo]) -> None:
         )
         return
     with st.container(horizontal=True):
-        before = st.selectbox("Before", names, index=1, key="before", bind="query-params", width=220)
-        after = st.selectbox("After", names, key="after", bind="query-params", width=220)
+        before, after = two_runs(place, by_id, _same_pairs)
+    if before is None:
+        st.caption(f"No earlier sealed run judged the pairs of {after}. Choose a run that shares some of its answers.")
+        return
     if before == after:
         st.caption("Choose two runs.")
         return
@@ -186,6 +206,10 @@ def _judge_moved(place: Place, runs: Sequence[RunInfo]) -> None:
         return
     _anchors(frame, differing)
     _changed(place, frame, before, after)
+
+
+def _same_pairs(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
+    return bool(first["evalset"]["digest"] == second["evalset"]["digest"])
 
 
 def _anchors(frame: polars.DataFrame, differing: Sequence[Mapping[str, str]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,13 @@ import streamlit as st
 from judge.render.words import markdown, safe
 from judge.tailing import Live, Tail, unfinished
 
-from ..place import Place, command, downloads, empty, explained, link, table
+from .. import listing
+from ..place import Place, command, downloads, empty, explained, link, table, two_runs
 from ..views import figures, tables
 
 __all__ = ["show"]
+
+_PAGE = 25
 
 
 def show(place: Place) -> None:
@@ -26,28 +30,41 @@ def show(place: Place) -> None:
         empty("No run in this home folder.", "A run judges an eval set; the sample set needs no key.", "judge demo")
         return
     frame = _frame(place)
-    table(
-        frame.with_columns(
-            polars.Series("open", [link("segments", run=name) for name in frame["run"].to_list()])
-        ).select("open", polars.exclude("open")),
-        alt="All runs, newest first",
-        config={
-            "open": st.column_config.LinkColumn(display_text="open", width="small"),
-            "net": st.column_config.NumberColumn("net, pp", format="%+.1f"),
-            "invalid": st.column_config.NumberColumn("invalid", format="percent"),
-            "flips": st.column_config.NumberColumn("flips on swap", format="percent"),
-            "cost": st.column_config.NumberColumn("cost, $", format="%.4f"),
-            "possibly paid": st.column_config.NumberColumn(help="Calls that may have been charged without an answer."),
-        },
-    )
+    pages = -(-frame.height // _PAGE)
+    at = min(st.pagination(pages, key="at", bind="query-params"), pages) if pages > 1 else 1
+    shown = frame.slice((at - 1) * _PAGE, _PAGE)
+    listing.show([_line(row) for row in shown.iter_rows(named=True)], alt="Runs, newest first", key="runs")
     downloads(frame, "runs")
-    st.caption("An empty cost is a price that is not known, never zero.")
+    st.caption(
+        "A cost without a figure is a price that is not known, never zero. The download has every run, with its calls: "
+        "made, given up, possibly paid without an answer, and how many a second."
+    )
     _compare(place)
     if place.run is not None:
         with st.expander(f"Header of {place.run.run_id}"):
             rows = [{"field": name, "value": safe(value)[:500]} for name, value in tables.flat(
                 {key: value for key, value in place.run.header.items() if key != "rubric_text"}).items()]  # fmt: skip
             table(rows, alt="The header of the run")
+
+
+def _line(row: Mapping[str, Any]) -> listing.Row:
+    """A run as it is read."""
+    net, calls = row["net"], f"{row['calls']:,}"
+    if row["possibly paid"] or row["given up"]:
+        calls += f", {row['given up']:,} given up, {row['possibly paid']:,} possibly paid"
+    return {
+        "run": (row["run"], link("segments", run=row["run"])),
+        "created": row["created"],
+        "state": f"{row['kind']}, {row['state']}" if row["kind"] == "probe" else row["state"],
+        "pairs": row["pairs"],
+        "net": None if net is None else f"{net:+.1f} pp {row['verdict']}",
+        "rubric": row["rubric"],
+        "judge": row["judge"],
+        "invalid": None if row["invalid"] is None else f"{row['invalid']:.1%}",
+        "flips": None if row["flips"] is None else f"{row['flips']:.1%}",
+        "calls": calls,
+        "cost": None if row["cost"] is None else f"${row['cost']:.2f}",
+    }
 
 
 def _frame(place: Place) -> polars.DataFrame:
@@ -79,10 +96,14 @@ def _compare(place: Place) -> None:
     if len(by_id) < 2:
         return
     st.subheader("Two runs", anchor=False)
-    names = list(by_id)
     with st.container(horizontal=True):
-        first = st.selectbox("Before", names, index=1, key="before", bind="query-params", width=220)
-        second = st.selectbox("After", names, key="after", bind="query-params", width=220)
+        first, second = two_runs(place, by_id, lambda one, other: not tables.incomparable(one, other))
+    if first is None:
+        st.caption(
+            f"No earlier sealed run compares with {second}: none judged the same pairs in the same way. Choose one to "
+            "see what differs."
+        )
+        return
     if first == second:
         st.caption("Choose two runs.")
         return

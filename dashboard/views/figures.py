@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,9 @@ if TYPE_CHECKING:
     import polars
 
 __all__ = [
+    "FEWEST",
     "LEVEL",
+    "STRETCH",
     "by_cell",
     "estimate",
     "heat_rows",
@@ -92,11 +95,16 @@ def segment_rows(frame: polars.DataFrame) -> list[dict[str, Any]]:
 
 
 def heat_rows(frame: polars.DataFrame, *, least: int = 10) -> list[dict[str, Any]]:
-    """One row a cell of a two-way table; a cell with fewer than ``least`` judged rows says so and shows no number."""
+    """One row a cell of a two-way table; a cell with fewer than ``least`` judged rows says so and shows no number.
+
+    The intervals are widened by Bonferroni over the cells that show one, and the verdicts go by them.
+    """
     rows = []
-    for (value, other), cell in by_cell(frame, "value", "other").items():
+    cells = by_cell(frame, "value", "other")
+    strict = 1 - (1 - LEVEL) / max(1, sum(_n(cell, "net") >= least for cell in cells.values()))
+    for (value, other), cell in cells.items():
         judged = _n(cell, "net")
-        net = estimate(cell, "net") if judged >= least else None
+        net = estimate(cell, "net", level=strict) if judged >= least else None
         rows.append({"row": value, "column": other, "n": judged, "verdict": verdict(net), **_ends("net", net)})
     return rows
 
@@ -112,29 +120,59 @@ def run_rows(overview: polars.DataFrame, order: Sequence[str], measure: str) -> 
     return rows
 
 
+STRETCH = 25
+"""Rows that a stretch of a run holds at the least. Three standard errors of 25 signs are at most 0.6: both limits of a
+net win rate near 0 are then values that it can take, and the mean is near enough to normal."""
+FEWEST = 4
+"""Stretches from which on a control chart says anything."""
+
+
 def stretch_rows(frame: polars.DataFrame, measure: str) -> list[dict[str, Any]]:
     """One measure over the stretches of a run, in the order of judging, with the run's own limits.
 
+    Neighbouring stretches are joined until each holds ``STRETCH`` rows; empty where that leaves fewer than ``FEWEST``.
     The limits hold one stretch each to the mean of the run at a two-sided level of 0.27% (three standard errors of a
-    normal mean): with 40 stretches a run without drift shows one outside in about one of ten runs.
+    normal mean), and end where the measure does: with 40 stretches a run without drift shows one outside in about one
+    of ten runs. ``score`` is the distance from the mean in standard errors.
     """
-    cells = by_cell(frame, "value")
-    whole = _whole(cells.values(), measure)
+    whole = _whole((cell for cell in by_cell(frame, "value").values()), measure)
+    joined = _joined(frame, measure)
+    if whole is None or len(joined) < FEWEST:
+        return []
+    least, most = (0.0, 1.0) if measure in _SHARES else _BOUNDS.get(measure, (-math.inf, math.inf))
+    if measure == "right":
+        least, most = 0.0, 1.0
+    told = math.exp if measure == "length" else float  # lengths are summed as logarithms of ratios
+    centre = whole.total / whole.n
+    spread = max(whole.squares / whole.n - centre**2, 0.0)
     rows = []
-    for at, ((name,), cell) in enumerate(sorted(cells.items()), 1):
-        sums = cell.get(measure)
-        if sums is None or whole is None:
-            continue
+    for at, sums in enumerate(joined, 1):
         mean = sums.total / sums.n
-        spread = max(whole.squares / whole.n - (whole.total / whole.n) ** 2, 0.0)
-        half = 3.0 * (spread / sums.n) ** 0.5
-        centre = whole.total / whole.n
-        outside = abs(mean - centre) > half > 0
+        error = (spread / sums.n) ** 0.5
+        score = (mean - centre) / error if error > 0 else 0.0
         rows.append(
-            {"stretch": at, "name": name, "value": mean, "n": sums.n, "centre": centre, "low": centre - half,
-             "high": centre + half, "state": "outside" if outside else "inside"}
+            {"stretch": at, "value": told(mean), "n": sums.n, "centre": told(centre),
+             "low": told(max(least, centre - 3 * error)), "high": told(min(most, centre + 3 * error)),
+             "score": score, "state": "outside" if abs(score) > 3 else "inside"}
         )  # fmt: skip
     return rows
+
+
+def _joined(frame: polars.DataFrame, measure: str) -> list[Sums]:
+    """The sums of neighbouring stretches together, ``STRETCH`` rows each at the least; a short rest joins the last."""
+    found: list[Sums] = []
+    for _name, cell in sorted(by_cell(frame, "value").items()):
+        sums = cell.get(measure)
+        if sums is None or not sums.n:
+            continue
+        if found and found[-1].n < STRETCH:
+            found[-1] += sums
+        else:
+            found.append(sums)
+    if len(found) > 1 and found[-1].n < STRETCH:
+        rest = found.pop()
+        found[-1] += rest
+    return found
 
 
 def reliability_rows(histogram: polars.DataFrame) -> list[dict[str, Any]]:

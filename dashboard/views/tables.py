@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from calibration.estimates import Estimate
     from judge.render.words import Unit
 
-__all__ = ["arrow", "as_csv", "as_parquet", "flat", "header_diff", "incomparable", "said"]
+__all__ = ["arrow", "as_csv", "as_parquet", "flat", "header_diff", "incomparable", "said", "series"]
 
 _WHOLE = 2**63
 """Whole numbers from here on are no 64-bit integers."""
@@ -68,6 +68,12 @@ def header_diff(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[dic
 def incomparable(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
     """Why numbers of two runs must not stand side by side without a word; empty where nothing is against it."""
     return [why for row in header_diff(first, second) if (why := _MATTER.get(row["field"], ""))]
+
+
+def series(header: Mapping[str, Any]) -> str:
+    """What runs have in common that may be read as one over time: pairs, rubric, judge and how it was asked."""
+    told = flat({key: value for key, value in header.items() if key != "rubric_text"})
+    return "\n".join(f"{name}={told.get(name, '')}" for name in _MATTER if name != "evalset.options.candidate")
 
 
 def arrow(rows: polars.DataFrame | Sequence[Mapping[str, Any]]) -> Any:
