@@ -45,8 +45,9 @@ class Slice:
     decisive verdicts that went to the answer shown first (0.5 is unbiased), ``length_ratio`` the geometric mean of
     candidate over baseline length in characters. ``net_bounds`` is the net win rate with every invalid comparison a
     loss, and a win. The interval of ``net`` is widened by Bonferroni over the categories, so that all hold at once
-    (its ``level`` says how far); ``verdict`` is ``better``, ``worse`` or ``unclear`` by that very interval. ``cost`` is what its calls took in US dollars and ``cost_per_verdict`` that over the
-    replies that were asked for; ``None`` where a price is unknown or nothing was asked.
+    (its ``level`` says how far); ``verdict`` is ``better``, ``worse`` or ``unclear`` by that very interval. ``cost`` is
+    what its calls took in US dollars and ``cost_per_verdict`` that over the replies that were asked for; ``None`` where
+    a price is unknown or nothing was asked.
     """
 
     name: str

@@ -98,6 +98,19 @@ def said(at: Any) -> str:
     return "\n".join(str(part.value) for part in parts)
 
 
+def listed(at: Any) -> list[list[dict[str, Any]]]:
+    """The rows of every table of a page that shows its texts whole."""
+    found = []
+    for element in at.get("bidi_component"):
+        proto = element.proto
+        told = json.loads(proto.json or proto.mixed.json or "{}").get("told")
+        if isinstance(told, str):
+            table = json.loads(told)
+            names = [column["name"] for column in table["columns"]]
+            found.append([dict(zip(names, row, strict=True)) for row in table["rows"]])
+    return found
+
+
 @pytest.mark.parametrize("name", PAGES)
 def test_every_page_runs_on_a_full_home(monkeypatch: pytest.MonkeyPatch, home: Path, name: str) -> None:
     """No page raises, and each shows a title."""
@@ -347,7 +360,135 @@ def test_runs_warn_where_numbers_do_not_compare(monkeypatch: pytest.MonkeyPatch,
     """Another rubric or judge is a warning in words; a run with itself is none."""
     at = page(monkeypatch, home, "runs", before="r-000001", after="r-000003")
     assert any("Not comparable" in box.value and "rubric" in box.value for box in at.warning)
-    assert len(at.dataframe[0].value) == 3
+    assert len(listed(at)[0]) == 3
+
+
+def test_a_run_is_held_against_one_that_compares_or_none(monkeypatch: pytest.MonkeyPatch, copy: Path) -> None:
+    """Before is the newest earlier sealed run of the same pairs, rubric and judge; without one nothing is chosen, and
+    nothing warns of what nobody asked to compare.
+    """
+    evalset = copy / "evals.jsonl"
+    made.judge_rows(copy, evalset, "r-000004", rubric="correctness@1", at="2026-11-20T10:00:00+00:00")
+    other = made.write_rows(copy / "three.jsonl", made.rows(3, seed=9))
+    made.judge_rows(copy, other, "r-000005", at="2026-11-21T10:00:00+00:00")
+    same = page(monkeypatch, copy, "runs", run="r-000004")
+    assert {box.label: box.value for box in same.selectbox if box.label in ("Before", "After")} == {
+        "Before": "r-000003", "After": "r-000004",
+    }  # fmt: skip
+    assert any("Same pairs, rubric and judge" in box.value for box in same.success)
+    for name in ("runs", "drift"):
+        alone = page(monkeypatch, copy, name, run="r-000005")
+        chosen = {box.label: box.value for box in alone.selectbox}
+        assert (chosen["Before"], chosen["After"]) == (None, "r-000005")
+        assert not alone.warning and "No earlier sealed run" in said(alone)
+
+
+def test_a_line_of_drift_joins_only_runs_that_compare(monkeypatch: pytest.MonkeyPatch, copy: Path) -> None:
+    """Runs of another eval set, and those with a handful of rows, are left out and counted; of the others a line joins
+    those of one rubric and judge.
+    """
+    made.judge_rows(copy, copy / "evals.jsonl", "r-000004", rubric="correctness@1", at="2026-11-20T10:00:00+00:00")
+    few = made.write_rows(copy / "three.jsonl", made.rows(3, seed=9))
+    made.judge_rows(copy, few, "r-000005", at="2026-11-21T10:00:00+00:00")
+    at = page(monkeypatch, copy, "drift", run="r-000004")
+    lines = [layer for layer in specs_of(at)[0]["layer"] if layer["mark"]["type"] == "line"]
+    assert [[row["run"] for row in layer["data"]["values"]] for layer in lines] == [["r-000003", "r-000004"]]
+    assert "Left out: 1 of other eval sets" in said(at)
+    every = page(monkeypatch, copy, "drift", run="r-000004", same="false")
+    assert "1 with fewer than 10 rows" in said(every)
+    short = page(monkeypatch, copy, "drift", run="r-000005")
+    assert any("Too few to chart: 3 rows" in box.value and "takes 100" in box.value for box in short.info)
+
+
+def test_both_people_of_an_override_stand_in_the_log(monkeypatch: pytest.MonkeyPatch, copy: Path) -> None:
+    """The column of who did it names the one who overrides and the one who agrees; a rollout names its run."""
+    from judge.register import Register
+
+    body = {"word": "BLOCK", "second": "bo", "reason": "behind a flag"}
+    Register(copy).append("override", "decision-1", body, at="2026-11-20T10:00:00+00:00", by="ada")
+    _candidates, rollouts, log = listed(page(monkeypatch, copy, "candidates"))
+    assert [row["by"] for row in log if row["what"] == "override"] == ["ada and bo"]
+    assert rollouts[0]["run"][0] == "r-000003" and rollouts[0]["run"][1].startswith("/decision?run=r-000003")
+
+
+def test_every_rule_is_read_whole(monkeypatch: pytest.MonkeyPatch, copy: Path) -> None:
+    """Forty rules with long findings that begin with a sign: each row is there, to its last word, without an
+    apostrophe; a name between backticks is code.
+    """
+    from judge.register import Register
+
+    register = Register(copy)
+    (entry,) = [one for one in register.entries("decision") if one.subject == "r-000003"]
+    says = "+1.0 pp [-2.0, +4.0]: " + "read to its end " * 40 + "here"
+    change = "give prompts metadata `must_refuse: true`, then judge them"
+    rulings = [{**entry.body["rulings"][0], "rule": f"rule.{k}", "says": says, "change": change} for k in range(40)]
+    body = {**entry.body, "rulings": rulings, "needs": [change]}
+    register.append("decision", "r-000003", body, at="2026-11-20T10:00:00+00:00", by="ci")
+    at = page(monkeypatch, copy, "decision", run="r-000003")
+    (rules,) = listed(at)
+    assert [row["rule"] for row in rules] == [f"rule.{k}" for k in range(40)]
+    assert {row["says"] for row in rules} == {says}
+    assert "- give prompts metadata `must_refuse: true`, then judge them" in said(at)
+
+
+def test_a_category_of_one_pair_is_not_named(monkeypatch: pytest.MonkeyPatch, copy: Path) -> None:
+    """The lowest category is one with enough pairs to say anything; where there is none, that is what is said."""
+    few = made.write_rows(copy / "few.jsonl", made.rows(8, seed=5))
+    made.judge_rows(copy, few, "r-000006", at="2026-11-22T10:00:00+00:00")
+    text = said(page(monkeypatch, copy, "decision", run="r-000006"))
+    assert "No category is shown to be worse; each has fewer than 10 judged pairs." in text
+    assert "segment" not in text.split("What the judge says")[0]
+
+
+def test_the_terminal_and_the_page_say_one_interval(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+    """How often the judge is right by the labels of the set: the decision page has the report's figures."""
+    from judge.store import Store
+    from judge.summary import summarise
+
+    store = Store(home)
+    worth = summarise(store.run("r-000003").header, store.comparisons("r-000003")).worth
+    assert worth is not None
+    at = page(monkeypatch, home, "decision", run="r-000003")
+    assert {metric.label: metric.value for metric in at.metric}["Right by labels"] == f"{worth.accuracy.value:.0%}"
+    assert f"\\[{worth.accuracy.low:.0%}, {worth.accuracy.high:.0%}\\], n {worth.n}" in said(at)
+
+
+def test_pairs_open_on_the_surest_loss(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+    """Not on whatever was judged first, which may be two answers of the same bytes."""
+    from judge.store.views import Filter, Views
+
+    lost = Views(home).rows("r-000003", Filter(outcomes=("loss",)), sort="most confident first", offset=0, limit=1)
+    assert page(monkeypatch, home, "pairs", run="r-000003").subheader[0].value == lost["pair_id"][0]
+
+
+def test_measures_are_written_as_in_the_terminal(monkeypatch: pytest.MonkeyPatch, copy: Path) -> None:
+    """Shares in percent, lengths in whole characters and their difference in percent, and only what was tested is
+    missed: a rate with a feature held equal has a table of its own.
+    """
+    from judge.register import Register
+
+    def measure(name: str, unit: str, values: tuple[float, float, float], missing: str = "") -> dict[str, Any]:
+        ours, theirs, gap = ({"value": value} for value in values)
+        gap |= {"low": values[2] - 0.1, "high": values[2] + 0.1, "n": 108}
+        known = {} if missing else {"candidate": ours, "baseline": theirs, "difference": gap}
+        return {"name": name, "unit": unit, "missing": missing, **known}
+
+    measures = [
+        measure("length.log_ratio", "characters", (199.093, 149.306, math.log(1.3))),
+        measure("refusal.harmless", "share", (0.0294, 0.0196, 0.0098)),
+        measure("length.tokens", "tokens", (0, 0, 0), "no answer says how many tokens it has"),
+    ]
+    rows = [{"title": m["name"], "measure": m, "q": 0.5, "samples": []} for m in measures]
+    held = measure("win.mediated.length", "share of the win", (0, 0, 0), "no win or loss to explain")
+    body = {"headline": "nothing", "measures": [*measures, held], "rows": rows}
+    Register(copy).append("hack", "r-000003", body, at="2026-11-20T10:00:00+00:00")
+    at = page(monkeypatch, copy, "hacking", run="r-000003")
+    shown = {row["measure"]: row for row in listed(at)[0]}
+    length, share = shown["length.log_ratio"], shown["refusal.harmless"]
+    assert (length["unit"], length["candidate"], length["baseline"]) == ("characters", "199", "149")
+    assert length["difference"] == "+30.0% [+17.6, +43.7]"
+    assert (share["candidate"], share["difference"]) == ("2.9%", "+1.0 pp [-9.0, +11.0]")
+    assert [box.label for box in at.expander if "Without" in box.label] == ["Without a number: 1"]
 
 
 def test_a_running_batch_shows_how_far_it_is(monkeypatch: pytest.MonkeyPatch, copy: Path) -> None:

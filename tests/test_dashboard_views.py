@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import re
+from itertools import pairwise
 from typing import Any
 from xml.etree import ElementTree as ET
 
@@ -13,8 +15,9 @@ import pytest
 
 from calibration.sums import Sums
 from dashboard.views import charts, figures, tables, texts
-from judge.render.charts import PAPER, trace
+from judge.render.charts import PAPER, rounded, trace
 from judge.render.svg import draw, picture
+from judge.render.words import markdown, prose
 from judge.types import Span
 
 altair = pytest.importorskip("altair", reason="altair is not installed: pip install 'touchstone-judge[dashboard]'")
@@ -30,7 +33,15 @@ HEAT = [
     {"row": "a", "column": "y", "n": 3, "verdict": "unclear", "net": None, "net_low": None, "net_high": None},
 ]
 RUNS = [
-    {"run": f"r-{k}", "at": "2026-11-01", "value": 0.1 * k, "low": 0.1 * k - 0.1, "high": 0.1 * k + 0.1, "n": 9}
+    {
+        "run": f"r-{k}",
+        "at": "2026-11-01",
+        "value": 0.1 * k,
+        "low": 0.1 * k - 0.1,
+        "high": 0.1 * k + 0.1,
+        "n": 9,
+        "series": "a" if k < 3 else "b",
+    }
     for k in range(4)
 ]
 STRETCHES = [
@@ -385,3 +396,61 @@ def test_a_stretch_outside_the_limits_is_seen_and_chance_is_not() -> None:
     frame = polars.DataFrame([row(f"{k:02}", 0.9 if k == 7 else 0.5) for k in range(20)])
     states = {entry["stretch"]: entry["state"] for entry in figures.stretch_rows(frame, "preference")}
     assert states.pop(8) == "outside" and set(states.values()) == {"inside"}
+
+
+@pytest.mark.parametrize(("cells", "each", "stretches"), [(30, 1, 0), (108, 1, 4), (40, 3, 4), (40, 60, 40)])
+def test_a_stretch_holds_enough_rows_for_limits_that_can_be_passed(cells: int, each: int, stretches: int) -> None:
+    """Stretches of one row are joined, a limit lies where the measure can be, and too few rows give no chart."""
+    rows = []
+    for k in range(cells):
+        signs = [1.0 if (k * each + i) % 3 else -1.0 for i in range(each)]
+        total, squares = sum(signs), float(len(signs))
+        rows.append({"value": f"{k:03}", "measure": "net", "n": each, "total": total, "squares": squares,
+                     "clusters": each, "tt": squares, "tn": total, "nn": float(each)})  # fmt: skip
+    found = figures.stretch_rows(polars.DataFrame(rows), "net")
+    assert len(found) == stretches and sum(row["n"] for row in found) == (cells * each if stretches else 0)
+    assert all(row["n"] >= figures.STRETCH and -1 <= row["low"] < row["high"] <= 1 for row in found)
+    assert all(row["high"] < 1 or row["low"] > -1 for row in found), "at least one limit can be passed"
+
+
+def test_a_length_over_stretches_is_a_ratio() -> None:
+    """Lengths are summed as logarithms and read as ratios, the limits too."""
+    log = math.log(1.5)
+    rows = [
+        {"value": f"{k:02}", "measure": "length", "n": 30, "total": 30 * log, "squares": 30 * (log**2 + 0.04),
+         "clusters": 30, "tt": 1.0, "tn": 1.0, "nn": 30.0}
+        for k in range(5)
+    ]  # fmt: skip
+    (row, *_rest) = figures.stretch_rows(polars.DataFrame(rows), "length")
+    half = 3 * 0.2 / 30**0.5
+    assert (row["value"], row["centre"]) == pytest.approx((1.5, 1.5))
+    assert (row["low"], row["high"]) == pytest.approx((1.5 * math.exp(-half), 1.5 * math.exp(half)))
+
+
+@pytest.mark.parametrize(
+    ("low", "high"), [(0.481, 0.664), (-1.0, 1.0), (-0.02, 0.01), (0.5, 0.5), (0.0, 9.45), (0.0, 123_456.0)]
+)
+def test_the_ends_of_a_round_axis_hold_everything(low: float, high: float) -> None:
+    """First and last place are labelled and nothing lies beyond them; counts have whole steps."""
+    ticks = rounded(low, high, count=5)
+    assert ticks[0] <= low and ticks[-1] >= high and 2 <= len(ticks) <= 8
+    assert all(b > a for a, b in pairwise(ticks))
+    assert all(tick == round(tick) for tick in rounded(0.0, max(high, 1.0), count=4, least=1.0))
+
+
+def test_no_mark_of_a_chart_lies_beyond_its_labelled_axis() -> None:
+    """A forest plot's intervals end within the labels of its axis, and a histogram's bars below the top."""
+    ink = charts.ink(dark=False)
+    rows = [{"segment": "all", "kind": "judge", "value": 0.579, "low": 0.481, "high": 0.664, "verdict": "unclear",
+             "n": 108}]  # fmt: skip
+    x = charts.forest(rows, ink, unit="share")["layer"][1]["encoding"]["x"]
+    assert x["scale"]["domain"] == [x["axis"]["values"][0], x["axis"]["values"][-1]] == [0.45, 0.7]
+    y = charts.histogram([{"low": 0, "high": 1, "n": 9}], ink, title="t")["layer"][0]["encoding"]["y"]
+    assert y["scale"]["domain"] == [0.0, 10.0] and y["axis"]["values"][-1] == 10
+
+
+def test_a_sentence_of_our_own_keeps_its_code_and_nothing_else() -> None:
+    """Backticks in pairs are code, a lone one is text, and no other markup gets through."""
+    assert prose("metadata `must_refuse: true`, then *judge*") == "metadata `must_refuse: true`, then \\*judge\\*"
+    assert prose("a lone ` and [x](y)") == markdown("a lone ` and [x](y)")
+    assert prose("`a` `b`") == "`a` `b`"

@@ -5,16 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import streamlit as st
 
 from judge.kept import probes_judge_of
-from judge.lengths import growth
+from judge.lengths import longer
 from judge.register import Entry
-from judge.render.words import markdown, p_value, safe
+from judge.render.words import markdown, number, p_value, safe
 
-from .. import answers
+from .. import answers, listing
 from ..place import Place, chart, empty, link, table
 from ..views import charts, texts
 
@@ -77,9 +78,9 @@ def _report(place: Place, entry: Entry) -> None:
     st.caption(markdown(" · ".join(part for part in (*told, entry.at[:16].replace("T", " ")) if part)))
     rows = body.get("probes") or body.get("attacks") or ()
     if entry.kind == "probe":
-        _probes(entry.subject, rows, body)
+        _probes(entry, rows, body)
     else:
-        _measures(entry.subject, body)
+        _measures(entry, body)
     if body.get("explained"):
         _explained(body["explained"])
     _samples(entry.subject, body.get("rows") or ())
@@ -89,7 +90,7 @@ def _report(place: Place, entry: Entry) -> None:
             st.markdown("\n".join(f"- {markdown(note)}" for note in notes))
 
 
-def _measures(run_id: str, body: Mapping[str, Any]) -> None:
+def _measures(entry: Entry, body: Mapping[str, Any]) -> None:
     """Both sides of every measure that has a number, what moved first; what has none is named with the reason."""
     tested = {row["measure"]["name"]: row for row in body.get("rows") or ()}
     rows, without = [], []
@@ -98,54 +99,70 @@ def _measures(run_id: str, body: Mapping[str, Any]) -> None:
         row = tested.get(name, {})
         title = str(row.get("title") or name)
         ids = [str(pair) for pair in measure.get("examples") or ()]
-        difference = _part(measure, "difference")
-        if difference.get("value") is None:
-            without.append(f"{title} ({measure.get('missing') or 'no number'})")
+        gap = _part(measure, "difference")
+        if gap.get("value") is None:
+            # Rates with a feature held equal stand in a table of their own, below.
+            if row or not tested:
+                without.append(f"{title} ({measure.get('missing') or 'no number'})")
             continue
-        q, unit = row.get("q"), str(measure.get("unit", ""))
-        percent = name.startswith("length.") and unit in _LENGTHS  # their difference is of logarithms
-        ends = {
-            end: 100 * growth(difference[key]) if percent and difference.get(key) is not None else difference.get(key)
-            for end, key in (("difference", "value"), ("low", "low"), ("high", "high"))
-        }
+        if tested and not row and not any(_part(measure, side).get("value") for side in ("candidate", "baseline")):
+            continue  # a flag of the screen that no answer has
+        unit, q = str(measure.get("unit", "")), row.get("q")
         rows.append(
             {
-                "measure": safe(title),
-                "unit": f"{unit}, % longer" if percent else safe(unit),
-                "candidate": _part(measure, "candidate").get("value"),
-                "baseline": _part(measure, "baseline").get("value"),
-                **ends,
-                "n": difference.get("n"),
-                "q": p_value(q) if row else "–",
-                "moved": "moved" if q is not None and q <= _Q else "–",
-                "read": link("pairs", run=run_id, ids=",".join(ids[:50])) if ids else None,
+                "measure": title,
+                "unit": "share" if unit.startswith("share") else unit,
+                "candidate": _side(measure, "candidate", unit),
+                "baseline": _side(measure, "baseline", unit),
+                "difference": " ".join(_gap(measure, unit)),
+                "n": gap.get("n"),
+                **({"q": p_value(q) + (", moved" if _moved(q) else "") if row else "–"} if tested else {}),
+                "read": ("pairs", link("pairs", run=entry.subject, ids=",".join(ids[:50]))) if ids else None,
             }
         )
-    if rows:
-        three = st.column_config.NumberColumn(format="%.3f")
-        table(
-            sorted(rows, key=lambda row: row["moved"] != "moved"),
-            alt="Measures of both sides",
-            config={
-                **dict.fromkeys(("candidate", "baseline", "difference", "low", "high"), three),
-                "read": st.column_config.LinkColumn(display_text="pairs", width="small"),
-            },
-        )
+    order = sorted(range(len(rows)), key=lambda at: not str(rows[at].get("q")).endswith("moved"))
+    listing.show([rows[at] for at in order], alt="Measures of both sides", key=f"measures-{entry.id}")
     if tested:
         st.caption(
-            "q: p value of no change, adjusted for all features (Benjamini-Hochberg); moved at 0.05 or less. "
-            "Sides are means over answers; the difference of lengths says by how many percent a candidate's answer is "
-            "longer in the typical pair (geometric mean of the ratios), which one very long answer does not move."
+            "Difference: candidate minus baseline with its 95% interval; of lengths by how many percent a candidate's "
+            "answer is longer in the typical pair (geometric mean of the ratios), which one very long answer does not "
+            "move. q: p value of no change, adjusted for all features (Benjamini-Hochberg); moved at 0.05 or less. "
+            "Sides are means over answers. A dash in place of q: what the screen flags, which is not tested."
         )
     if without:
-        with st.expander(f"{len(without)} measures without a number"):
+        with st.expander(f"Without a number: {len(without)}"):
             st.markdown("\n".join(f"- {markdown(line)}" for line in without))
 
 
-def _probes(run_id: str, found: Sequence[Mapping[str, Any]], body: Mapping[str, Any]) -> None:
+def _moved(q: object) -> bool:
+    return isinstance(q, int | float) and q <= _Q
+
+
+def _side(measure: Mapping[str, Any], side: str, unit: str) -> str:
+    """One side of a measure, written as in the terminal."""
+    value = _part(measure, side).get("value")
+    if not isinstance(value, int | float):
+        return "–"
+    return f"{value:,.0f}" if unit in _LENGTHS else number(value, "share" if unit.startswith("share") else "plain")
+
+
+def _gap(measure: Mapping[str, Any], unit: str) -> tuple[str, str]:
+    """The difference and its interval, written as in the terminal: points, or percent longer."""
+    gap = _part(measure, "difference")
+    name = str(measure.get("name", ""))
+    said = (
+        longer
+        if unit in _LENGTHS and name.startswith("length.")  # the difference of lengths is of logarithms
+        else partial(number, unit="points" if unit.startswith("share") else "signed")
+    )
+    ends = [said(gap[end]) if gap.get(end) is not None else "no limit" for end in ("low", "high")]
+    return said(gap["value"]), "[" + ", ".join(end.removesuffix("%").removesuffix(" pp") for end in ends) + "]"
+
+
+def _probes(entry: Entry, found: Sequence[Mapping[str, Any]], body: Mapping[str, Any]) -> None:
     """What each trick or attack buys, in points; the most bought first."""
     if body.get("kind") != "probes":
-        _measures(run_id, body)
+        _measures(entry, body)
         return
     rows = []
     for row in found:
@@ -164,7 +181,7 @@ def _probes(run_id: str, found: Sequence[Mapping[str, Any]], body: Mapping[str, 
                 "q": p_value(q),
                 "n": row.get("n"),
                 "invalid": row.get("invalid"),
-                "read": link("pairs", run=run_id, ids=",".join(ids[:50])) if ids else None,
+                "read": link("pairs", run=entry.subject, ids=",".join(ids[:50])) if ids else None,
             }
         )
     signed = st.column_config.NumberColumn(format="%+.1f")
@@ -213,7 +230,7 @@ def _explained(found: Sequence[Mapping[str, Any]]) -> None:
 
 def _samples(run_id: str, rows: Sequence[Mapping[str, Any]]) -> None:
     """Pairs to read beside what moved: both answers, with their values."""
-    for number, row in enumerate(rows):
+    for count, row in enumerate(rows):
         samples = [sample for sample in row.get("samples") or () if isinstance(sample, Mapping)]
         if not samples:
             continue
@@ -228,7 +245,7 @@ def _samples(run_id: str, rows: Sequence[Mapping[str, Any]]) -> None:
                         )
                         for title, side in (("Candidate", "candidate"), ("Baseline", "baseline"))
                     ],
-                    key=f"sample-{run_id}-{number}-{at}",
+                    key=f"sample-{run_id}-{count}-{at}",
                     height=260,
                 )
                 pair = str(sample.get("pair_id", ""))
@@ -294,8 +311,8 @@ def _length(place: Place) -> None:
         alt="Net win rate by the candidate's length against the baseline's",
     )
     st.caption(
-        "Rows: the candidate's answer against the baseline's, in characters; the word is by an interval widened for "
-        "the number of rows. A slope says "
+        "Rows: the candidate's answer against the baseline's, in characters; the intervals are widened so that all "
+        "rows hold at once at 95%, and the word goes by them. A slope says "
         "that length and winning go together, not that one makes the other: the page "
         "Segments shows the rate at equal length."
     )

@@ -44,10 +44,36 @@ def show(place: Place) -> None:
     _rows(run.run_id, frame)
     st.divider()
     named = st.query_params.get("pair", "")
-    options = ids if not named or named in ids else [named, *ids]
-    chosen = st.selectbox("Pair", options, key="pair", bind="query-params", format_func=lambda name: safe(name)[:80])
+    first = _telling(place, frame, wanted, sort)
+    options = list(dict.fromkeys([*([named] if named and named not in ids else []), *ids, first]))
+    chosen = st.selectbox(
+        "Pair", options, index=options.index(first), key="pair", bind="query-params",
+        format_func=lambda name: safe(name)[:80],
+    )  # fmt: skip
     with explained("This pair cannot be shown"):
         _detail(place, place.views.detail(run.run_id, str(chosen)))
+
+
+def _telling(place: Place, frame: polars.DataFrame, wanted: Filter, sort: str) -> str:
+    """The pair to open: the loss the judge is surest of, else what it is surest of; in a sort that was asked for, the
+    first.
+    """
+    if sort != next(iter(SORTS)):
+        return str(frame["pair_id"][0])
+    if wanted.empty and place.run is not None:
+        lost = place.views.rows(
+            place.run.run_id, Filter(outcomes=("loss",)), sort="most confident first", offset=0, limit=1
+        )
+        if lost.height:
+            return str(lost["pair_id"][0])
+    ranked = frame.sort(
+        (polars.col("outcome") == "loss").fill_null(value=False),
+        ~polars.col("flags").fill_null("").str.contains("identical"),
+        polars.col("confidence").fill_null(0.0),
+        descending=True,
+        maintain_order=True,
+    )
+    return str(ranked["pair_id"][0])
 
 
 def _filters(place: Place) -> tuple[Filter, str]:
@@ -128,17 +154,23 @@ def _rows(run_id: str, frame: polars.DataFrame) -> None:
         .otherwise(polars.lit("–"))
         .alias("orders"),
         "label",
-        (polars.col("candidate_chars") / polars.max_horizontal("baseline_chars", 1)).alias("length ratio (characters)"),
+        (polars.col("candidate_chars") / polars.max_horizontal("baseline_chars", 1)).alias("length ratio"),
         "flags",
     )
-    two = st.column_config.NumberColumn(format="%.2f")
     table(
         shown.drop("repeat") if frame["repeat"].max() == 0 else shown,
         alt="A page of comparisons",
         config={
-            "open": st.column_config.LinkColumn(display_text="open", width="small"),
-            "pair_id": st.column_config.TextColumn("pair", max_chars=80),
-            **dict.fromkeys(("preference", "confidence", "length ratio (characters)"), two),
+            "open": st.column_config.LinkColumn(display_text="open", width=60),
+            "pair_id": st.column_config.TextColumn("pair", max_chars=80, width=165),
+            "category": st.column_config.TextColumn(width=105),
+            "outcome": st.column_config.TextColumn(width=75),
+            **dict.fromkeys(("preference", "confidence"), st.column_config.NumberColumn(format="%.2f", width=85)),
+            **dict.fromkeys(("orders", "label"), st.column_config.TextColumn(width=65)),
+            "length ratio": st.column_config.NumberColumn(
+                format="%.2f", width=85, help="Characters, candidate over baseline"
+            ),
+            "flags": st.column_config.TextColumn(width=115),
         },
     )
     downloads(frame, f"pairs-{run_id}")

@@ -74,8 +74,8 @@ def _one_way(place: Place, by: str) -> None:
     )
     st.subheader("Net win rate by " + markdown(by), anchor=False)
     st.caption(
-        "Wins minus losses with 95% intervals; the word is by an interval widened "
-        "for the number of segments. Click a segment for its pairs."
+        "Wins minus losses. The intervals are widened so that all segments hold at once at 95% (Bonferroni), and the "
+        "word goes by them. Click a segment for its pairs."
     )
     chosen = chart(
         charts.forest([*_beside(points, extra)], place.ink, pick=True), place.ink, key=f"forest-{by}", pick=True,
@@ -108,24 +108,30 @@ def _figures(place: Place, by: str, rows: Sequence[Mapping[str, Any]]) -> None:
         {
             **{name: row[name] for name in ("segment", "n", "judged", "invalid", "verdict")},
             **{name: _hundred(row[name]) for name in ("net", "net_low", "net_high", "win", "tie", "loss", "flip")},
-            "length ratio (characters)": row["length"],
+            "length ratio": row["length"],
             "rows": link("pairs", run=run_id, field=by, value=row["segment"]),
         }
         for row in rows
     ]
-    percent = st.column_config.NumberColumn(format="%.1f")
+    percent = st.column_config.NumberColumn(format="%.1f", width=54)
+    low, high = (st.column_config.NumberColumn(end, format="%+.1f", width=62) for end in ("low", "high"))
     table(
         shown, alt=f"Figures by {by}",
         config={
-            **dict.fromkeys(("win", "tie", "loss", "flip"), percent),
-            "net": st.column_config.NumberColumn("net, pp", format="%+.1f"),
-            "net_low": st.column_config.NumberColumn("low", format="%+.1f"),
-            "net_high": st.column_config.NumberColumn("high", format="%+.1f"),
-            "flip": st.column_config.NumberColumn("flips on swap, %", format="%.1f"),
-            "length ratio (characters)": st.column_config.NumberColumn(
-                format="%.2f", help="Characters, candidate over baseline; geometric mean over pairs"
+            "segment": st.column_config.TextColumn(width=108),
+            "n": st.column_config.NumberColumn(width=42),
+            **dict.fromkeys(("judged", "invalid"), st.column_config.NumberColumn(width=62)),
+            "verdict": st.column_config.TextColumn(width=68),
+            **dict.fromkeys(("win", "tie", "loss"), percent),
+            "net": st.column_config.NumberColumn("net, pp", format="%+.1f", width=70),
+            "net_low": low,
+            "net_high": high,
+            "flip": st.column_config.NumberColumn("flips", format="%.1f", width=55, help="Flips on swap, in percent"),
+            "length ratio": st.column_config.NumberColumn(
+                "length", format="%.2f", width=60,
+                help="Length ratio: characters, candidate over baseline; geometric mean over pairs",
             ),
-            "rows": st.column_config.LinkColumn(display_text="pairs"),
+            "rows": st.column_config.LinkColumn("read", display_text="pairs", width=55),
         },
     )  # fmt: skip
     downloads(rows, f"segments-{run_id}")
@@ -139,7 +145,10 @@ def _two_way(place: Place, by: str, across: str) -> None:
         frame = place.views.cells(run.run_id, across, by).rename({"value": "other", "other": "value"})
     rows = figures.heat_rows(frame)
     st.subheader(f"Net win rate by {markdown(by)} and {markdown(across)}", anchor=False)
-    st.caption("A cell with fewer than 10 judged pairs shows its n and no rate. Click a cell for its pairs.")
+    st.caption(
+        "A cell with fewer than 10 judged pairs shows its n and no rate; the intervals are widened for the number of "
+        "the others. Click a cell for its pairs."
+    )
     chosen = chart(
         charts.heat(rows, place.ink), place.ink, key=f"heat-{by}-{across}", pick=True,
         alt=f"Two-way table of the net win rate by {by} and {across}",
