@@ -26,6 +26,7 @@ from .decision import (
     Standing,
     Word,
 )
+from .grounding.report import BY_WORDS
 from .limits import Side, absent, age, aged, effect_of, held, interval_words, listed, settle, unit_of
 from .types import Severity
 from .win_rulings import length, segments, win
@@ -160,7 +161,7 @@ def _guard(policy: Policy, guard: Guard, evidence: Evidence) -> Ruling:
         axis=measure.axis,
         result=result,
         effect={Result.PASSED: Word.SHIP, Result.FAILED: Word.BLOCK}.get(result, Word.HOLD),
-        says=interval_words(found, limit, side, unit),
+        says=interval_words(found, limit, side, unit) + _CAUTIONS.get(guard.measure, ""),
         observed=found,
         limit=limit,
         side=side,
@@ -169,6 +170,10 @@ def _guard(policy: Policy, guard: Guard, evidence: Evidence) -> Ruling:
         change=settle(found, limit, side, result, mend=f"bring {guard.measure} within its limit", name=guard.measure),
         pairs=measure.examples,
     )
+
+
+_CAUTIONS = {"grounding.unsupported_share": f". {BY_WORDS}"}
+"""What a measure cannot tell, said with its number wherever the rule is read."""
 
 
 def _source(measure: str) -> str:

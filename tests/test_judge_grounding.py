@@ -21,8 +21,10 @@ from judge.grounding.claims import CHECK, CONTRADICTION_CHECK
 from judge.grounding.contradictions import KINDS
 from judge.grounding.documents import Fit
 from judge.grounding.likelihood import open_local
+from judge.grounding.report import BY_WORDS, ground_pairs, report
 from judge.grounding.words import language_problem, numbers, sentences, tokens
-from judge.types import Severity
+from judge.render.grounding import verdict
+from judge.types import Answer, Item, Pair, Severity
 
 BRIDGE = "The Harbour Bridge opened in 1932. It is 503 metres wide. About 160,000 vehicles cross it on a weekday."
 GERMAN = "Die Brücke ist nicht sehr alt und sie wurde im Jahr 1932 eröffnet."
@@ -410,3 +412,40 @@ def test_halueval_without_documents_is_not_judged(gold: Callable[[str], Path]) -
     area = auc([1 - (g.unsupported_share or 0.0) for g, _ in judged], [label for _, label in judged])
     assert area is not None
     assert area.high < 0.65
+
+
+@pytest.mark.parametrize(
+    ("said", "claim"),
+    [
+        ("Absolutely!", False),
+        ("Sure thing!", False),
+        ("Hi there,", False),
+        ("Good morning!", False),
+        ("Wonderful news for you and your four-legged friend!", False),
+        ("We take your privacy very seriously!", False),
+        ("I understand your frustration.", False),
+        ("Kind regards", False),
+        ("Absolutely nobody may enter the bridge.", True),
+        ("Good news: the bridge opened in 1935.", True),
+        ("We take your privacy very seriously and delete all data after 30 days.", True),
+        ("I understand that the bridge opened in 1935.", True),
+        ("Indeed the bridge opened in 1935.", True),
+        ("Sure, the bridge opened in 1935.", True),
+    ],
+)
+def test_a_courtesy_makes_no_claim_unless_it_goes_on(said: str, claim: bool) -> None:
+    """Greetings, acknowledgements and courtesies are asides where they are all that a sentence says."""
+    grounding = ground(f"{said}\nThe bridge opened in 1932.", ["The bridge opened in 1932."])
+    first = grounding.claims[0]
+    assert (first.skipped, first.supported is None) == (("", False) if claim else ("aside", True)), first
+    assert grounding.claims[-1].supported
+
+
+def test_a_verdict_on_words_says_that_it_is_one() -> None:
+    """What the method cannot see stands in the sentence itself, whatever it says."""
+    context = ("The bridge opened in 1932.",)
+    good, bad = "The bridge opened in 1932.", "Rain fell over green hills."
+    for ours, theirs, word in ((bad, good, "less grounded"), (good, bad, "better grounded"), (good, good, "Unclear")):
+        pairs = [Pair(str(k), Item(f"prompt {k}", context=context), Answer(ours), Answer(theirs)) for k in range(30)]
+        told = verdict(report(ground_pairs(pairs)))
+        assert word in told and told.endswith(BY_WORDS)

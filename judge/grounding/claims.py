@@ -54,6 +54,19 @@ _ASIDE = re.compile(
     r"|there is no (?:information|mention|answer)\b|(?:this|that|it) is not (?:mentioned|stated|specified|given)\b",
     re.IGNORECASE,
 )
+_COURTESY = re.compile(
+    r"(?:absolutely|definitely|indeed|exactly|sure|certainly|of course|no (?:problem|worries)|my pleasure|gladly|"
+    r"understood|got it|noted|welcome|congratulations|cheers|(?:kind|best|warm) regards)"
+    r"(?: (?:then|again|thing|indeed))?"
+    r"|(?:hello|hi|hey|dear|good (?:morning|afternoon|evening))(?: [a-z]{1,20}){0,2}"
+    r"|(?:great|good|wonderful|fantastic) news(?: for [a-z'’ -]{1,60})?"
+    r"|(?:we|i) (?:take|value|appreciate|respect) your [a-z]{1,20}(?: and [a-z]{1,20})?"
+    r"(?: (?:(?:very|extremely|really) )?(?:seriously|much))?"
+    r"|(?:we|i) understand (?:your|how) [a-z ]{1,40}",
+    re.IGNORECASE,
+)
+"""Greetings, acknowledgements and courtesies that are all a sentence says; one that goes on to say more is a claim."""
+_LEFT = re.compile(r"[^a-z0-9]*$", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +192,7 @@ def ground_in(
     for sentence in sentences(whole):
         start, end = sentence.start, sentence.end
         said = answer[start:end]
-        skipped = sentence.skipped or ("aside" if _ASIDE.match(whole, start, end) else "")
+        skipped = sentence.skipped or ("aside" if _is_aside(whole, start, end) else "")
         if not skipped and not any(word.content for word in tokens(text, start, end)):
             skipped = "nothing said"
         if skipped:
@@ -196,6 +209,14 @@ def ground_in(
         one if isinstance(one, Claim) else drafts[one[2]].claim(one, weighed, read.get(one[2])) for one in found
     )
     return Grounding(claims, weighed.name, "" if judged else "the answer makes no claim")
+
+
+def _is_aside(text: str, start: int, end: int) -> bool:
+    """Whether a sentence speaks of the answer itself, or is a courtesy and nothing else."""
+    if _ASIDE.match(text, start, end):
+        return True
+    courtesy = _COURTESY.match(text, start, end)
+    return courtesy is not None and _LEFT.match(text, courtesy.end(), end) is not None
 
 
 def features(claim: Sequence[Token], documents: Documents, fit: Fit) -> dict[str, float]:

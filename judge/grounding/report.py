@@ -20,10 +20,12 @@ if TYPE_CHECKING:
     from calibration.estimates import Estimate
     from calibration.segments import Segment
 
-__all__ = ["GroundedPair", "GroundingReport", "ground_pairs", "report"]
+__all__ = ["BY_WORDS", "GroundedPair", "GroundingReport", "ground_pairs", "report"]
 
 SIDES = ("candidate", "baseline")
 _EXAMPLES = 5
+BY_WORDS = "Words are compared, not meaning: a true paraphrase may count as unsupported."
+"""What stands beside every verdict on the unsupported share; the gate says it with its rule."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from ..grounding.report import BY_WORDS
 from .words import counted, cut, markdown, number, p_value, plain, safe, span, wrap
 
 if TYPE_CHECKING:
@@ -108,16 +109,18 @@ def grounding_json(report: GroundingReport, title: str) -> str:
 
 
 def verdict(report: GroundingReport) -> str:
-    """What the paired difference in the unsupported share says, in one sentence."""
+    """What the paired difference in the unsupported share says, and what it cannot."""
     gap = report.measure("unsupported_share").difference
     if gap is None:
         return "Nothing was judged, so nothing is known; that is not a pass."
     size = f"{number(gap.value, 'points')} {span(gap, 'points')}"
     if gap.low > 0:
-        return f"The candidate is less grounded: {size} unsupported claims."
-    if gap.high < 0:
-        return f"The candidate is better grounded: {size} unsupported claims."
-    return f"Unclear: the difference in unsupported claims is {size}."
+        said = f"The candidate is less grounded: {size} unsupported claims."
+    elif gap.high < 0:
+        said = f"The candidate is better grounded: {size} unsupported claims."
+    else:
+        said = f"Unclear: the difference in unsupported claims is {size}."
+    return f"{said} {BY_WORDS}"
 
 
 def calibrated_text(found: Calibrated, title: str) -> str:
@@ -250,8 +253,8 @@ def _notes(report: GroundingReport) -> list[str]:
             f"{number(typical, 'share')}: read the difference between the sides, not the level"
         )
     notes.append(
-        "words, numbers and their order are read, not meaning: a true paraphrase may look unsupported; a judge with "
-        "the rubric groundedness@1 (--judge) reads meaning"
+        "short claims and paraphrases suffer most: every word of a claim counts that its document does not have, also "
+        "those that take up the question; a judge with the rubric groundedness@1 (--judge) reads meaning"
     )
     return notes
 
