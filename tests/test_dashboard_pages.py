@@ -194,7 +194,7 @@ def test_a_guard_on_length_is_told_in_percent_on_both_sides(monkeypatch: pytest.
     }
     register.append("decision", "r-000003", {**made.body, "rulings": [ruling]}, at="2026-11-20T10:00:00+00:00", by="ci")
     at = page(monkeypatch, copy, "decision", run="r-000003")
-    (row,) = at.dataframe[0].value.to_dict("records")
+    ((row,),) = listed(at)
     assert row["observed"] == "+30.0% [+20.0, +50.0]"
     assert row["limit"] == "at most +10.0%"
     assert row["says"].startswith("+30.0% [+20.0, +50.0]: upper bound +50.0%, must be at most +10.0%")

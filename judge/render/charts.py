@@ -153,11 +153,7 @@ def forest(rows: Rows, colours: Ink, *, title: str = NET, unit: Unit = "points",
         "scale": {"domain": ["better", "unclear", "worse"],
                   "range": [colours.better, colours.unclear, colours.worse]},
     }  # fmt: skip
-    axis = {"labelExpr": POINTS} if unit == "points" else {"format": ".0%"}
-    seen_at = [even, *(mark[end] for mark in marks for end in ("value", "low", "high"))]
-    ticks = rounded(min(seen_at), max(seen_at), count=5)
-    x = {"field": "low", "type": "quantitative", "title": title, "axis": {**axis, "values": ticks, "grid": False},
-         "scale": {"domain": [ticks[0], ticks[-1]], "zero": False, "nice": False}}  # fmt: skip
+    x = _holding([even, *(mark[end] for mark in marks for end in ("value", "low", "high"))], title, unit)
     legend = {"orient": "bottom", "symbolFillColor": colours.text, "symbolStrokeColor": colours.text}
     point: Spec = {
         "mark": {"type": "point", "filled": True, "size": 75, "opacity": 1},
@@ -193,6 +189,14 @@ def forest(rows: Rows, colours: Ink, *, title: str = NET, unit: Unit = "points",
         height=step * len(names) + _BELOW + (_LEGEND if len(kinds) > 1 else 0),
         said=said,
     )  # fmt: skip
+
+
+def _holding(values: Sequence[float], title: str, unit: Unit) -> Spec:
+    """The axis of ``low`` that holds all values and is labelled at both ends."""
+    ticks = rounded(min(values), max(values), count=5)
+    told = {"labelExpr": POINTS} if unit == "points" else {"format": ".0%"}
+    return {"field": "low", "type": "quantitative", "title": title, "axis": {**told, "values": ticks, "grid": False},
+            "scale": {"domain": [ticks[0], ticks[-1]], "zero": False, "nice": False}}  # fmt: skip
 
 
 def _looks(what: str, names: Sequence[str], looks: Sequence[Any]) -> list[Any]:
