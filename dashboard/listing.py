@@ -24,7 +24,8 @@ Cell = str | int | Link | None
 Row = Mapping[str, Cell]
 
 _CSS = """
-.listing { overflow-x: auto; color: var(--st-text-color); font-family: var(--st-font); font-size: 0.86rem; }
+.listing { overflow-x: auto; container-type: inline-size;
+  color: var(--st-text-color); font-family: var(--st-font); font-size: 0.86rem; }
 table { border-collapse: collapse; width: 100%; }
 caption { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
 th, td { padding: 0.35rem 0.55rem; border-bottom: 1px solid var(--st-border-color); text-align: start;
@@ -36,6 +37,13 @@ td.long { overflow-wrap: anywhere; min-width: 11rem; }
 code { background: var(--st-secondary-background-color); border-radius: 4px; padding: 0.05rem 0.25rem;
   font-family: var(--st-code-font, monospace); }
 a { color: var(--st-link-color); }
+@container (max-width: 560px) { /* on a phone each row is a card of named lines */
+  thead { display: none; }
+  tr { display: block; padding: 0.45rem 0; border-bottom: 1px solid var(--st-border-color); }
+  td, td.short, td.figure, td.long { display: flex; gap: 0.6rem; border: 0; padding: 0.1rem 0; white-space: normal;
+    text-align: start; }
+  td::before { content: attr(data-name); flex: 0 0 5.5rem; font-weight: 600; }
+}
 """
 _JS = """
 export default function ({ data, parentElement }) {
@@ -57,6 +65,7 @@ export default function ({ data, parentElement }) {
     row.forEach((value, at) => {
       const cell = line.insertCell();
       cell.className = columns[at].kind;
+      cell.dataset.name = columns[at].name;
       if (Array.isArray(value)) {
         const [word, address] = value;
         if (!/^\\/[a-z]/.test(address)) { cell.textContent = word; return; }
@@ -68,11 +77,12 @@ export default function ({ data, parentElement }) {
         cell.append(link);
         return;
       }
+      const text = cell.appendChild(document.createElement("span"));
       String(value).split("`").forEach((part, k, all) => {
         const code = k % 2 === 1 && k < all.length - 1;
         const piece = code ? document.createElement("code") : document.createElement("span");
         piece.textContent = k % 2 === 1 && !code ? "`" + part : part;
-        cell.append(piece);
+        text.append(piece);
       });
     });
   }

@@ -10,6 +10,7 @@ from typing import Any
 
 import streamlit as st
 
+from judge.grounding.report import BY_WORDS
 from judge.kept import probes_judge_of
 from judge.lengths import longer
 from judge.register import Entry
@@ -74,6 +75,8 @@ def _report(place: Place, entry: Entry) -> None:
         return
     said = body.get("headline") or body.get("verdict") or entry.body.get("says") or ""
     st.markdown(f"**{markdown(str(said))}**")
+    if entry.kind == "ground" and BY_WORDS not in str(said):  # a report of an older version
+        st.caption(BY_WORDS)
     told = (f"{entry.subject}", str(entry.body.get("judge") or entry.body.get("coefficients") or ""))
     st.caption(markdown(" · ".join(part for part in (*told, entry.at[:16].replace("T", " ")) if part)))
     rows = body.get("probes") or body.get("attacks") or ()
