@@ -194,12 +194,14 @@ class Probed:
 @dataclass(frozen=True, slots=True)
 class Calibrated:
     """A calibration for exactly the run's rubric and judge: its name, and the age in days of the verdicts that it was
-    fitted on (NaN: not known). ``again`` is the command that fits it anew.
+    fitted on (NaN: not known). ``again`` is the command that fits it anew, ``labels`` says whose labels it rests on
+    and whether they are of the run's eval set.
     """
 
     name: str
     days: float
     again: str
+    labels: str = ""
 
 
 @dataclass(frozen=True, slots=True)

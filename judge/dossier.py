@@ -52,9 +52,9 @@ _REST = "\x00rest"
 class Asked:
     """What a gate is to look at beside the run itself.
 
-    ``gold`` are human labels (``None``: those that the eval set carries). ``checks`` and ``hacks`` name what a check or
-    hacking report kept (none: the newest that is about the run). ``calibration`` is one to be used instead of the
-    fitted or stored one, ``since`` an earlier run of the same pairs.
+    ``gold`` are human labels (``None``: those that the eval set carries), ``gold_files`` where they lie. ``checks``
+    and ``hacks`` name what a check or hacking report kept (none: the newest that is about the run). ``calibration`` is
+    one to be used instead of the fitted or stored one, ``since`` an earlier run of the same pairs.
     """
 
     gold: GoldSet | None = None
@@ -63,6 +63,7 @@ class Asked:
     calibration: Calibration | None = None
     since: RunInfo | None = None
     seed: int = 0
+    gold_files: tuple[str, ...] = ()
 
 
 def gather(store: Store, info: RunInfo, policy: Policy, asked: Asked, *, now: datetime) -> Evidence:
@@ -342,9 +343,10 @@ def _calibration(
 
     def aged(used: Calibration) -> Calibrated:
         name = hashlib.sha256((used.to_json() + chr(10)).encode()).hexdigest()[:12]
+        about = _origin(used, str(info.header["evalset"]["digest"]))
         newer = evidence.identity["replies since"] > used.dated  # stamps sort as text; one not known is never newer
         anew = again if newer else f"{run_command(info)}, then judge calibrate latest --gold labels.jsonl"
-        return Calibrated(f"calibration {name}", days_since(used.dated, now), anew)
+        return Calibrated(f"calibration {name}", days_since(used.dated, now), anew, about)
 
     if asked.calibration is not None:
         return aged(asked.calibration)
@@ -355,6 +357,17 @@ def _calibration(
         return aged(stored[1])
     why = fitted.reason if isinstance(fitted, Refused) else "no labels to fit one"
     return Missing(f"no calibration exists for {evidence.rubric} and {evidence.judge} ({why})", again)
+
+
+def _origin(used: Calibration, evalset: str) -> str:
+    """On whose labels a calibration was fitted, and whether these are of pairs of this eval set."""
+    named = f" of {', '.join(used.sources)}" if used.sources else ""
+    labels = f"{used.n} {'label' if used.n == 1 else 'labels'}{named} (gold {used.gold[:12]})"
+    if not used.evalset:
+        return f"{labels}; whether they are of this run's eval set was not recorded"
+    if used.evalset == evalset:
+        return f"{labels}, pairs of this run's eval set"
+    return f"{labels}, pairs of ANOTHER eval set ({used.evalset[:12]}), none of this run's"
 
 
 def _log_length(frame: polars.DataFrame) -> Estimate | None:

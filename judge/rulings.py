@@ -320,14 +320,15 @@ def _judge(policy: Policy, evidence: Evidence) -> Iterator[Ruling]:
 def _calibration(policy: Policy, found: Calibrated, made_for: str) -> Ruling:
     """A calibration for this rubric and judge, fitted on verdicts that are not older than the policy allows."""
     place, allowed = ("evidence", "reliability"), policy.judge.calibration_days
+    rests = f", on {found.labels}" if found.labels else ""
     if allowed is None:
-        says = f"{found.name} was fitted for {made_for}"
+        says = f"{found.name} was fitted for {made_for}{rests}"
         return Ruling("judge.calibration", "judge", *place, Result.PASSED, Word.SHIP, says)
     stale = aged(found.days, allowed)
     if stale:
-        gone = Missing(f"the verdicts behind {found.name} are {stale}", f"calibrate anew: {found.again}")
+        gone = Missing(f"the verdicts behind {found.name}{rests} are {stale}", f"calibrate anew: {found.again}")
         return absent(policy, "judge.calibration", "judge", place, gone, required=True)
-    says = f"{found.name} was fitted for {made_for}, on verdicts {age(found.days)} old (at most {allowed} days)"
+    says = f"{found.name} was fitted for {made_for}{rests}; its verdicts are {age(found.days)} old (at most {allowed})"
     return Ruling("judge.calibration", "judge", *place, Result.PASSED, Word.SHIP, says)
 
 

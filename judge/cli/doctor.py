@@ -16,6 +16,7 @@ import click
 
 from ..advice import advised, homed
 from ..environment import environment
+from ..render.words import counted
 from .screen import home_option, safe
 
 if TYPE_CHECKING:
@@ -217,19 +218,21 @@ def _run(store: Store, path: Path, held: RunInfo | None) -> Check:
             ledger, count = audit.ledger, audit.comparisons
     except StoreError as error:
         return Check("bad", name, str(error))
-    paid = f", {ledger.possibly_paid} calls possibly paid without an answer" if ledger.possibly_paid else ""
+    paid = f", {counted(ledger.possibly_paid, 'call')} possibly paid without an answer" if ledger.possibly_paid else ""
     if ledger.sealed and ledger.comparisons not in (None, count):
-        lost = f"sealed with {ledger.comparisons} comparisons, {count} are in the journal"
+        lost = f"sealed with {counted(ledger.comparisons or 0, 'comparison')}, {count} are in the journal"
         return Check("bad", name, lost, "restore the journal from a copy")
     if held is not None and held.sealed and not ledger.sealed:
-        lost = f"the database has it sealed, the journal ends before its seal ({count} comparisons)"
+        lost = f"the database has it sealed, the journal ends before its seal ({counted(count, 'comparison')})"
         return Check("bad", name, lost, f"restore the journal from a copy, or judge resume {name}")
     if held is None:
-        return Check("note", name, f"{count} comparisons{paid}, not in the database yet", f"judge report {name}")
+        return Check(
+            "note", name, f"{counted(count, 'comparison')}{paid}, not in the database yet", f"judge report {name}"
+        )
     if not ledger.sealed:
         tail = f", torn tail of {torn} bytes" if torn else ""
-        return Check("note", name, f"unfinished, {count} comparisons{tail}{paid}", f"judge resume {name}")
+        return Check("note", name, f"unfinished, {counted(count, 'comparison')}{tail}{paid}", f"judge resume {name}")
     if not audit.agrees:
         rows = f"{audit.missing} rows missing, {audit.extra} too many, {audit.differing} differ in the database"
         return Check("bad", name, f"{rows} (first: {audit.first})", "judge recover")
-    return Check("ok", name, f"sealed, {count} comparisons{paid}, journal and database agree")
+    return Check("ok", name, f"sealed, {counted(count, 'comparison')}{paid}, journal and database agree")

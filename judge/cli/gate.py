@@ -123,6 +123,7 @@ def _decide(options: Options) -> int:
     info = store.run(options.run_id)
     asked = Asked(
         gold=combine([GoldSet.read(path) for path in options.gold]) if options.gold else None,
+        gold_files=tuple(str(path.resolve()) for path in options.gold),
         checks=options.checks,
         hacks=options.hacks,
         calibration=None if options.calibration is None else read_calibration(options.calibration),
@@ -151,6 +152,7 @@ def conclude(
     if not record:
         return decision, ""
     body = {**decision.to_dict(), "policy_text": policy.text}
+    body |= {"gold_files": list(asked.gold_files)} if asked.gold_files else {}
     at = stamp(now)
     return decision, Register(store.home).append("decision", info.run_id, body, at=at, by=by).id
 

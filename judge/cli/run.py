@@ -15,6 +15,7 @@ import click
 from ..advice import advised
 from ..clock import stamp
 from ..environment import environment
+from ..render.words import counted
 from .engines import engine_options, opener
 from .screen import home_option, progress, safe
 
@@ -248,11 +249,11 @@ def plan_of(options: Options) -> RunPlan:
 def announce(plan: RunPlan, name: str, judged_by: str) -> None:
     """Say on stderr what is about to be judged."""
     checked = plan.evalset
-    click.echo(f"{name}: {checked.rows} pairs x 2 orders, rubric {plan.rubric.ref}", err=True)
+    click.echo(f"{name}: {counted(checked.rows, 'pair')} x 2 orders, rubric {plan.rubric.ref}", err=True)
     click.echo(f"  {judged_by}", err=True)
     if checked.problems:
         left = len(checked.problems)
-        click.echo(f"  {left} rows left out (--skip-bad); they are counted in the report", err=True)
+        click.echo(f"  {counted(left, 'row')} left out (--skip-bad), and counted in the report", err=True)
 
 
 def surroundings(home: str | None) -> Environment:
@@ -336,7 +337,7 @@ def mode_words(backend: Backend) -> list[str]:
 def pairs_words(plan: RunPlan, found: Forecast) -> str:
     """How many pairs a run has, and how many canary pairs beside its own."""
     more = found.pairs - plan.evalset.rows
-    return f"{plan.evalset.rows} pairs" + (f" and {more} canary pairs" if more else "")
+    return counted(plan.evalset.rows, "pair") + (f" and {counted(more, 'canary pair')}" if more else "")
 
 
 def cost_words(found: Forecast) -> str:

@@ -157,7 +157,7 @@ def _serve(words: list[str], address: str, port: int, *, open_browser: bool) -> 
     except KeyboardInterrupt:
         server.terminate()
         server.wait(10)
-        click.echo("ended", err=True)
+        click.echo("the dashboard has ended; judge view opens it again", err=True)
         return 0
     finally:
         if server.poll() is None:
