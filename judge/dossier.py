@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from calibration.belief import more_labels
 from calibration.confidence import Calibration
 from calibration.drift import log_length, moves
 from calibration.estimates import Estimate, mean, normal_quantile, sample_size
@@ -194,11 +195,13 @@ def _judged(
         pairs_wanted=sample_size(policy.win.detect, ties=min(tie, 0.95), power=policy.win.power),
         losing=_lost(frame),
     )
+    fix = more_labels(report) if report.belief.word == "UNKNOWN" else ""
     standing = Standing(
         word=report.belief.word,
         why=report.belief.sentences,
+        fix=fix,
         accuracy=report.agreement.decisive,
-        calibration=_calibration(store, info, evidence, asked, report.confidence.fitted, now),
+        calibration=_calibration(store, info, evidence, asked, report.confidence.fitted, now, fix=fix),
         moved=_moved(report, evidence, asked, reused=bool(frame["cached"].sum())),
     )
     return preference, standing, {"gold": gold.digest}
@@ -226,7 +229,8 @@ def _no_labels(store: Store, info: RunInfo, evidence: JudgeEvidence, asked: Aske
     fix = f"judge label {evidence.identity['run']} --to labels.jsonl --as YOU"
     return Standing(
         word="UNKNOWN",
-        why=(f"label pairs: nothing is known about this judge on this run ({fix})",),
+        why=("nobody labelled a pair, so nothing is known about this judge on this run",),
+        fix=fix,
         accuracy=None,
         calibration=_calibration(store, info, evidence, asked, None, now),
     )
@@ -335,9 +339,11 @@ def _calibration(
     asked: Asked,
     fitted: Calibration | Refused | None,
     now: datetime,
+    *,
+    fix: str = "",
 ) -> Calibrated | Missing:
     """The calibration for exactly this rubric and judge: the one named, the one these labels give, or the stored one
-    (``stored_calibration``).
+    (``stored_calibration``). ``fix`` is what has to be done before one can be fitted.
     """
     again = f"judge calibrate {evidence.identity['run']} --gold labels.jsonl"
 
@@ -356,7 +362,7 @@ def _calibration(
     if stored is not None:
         return aged(stored[1])
     why = fitted.reason if isinstance(fitted, Refused) else "no labels to fit one"
-    return Missing(f"no calibration exists for {evidence.rubric} and {evidence.judge} ({why})", again)
+    return Missing(f"no calibration exists for {evidence.rubric} and {evidence.judge} ({why})", fix or again)
 
 
 def _origin(used: Calibration, evalset: str) -> str:

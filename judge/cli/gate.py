@@ -256,10 +256,10 @@ def _list(entries: list[Entry], *, as_json: bool) -> int:
     if not rows:
         click.echo(f"no decision was recorded here; make one with: {advised('gate', 'RUN')}", err=True)
     for row in rows:
-        told = (
-            f"{row['id']:18} {row['at'][:16]:17} {row['word']:5} {row['run']:12} {row['policy']:14} {row['candidate']}"
-        )
+        told = f"{row['id']:17} {row['at'][:16].replace('T', ' ')}  {row['word']:5} {row['run']:10} {row['policy']}"
         click.echo(safe(told))
+        for line in wrap(safe(str(row["candidate"])), first="  ", rest="    "):
+            click.echo(line)
     return 0
 
 

@@ -126,10 +126,11 @@ def hack_text(report: HackReport) -> str:
 
 
 _LEGEND = (
-    "* = moved (q at most 0.05); q = p value of no change, adjusted for all rows (Benjamini-Hochberg); n = pairs behind "
-    "a row for which not all can be read. Sides are means over answers, rates are per 100 words; the difference is "
-    "candidate minus baseline, paired and clustered by prompt. For lengths it says by how many percent the candidate's "
-    "answer is longer in the typical pair (geometric mean of the ratios), which one very long answer does not move."
+    "* = moved (q at most 0.05); q = p value of no change, adjusted for all rows (Benjamini-Hochberg); n = pairs "
+    "behind a row that not all can be read for. Sides are means over answers, rates are per 100 words; the difference "
+    "is candidate minus baseline, paired and clustered by prompt. For lengths it says by how many percent the "
+    "candidate's answer is longer in the typical pair (geometric mean of the ratios), which one very long answer does "
+    "not move."
 )
 
 
