@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .overrides import override_of
 from .register import Entry, Register
 from .render.words import counted
 
