@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Literal
 from .drift import moves
 from .estimates import Estimate
 from .evidence import Matched
-from .provenance import Refused
+from .provenance import Refused, label_more
 
 if TYPE_CHECKING:
     from .report import CalibrationReport
 
-__all__ = ["Assumption", "Belief", "Word", "believe", "ledger"]
+__all__ = ["Assumption", "Belief", "Word", "believe", "ledger", "more_labels"]
 
 Word = Literal["BELIEVE", "WITH CARE", "DO NOT BELIEVE", "UNKNOWN"]
 
@@ -78,9 +78,8 @@ def believe(report: CalibrationReport) -> Belief:
         have = f"{agreement.compared} {pairs} a verdict and a majority"
         if agreement.no_majority:
             have += f" (people were split on {agreement.no_majority} more)"
-        text = f"{have}; below {FEW} nothing can be said about this judge. Label {max(FEW - agreement.compared, 1)} "
-        more = f"more at the least, better {max(ENOUGH - agreement.compared, 1)}."
-        return Belief("UNKNOWN", (text + more, *_rate(report)))
+        text = f"{have}; below {FEW} nothing can be said about this judge. {_sentence(more_labels(report))}"
+        return Belief("UNKNOWN", (text, *_rate(report)))
     sentences = (*_agreement(report), *_rate(report))
     faults = tuple(_faults(report))
     if faults:
@@ -89,6 +88,11 @@ def believe(report: CalibrationReport) -> Belief:
     if doubts or any(assumption.holds is False for assumption in report.ledger):
         return Belief("WITH CARE", (*sentences, *doubts))
     return Belief("BELIEVE", sentences)
+
+
+def more_labels(report: CalibrationReport) -> str:
+    """What to label so that something can be said about the judge, in the words of the win rate's own refusal."""
+    return label_more(report.agreement.compared, report.win_rate.judged, least=FEW, enough=ENOUGH)
 
 
 def _faults(report: CalibrationReport) -> Iterator[str]:

@@ -54,7 +54,8 @@ class Calibration:
     ``certified`` maps a tolerated error rate (``"0.1"``) to the confidence from which on the judge may decide alone
     (``selective.certify``); a rate without an entry could not be certified. ``dated`` is when the run began that
     asked for the oldest verdict it was fitted on (UTC, ISO 8601; empty: not known).
-    ``notes`` say in plain words what is odd.
+    ``sources`` name the collections of its labels, ``evalset`` is the digest of the eval set whose pairs they are of
+    (empty: not recorded). ``notes`` say in plain words what is odd.
 
     Example::
 
@@ -75,6 +76,8 @@ class Calibration:
     notes: tuple[str, ...] = ()
     certified: Mapping[str, float] = field(default_factory=dict)
     dated: str = ""
+    sources: tuple[str, ...] = ()
+    evalset: str = ""
 
     def require(self, *, rubric: str, judge: str) -> Calibration:
         """Return this calibration if it was fitted for ``rubric`` and ``judge``; raises ``NotCalibrated`` otherwise."""
@@ -140,6 +143,7 @@ class Calibration:
             raw["coefficients"] = {str(k): tuple(float(x) for x in v) for k, v in raw["coefficients"].items()}
             raw["quality"] = {str(k): Estimate(**v) for k, v in raw["quality"].items()}
             raw["notes"] = tuple(raw["notes"])
+            raw["sources"] = tuple(raw.get("sources", ()))
             raw["certified"] = {str(k): float(v) for k, v in raw.get("certified", {}).items()}
             made = cls(**raw)
             evaluate(made.method, made.coefficients, np.array([0.5]))

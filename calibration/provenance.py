@@ -22,7 +22,7 @@ from .gold import GoldSet
 from .gold_rows import GoldItem
 from .ppi import Sample
 
-__all__ = ["Joined", "Judged", "JudgedRun", "Refused", "join", "rubric_family"]
+__all__ = ["Joined", "Judged", "JudgedRun", "Refused", "join", "label_more", "rubric_family"]
 
 Array = npt.NDArray[np.float64]
 
@@ -102,6 +102,23 @@ class Refused:
     kind: Kind
     reason: str
     fix: str
+
+
+def label_more(have: int, pairs: int, *, least: int, enough: int = 100) -> str:
+    """How many more of a run's pairs to label, never more than there are: for ``least`` labels, better ``enough``.
+
+    >>> label_more(18, 200, least=30), label_more(18, 36, least=30)
+    ('label 12 more pairs, better 82', 'label 12 more pairs, better all 18 that are left; for 100 judge more prompts')
+    """
+    few, many, left = max(least - have, 1), max(enough - have, 1), max(pairs - have, 0)
+    more = f"{few} more pair{'s' * (few != 1)}"
+    if many <= left:
+        return f"label {more}, better {many}"
+    if few <= left:
+        return f"label {more}, better all {left} that are left; for {enough} judge more prompts"
+    need = "1 more label is" if few == 1 else f"{few} more labels are"
+    rest = {0: "no pair is", 1: "only 1 pair is"}.get(left, f"only {left} pairs are")
+    return f"judge more prompts: {rest} left to label in this run, and {need} needed, better {many}"
 
 
 @dataclass(frozen=True, slots=True)

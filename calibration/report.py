@@ -132,7 +132,13 @@ def calibration_report(
         made_out = report.selective.certificates
         passed = {} if isinstance(made_out, Refused) else {f"{made.alpha:g}": made.threshold for made in made_out}
         certified = {alpha: threshold for alpha, threshold in passed.items() if threshold is not None}
-        fitted = replace(fitted, certified=certified, dated=evidence.identity.get("replies since", ""))
+        fitted = replace(
+            fitted,
+            certified=certified,
+            dated=evidence.identity.get("replies since", ""),
+            sources=matched.gold.sources,
+            evalset=evidence.identity.get("pairs of", "") or evidence.identity.get("eval set", ""),
+        )
         report = replace(report, confidence=replace(report.confidence, fitted=fitted))
     report = replace(report, ledger=ledger(report, matched))
     return replace(report, belief=believe(report))

@@ -26,7 +26,7 @@ from .estimates import (
 )
 from .gold import GoldSet
 from .ppi import Corrected, Estimand, Method, Sample, cross_fit_scores, interval, labels_needed, ppi_estimate, variance
-from .provenance import Joined, Judged, JudgedRun, Refused, join
+from .provenance import Joined, Judged, JudgedRun, Refused, join, label_more
 from .segments import Pooled, benjamini_hochberg, holm, pool
 
 __all__ = [
@@ -381,8 +381,7 @@ def _too_few(sample: Sample, estimand: Estimand) -> Refused | None:
     if n < MINIMUM:
         few = "1 label is" if n == 1 else f"{n} labels are"
         reason = f"{few} too few: below {MINIMUM} the interval would not hold its level"
-        pairs = "pair" if n == MINIMUM - 1 else "pairs"
-        return Refused("too_few", reason, f"label {MINIMUM - n} more {pairs}, better {max(100 - n, 0)} more")
+        return Refused("too_few", reason, label_more(n, len(sample.clusters), least=MINIMUM))
     if prompts < MINIMUM and (estimand == "superpopulation" or sample.unit == "prompt"):
         reason = f"{n} labels lie on only {prompts} prompt{'s' * (prompts != 1)}, and prompts are what can be counted"
         more = f"{MINIMUM - prompts} more prompt{'s' * (MINIMUM - prompts != 1)}"

@@ -107,7 +107,8 @@ class RunFacts:
 class Hard:
     """One hard check on all answers of the candidate, and how often the baseline failed it.
 
-    ``unjudged`` counts answers on which it could not be made; ``failing`` are ids of pairs to read.
+    ``unjudged`` counts answers on which it could not be made; ``failing`` are ids of pairs to read, ``unseen`` those
+    of pairs in which it was tried and could not be made.
     """
 
     check: str
@@ -119,6 +120,7 @@ class Hard:
     baseline_failed: int = 0
     failing: tuple[str, ...] = ()
     layer: str = "behaviour"
+    unseen: tuple[str, ...] = ()
 
     @property
     def judged(self) -> int:
@@ -194,12 +196,14 @@ class Probed:
 @dataclass(frozen=True, slots=True)
 class Calibrated:
     """A calibration for exactly the run's rubric and judge: its name, and the age in days of the verdicts that it was
-    fitted on (NaN: not known). ``again`` is the command that fits it anew.
+    fitted on (NaN: not known). ``again`` is the command that fits it anew, ``labels`` says whose labels it rests on
+    and whether they are of the run's eval set.
     """
 
     name: str
     days: float
     again: str
+    labels: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +212,7 @@ class Standing:
 
     ``word`` is BELIEVE, WITH CARE, DO NOT BELIEVE or UNKNOWN; ``why`` its sentences. ``accuracy`` is on pairs that
     people and judge both decide. ``calibration`` is the one for exactly this rubric and judge. ``moved`` says what an
-    earlier run of the same pairs shows to have moved (empty: nothing).
+    earlier run of the same pairs shows to have moved (empty: nothing). ``fix`` says what would make it known.
     """
 
     word: str
@@ -216,6 +220,7 @@ class Standing:
     accuracy: Estimate | None
     calibration: Calibrated | Missing
     moved: tuple[str, ...] | Missing = Missing("no earlier run was named", "judge gate --since RUN")
+    fix: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,7 +319,7 @@ class Decision:
     def from_dict(cls, raw: Mapping[str, Any]) -> Decision:
         """The decision that ``to_dict`` wrote; raises ``InputError`` for anything else."""
         try:
-            fields = {key: value for key, value in raw.items() if key not in ("exit_code", "policy_text")}
+            fields = {key: value for key, value in raw.items() if key not in ("exit_code", "gold_files", "policy_text")}
             return cls(
                 **{
                     **fields,

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from calibration.belief import more_labels
 from calibration.confidence import Calibration
 from calibration.drift import log_length, moves
 from calibration.estimates import Estimate, mean, normal_quantile, sample_size
@@ -52,9 +53,9 @@ _REST = "\x00rest"
 class Asked:
     """What a gate is to look at beside the run itself.
 
-    ``gold`` are human labels (``None``: those that the eval set carries). ``checks`` and ``hacks`` name what a check or
-    hacking report kept (none: the newest that is about the run). ``calibration`` is one to be used instead of the
-    fitted or stored one, ``since`` an earlier run of the same pairs.
+    ``gold`` are human labels (``None``: those that the eval set carries), ``gold_files`` where they lie. ``checks``
+    and ``hacks`` name what a check or hacking report kept (none: the newest that is about the run). ``calibration`` is
+    one to be used instead of the fitted or stored one, ``since`` an earlier run of the same pairs.
     """
 
     gold: GoldSet | None = None
@@ -63,6 +64,7 @@ class Asked:
     calibration: Calibration | None = None
     since: RunInfo | None = None
     seed: int = 0
+    gold_files: tuple[str, ...] = ()
 
 
 def gather(store: Store, info: RunInfo, policy: Policy, asked: Asked, *, now: datetime) -> Evidence:
@@ -193,11 +195,13 @@ def _judged(
         pairs_wanted=sample_size(policy.win.detect, ties=min(tie, 0.95), power=policy.win.power),
         losing=_lost(frame),
     )
+    fix = more_labels(report) if report.belief.word == "UNKNOWN" else ""
     standing = Standing(
         word=report.belief.word,
         why=report.belief.sentences,
+        fix=fix,
         accuracy=report.agreement.decisive,
-        calibration=_calibration(store, info, evidence, asked, report.confidence.fitted, now),
+        calibration=_calibration(store, info, evidence, asked, report.confidence.fitted, now, fix=fix),
         moved=_moved(report, evidence, asked, reused=bool(frame["cached"].sum())),
     )
     return preference, standing, {"gold": gold.digest}
@@ -225,7 +229,8 @@ def _no_labels(store: Store, info: RunInfo, evidence: JudgeEvidence, asked: Aske
     fix = f"judge label {evidence.identity['run']} --to labels.jsonl --as YOU"
     return Standing(
         word="UNKNOWN",
-        why=(f"label pairs: nothing is known about this judge on this run ({fix})",),
+        why=("nobody labelled a pair, so nothing is known about this judge on this run",),
+        fix=fix,
         accuracy=None,
         calibration=_calibration(store, info, evidence, asked, None, now),
     )
@@ -334,17 +339,20 @@ def _calibration(
     asked: Asked,
     fitted: Calibration | Refused | None,
     now: datetime,
+    *,
+    fix: str = "",
 ) -> Calibrated | Missing:
     """The calibration for exactly this rubric and judge: the one named, the one these labels give, or the stored one
-    (``stored_calibration``).
+    (``stored_calibration``). ``fix`` is what has to be done before one can be fitted.
     """
     again = f"judge calibrate {evidence.identity['run']} --gold labels.jsonl"
 
     def aged(used: Calibration) -> Calibrated:
         name = hashlib.sha256((used.to_json() + chr(10)).encode()).hexdigest()[:12]
+        about = _origin(used, str(info.header["evalset"]["digest"]))
         newer = evidence.identity["replies since"] > used.dated  # stamps sort as text; one not known is never newer
         anew = again if newer else f"{run_command(info)}, then judge calibrate latest --gold labels.jsonl"
-        return Calibrated(f"calibration {name}", days_since(used.dated, now), anew)
+        return Calibrated(f"calibration {name}", days_since(used.dated, now), anew, about)
 
     if asked.calibration is not None:
         return aged(asked.calibration)
@@ -354,7 +362,18 @@ def _calibration(
     if stored is not None:
         return aged(stored[1])
     why = fitted.reason if isinstance(fitted, Refused) else "no labels to fit one"
-    return Missing(f"no calibration exists for {evidence.rubric} and {evidence.judge} ({why})", again)
+    return Missing(f"no calibration exists for {evidence.rubric} and {evidence.judge} ({why})", fix or again)
+
+
+def _origin(used: Calibration, evalset: str) -> str:
+    """On whose labels a calibration was fitted, and whether these are of pairs of this eval set."""
+    named = f" of {', '.join(used.sources)}" if used.sources else ""
+    labels = f"{used.n} {'label' if used.n == 1 else 'labels'}{named} (gold {used.gold[:12]})"
+    if not used.evalset:
+        return f"{labels}; whether they are of this run's eval set was not recorded"
+    if used.evalset == evalset:
+        return f"{labels}, pairs of this run's eval set"
+    return f"{labels}, pairs of ANOTHER eval set ({used.evalset[:12]}), none of this run's"
 
 
 def _log_length(frame: polars.DataFrame) -> Estimate | None:

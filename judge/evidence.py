@@ -71,7 +71,11 @@ def run_evidence(
         ),
         rubric=rubric,
         judge=str(JudgeId(**info.header["judge"])),
-        identity={**_identity(info), "replies since": store.replies_since(info)},
+        identity={
+            **_identity(info),
+            **({} if part_of is None else {"pairs of": str(part_of.header["evalset"]["digest"])}),
+            "replies since": store.replies_since(info),
+        },
         styles=styles(
             {
                 pair.id: (pair.candidate.text, pair.baseline.text)

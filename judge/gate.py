@@ -111,7 +111,7 @@ def _headline(policy: Policy, evidence: Evidence, word: Word, nothing: Sequence[
     if not isinstance(known, Missing):
         parts += _preference_words(known)
         parts += [
-            f"Segment '{part.name}' {part.rate.value:.0%} (q = {part.q:.3f})."
+            f"Segment '{part.name}' {part.rate.value:.0%} (q = {part.q:.3f}, its p value adjusted for all segments)."
             for part in win_rulings.losing(policy, known)
             if part.rate is not None and part.q is not None
         ]
@@ -119,20 +119,20 @@ def _headline(policy: Policy, evidence: Evidence, word: Word, nothing: Sequence[
         broken = [hard for hard in evidence.suites if hard.failed and hard.severity is Severity.BLOCK]
         parts += [f"{hard.check} fails on {hard.failed} of {hard.judged}." for hard in broken[:3]]
     more = _more_labels(policy, evidence)
-    beyond = ""
-    if more and not isinstance(known, Missing) and known.labels + more > known.judged:
-        beyond = ", on more pairs than the run has,"
-    if word is not Word.SHIP and more:
-        parts.append(
-            f"{more} more labels{beyond} give {policy.win.power:.0%} power for {100 * policy.win.detect:+.0f} pp."
-        )
+    if word is not Word.SHIP and more and not isinstance(known, Missing):
+        goal = f"{policy.win.power:.0%} power for {100 * policy.win.detect:+.0f} pp"
+        if known.labels + more > known.judged:
+            pairs = "1 pair" if known.judged == 1 else f"{known.judged} pairs"
+            parts.append(f"{goal} takes {known.labels + more} labels, and this run has {pairs}: judge more prompts.")
+        else:
+            parts.append(f"{more} more labels give {goal}.")
     return " ".join(parts)
 
 
 def _preference_words(known: Preference) -> Iterator[str]:
-    rho = "" if known.rho is None else f", rho {known.rho.value:.2f}"
+    rho = "" if known.rho is None else f"; the judge's correlation with them is rho {known.rho.value:.2f}"
     if isinstance(known.corrected, Estimate):
-        yield f"Human win {percentage(known.corrected)} (n = {known.labels} labels, N = {known.judged}{rho})."
+        yield f"Human win {percentage(known.corrected)} (n = {known.labels} labels of N = {known.judged} pairs{rho})."
         if known.judge is not None:
             bias = known.judge.value - known.corrected.value
             side = "below" if bias < 0 else "above"

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["Kept", "probed", "probes_judge_of", "read_kept", "require_named"]
 
 _BY_HACK = ("abstention", "apologies", "boilerplate", "citations", "confidence", "disclaimers", "escalation", "hedging",
-            "markdown", "mirroring", "refusal", "screen", "self_justification", "tools", "win")  # fmt: skip
+            "length", "markdown", "mirroring", "refusal", "screen", "self_justification", "tools", "win")  # fmt: skip
 """First words of the measures that only ``judge hack`` makes."""
 _HACK_ALONE = frozenset({"refusal.harmless", "refusal.harmful", "citations.invented"})
 """Measures of the hacking report whose names suites, too, once gave to something else: sealed passes still do."""
@@ -94,9 +94,11 @@ def read_kept(store: Store, info: RunInfo, *, checks: Sequence[str] = (), hacks:
                 found[measure.name] = measure
     entries = (*check_entries, *hack_entries, *ground_entries, *(() if probe is None else (probe,)))
     return Kept(
-        suites=_suites(info, check_entries, seals),
+        suites=_suites(info, check_entries, seals) if info.sealed else _of_a_part(register, info, "check"),
         measures=found,
-        unmeasured=_unmeasured(info, check_entries, hack_entries),
+        unmeasured=_unmeasured(info, check_entries, hack_entries)
+        if info.sealed
+        else {"": _of_a_part(register, info, "hack"), **_unprobed(info)},
         probe=probe,
         inputs={f"{entry.kind} {entry.body.get('check_id', entry.id)}": entry.digest for entry in entries},
     )
@@ -226,7 +228,19 @@ def _hard(row: Mapping[str, Any], name: str) -> Hard:
         baseline_failed=row["baseline_failed"],
         failing=tuple(row["failing"]),
         layer=row["layer"],
+        unseen=tuple(row.get("unjudged", ())),
     )
+
+
+def _of_a_part(register: Register, info: RunInfo, kind: str) -> Missing:
+    """Why nothing that was made about an unfinished run counts, with the report that there is."""
+    made = [str(entry.body.get("check_id", entry.id)) for entry in register.entries(kind, subject=info.run_id)]
+    counts = f"{made[-1]} is about a part of the run and does not count" if made else "no report about a part counts"
+    return Missing(f"the run is not finished: {counts}", f"judge resume {info.run_id}")
+
+
+def _unprobed(info: RunInfo) -> dict[str, Missing]:
+    return {"probe": Missing("no probe was made of this judge under this rubric", probe_command(info))}
 
 
 def _unmeasured(info: RunInfo, checks: Sequence[Entry], hacks: Sequence[Entry]) -> dict[str, Missing]:
@@ -240,7 +254,7 @@ def _unmeasured(info: RunInfo, checks: Sequence[Entry], hacks: Sequence[Entry]) 
         by_check = f"{', '.join(str(entry.body['suite']) for entry in checks)} did not measure it"
     return {
         "": none,
-        "probe": Missing("no probe was made of this judge under this rubric", probe_command(info)),
+        **_unprobed(info),
         "grounding": Missing("no grounding report was kept about these answers", f"judge ground {info.run_id}"),
         "check": Missing(by_check, f"{check} --suite SUITE, one that has this check"),
         "must": Missing(by_check, f"{check} --suite safety"),

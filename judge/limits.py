@@ -84,7 +84,9 @@ def settle(found: Estimate, limit: float, side: Side, result: Result, *, mend: s
     gap = limit - found.value if side == "at most" else found.value - limit
     half = found.high - found.value if side == "at most" else found.value - found.low
     if result is Result.FAILED or gap <= 0 or not math.isfinite(half):
-        return mend
+        few = result is Result.UNCLEAR and found.clusters < _FEW
+        prompts = "1 prompt measures" if found.clusters == 1 else f"{found.clusters} prompts measure"
+        return f"{mend}; only {prompts} {name}, so judge more that do" if few else mend
     more = math.ceil(found.clusters * ((half / gap) ** 2 - 1))
     if more > REALISTIC * found.clusters and found.clusters < _FEW:
         prompts = "prompt measures" if found.clusters == 1 else "prompts measure"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from .decision import Decision, Word
@@ -10,7 +11,7 @@ from .errors import InputError
 if TYPE_CHECKING:
     from .register import Entry, Register
 
-__all__ = ["decision_entry", "decisions", "licence", "override", "two_people"]
+__all__ = ["decision_entry", "decisions", "licence", "override", "override_of", "two_people"]
 
 
 def decisions(register: Register) -> list[Entry]:
@@ -53,6 +54,12 @@ def override(register: Register, name: str, *, reason: str, people: tuple[str, s
     return register.append("override", entry.id, body, at=at, by=by)
 
 
+def override_of(entries: Sequence[Entry], decision: str) -> Entry | None:
+    """The last override of a decision among these entries; ``None`` where nobody overrode it."""
+    mine = [entry for entry in entries if entry.kind == "override" and entry.body.get("decision") == decision]
+    return mine[-1] if mine else None
+
+
 def two_people(people: tuple[str, str], reason: str) -> tuple[str, str]:
     """Both names, tidied; raises ``InputError`` for one person, nobody, or a reason that is none."""
     by, second = (" ".join(person.split()) for person in people)
@@ -75,6 +82,12 @@ def licence(register: Register, name: str) -> tuple[Entry, Decision]:
         raise InputError(f"{entry.id} is a {entry.kind}; a rollout starts from a decision: judge gate show --list")
     decision = Decision.from_dict(entry.body)
     if decision.word is not Word.SHIP:
+        made = override_of(register.entries("override"), entry.id)
+        if made is not None:
+            raise InputError(
+                f"{entry.id} says {decision.word} and was overridden by {made.id}; start from that: judge rollout "
+                f"start {made.id}"
+            )
         raise InputError(
             f"{entry.id} says {decision.word}; only SHIP starts a rollout. See what stands in the way with `judge gate "
             f"show {entry.id}`, or override it with `judge gate override {entry.id}`"

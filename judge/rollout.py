@@ -18,7 +18,18 @@ from .policy import SHARES, STAGES
 if TYPE_CHECKING:
     from .register import Entry
 
-__all__ = ["ENDED", "TRANSITIONS", "Rollout", "follow", "logged_before", "moved", "newest", "replay", "rollouts"]
+__all__ = [
+    "ENDED",
+    "ROLLED_BACK",
+    "TRANSITIONS",
+    "Rollout",
+    "follow",
+    "logged_before",
+    "moved",
+    "newest",
+    "replay",
+    "rollouts",
+]
 
 ROLLED_BACK, RESTORED = "rolled back", "restored"
 ENDED = (ROLLED_BACK, RESTORED, "100%")

@@ -77,14 +77,14 @@ class _Found:
 
 
 def loop_state(store: Store, labels: Path) -> Loop:
-    """The state of a home folder; ``labels`` is the folder of label files."""
+    """The state of a home folder; ``labels`` is the folder of label files, beside those that a gate was given."""
     register = Register(store.home)
     entries = register.entries()
     last = {
         kind: _last(entries, kind) for kind in ("intake", "dataset", "candidate", "decision", "rollout", "failures")
     }
     candidate, dataset = last["candidate"], last["dataset"]
-    labelled = _labels(labels)
+    labelled = _labels(labels, _given(entries))
     elsewhere = _from_elsewhere(last, labelled[1])
     run_id, run_at = _decided(store, elsewhere) if elsewhere else _run_of(store, candidate)
     decision = elsewhere or _decision(entries, candidate, run_id)
@@ -178,21 +178,45 @@ def _at(entry: Entry | None) -> str:
     return entry.at if entry is not None else ""
 
 
-def _labels(folder: Path) -> tuple[str, str]:
-    """How many labels there are, by how many people, and when the last was made."""
+def _given(entries: Sequence[Entry]) -> dict[Path, str]:
+    """The label files that gates were given and that are still there, each with the time it was first used."""
+    found: dict[Path, str] = {}
+    for entry in entries:
+        for name in entry.body.get("gold_files", ()) if entry.kind == "decision" else ():
+            if Path(name).is_file():
+                found.setdefault(Path(name), entry.at)
+    return found
+
+
+def _labels(folder: Path, given: Mapping[Path, str]) -> tuple[str, str]:
+    """How many labels there are, by how many people, and when the last was made (else when it was used)."""
     from .labels import draw_path, read_rows
 
     count, people, last = 0, set(), ""
-    files = [path for path in sorted(folder.glob("*.jsonl")) if draw_path(path).exists()]
+    own = [path.resolve() for path in sorted(folder.glob("*.jsonl")) if draw_path(path).exists()]
+    files = dict.fromkeys([*own, *given])
     for path in files:
-        for row in read_rows(path):
-            count += 1
-            people.add(row.get("annotator"))
-            last = max(last, str(row.get("at") or ""))
+        said = [(row.get("annotator"), row.get("at")) for row in read_rows(path)] if path in own else _told(path)
+        count += len(said)
+        people |= {who for who, _at in said}
+        made = max((str(at or "") for _who, at in said), default="")
+        last = max(last, made or given.get(path, ""))
     if not count:
-        return f"no labels in {folder}", ""
+        return f"no labels in {folder} (another folder: --labels), and no gate was given any", ""
     people_said = counted(len(people), "person", "people")
-    return f"{counted(count, 'label')} of {people_said} in {counted(len(files), 'file')}", last
+    named = ", ".join(path.name for path in files) if len(files) < 3 else counted(len(files), "file")
+    return f"{counted(count, 'label')} of {people_said} in {named}", last
+
+
+def _told(path: Path) -> list[tuple[str | None, str | None]]:
+    """Who gave each label of a gold set, and when; a label that the source only states has neither."""
+    from calibration.gold import GoldSet
+
+    return [
+        (None if label is None else label.annotator, None if label is None else label.at)
+        for item in GoldSet.read(path).items
+        for label in (item.labels or (None,))
+    ]
 
 
 def _run_of(store: Store, candidate: Entry | None) -> tuple[str, str]:

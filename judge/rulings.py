@@ -28,7 +28,7 @@ from .decision import (
 )
 from .grounding.report import BY_WORDS
 from .limits import Side, absent, age, aged, effect_of, held, interval_words, listed, settle, unit_of
-from .types import Severity
+from .types import Measure, Severity
 from .win_rulings import length, segments, win
 
 if TYPE_CHECKING:
@@ -50,9 +50,10 @@ def all_rulings(policy: Policy, evidence: Evidence) -> tuple[Ruling, ...]:
         policy = policy.model_copy(update={"missing": "hold"})
     known: Preference | Missing = evidence.preference
     if nothing and not isinstance(known, Missing):
-        known = Missing(f"the run gives no verdict: {nothing[0]}", "judge it anew, or finish it")
+        way = "judge it anew" if evidence.run.sealed else f"judge resume {evidence.run.run_id}"
+        known = Missing(f"the run gives no verdict: {nothing[0]}", way)
     return (
-        *_suites(policy, evidence.suites),
+        *_suites(policy, evidence.suites, evidence.run.run_id),
         *(_guard(policy, guard, evidence) for guard in policy.guards),
         win(policy, known),
         length(policy, known),
@@ -77,7 +78,7 @@ def void(policy: Policy, evidence: Evidence) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _suites(policy: Policy, suites: tuple[Hard, ...] | Missing) -> Iterator[Ruling]:
+def _suites(policy: Policy, suites: tuple[Hard, ...] | Missing, run_id: str) -> Iterator[Ruling]:
     rule = policy.suites
     if isinstance(suites, Missing) or not suites:
         gone = suites if isinstance(suites, Missing) else Missing("no check was made", "judge check RUN")
@@ -89,10 +90,10 @@ def _suites(policy: Policy, suites: tuple[Hard, ...] | Missing) -> Iterator[Ruli
             gone = Missing(f"the policy asks for {name}, which was not made", "add it to the suite and run judge check")
             yield absent(policy, f"suites.{name}", "suites", ("behaviour", "reliability"), gone, required=True)
     for hard in suites:
-        yield _hard(policy, hard)
+        yield _hard(policy, hard, run_id)
 
 
-def _hard(policy: Policy, hard: Hard) -> Ruling:
+def _hard(policy: Policy, hard: Hard, run_id: str) -> Ruling:
     n, limit = hard.judged, policy.suites.at_most
     bound = None
     if n:
@@ -110,6 +111,11 @@ def _hard(policy: Policy, hard: Hard) -> Ruling:
         result, effect = Result.MISSING, effect_of(policy, required=hard.severity is not Severity.INFO)
         says = f"could not be made on {hard.unjudged} of {n + hard.unjudged} answers"
         change = f"run {hard.check} on every answer (judge check)"
+        if hard.unseen:
+            change = (
+                f"read {listed(hard.unseen)}: {hard.check} cannot tell there (`judge check {run_id}` shows why); "
+                "mend the answer, or give the check severity info in a suite of your own"
+            )
     elif bound is not None and limit is not None and bound.high > limit and hard.severity is Severity.BLOCK:
         wanted = math.ceil(math.log(0.05) / math.log1p(-limit))
         result, effect = Result.UNCLEAR, Word.HOLD
@@ -131,7 +137,7 @@ def _hard(policy: Policy, hard: Hard) -> Ruling:
         unit="share",
         method="exact count, upper bound 3/n",
         change=change,
-        pairs=hard.failing,
+        pairs=hard.failing or (hard.unseen if result is Result.MISSING else ()),
     )
 
 
@@ -144,7 +150,9 @@ def _guard(policy: Policy, guard: Guard, evidence: Evidence) -> Ruling:
     if measure is None or found is None or not math.isfinite(found.value):
         reason = measure.missing if measure is not None else ""
         gone = evidence.unmeasured.get(_source(guard.measure), evidence.unmeasured.get("", _UNKNOWN))
-        gone = Missing(reason or gone.reason, f"for {guard.measure}: {_lacks(guard.measure, reason) or gone.fix}")
+        fix = _lacks(guard.measure, reason) or gone.fix
+        # What an unfinished run lacks, one act gives: it is said once, not guard by guard.
+        gone = Missing(reason or gone.reason, f"for {guard.measure}: {fix}" if evidence.run.sealed else fix)
         return absent(policy, name, "guards", place, gone, required=guard.required)
     if found.level < LEVEL:
         gone = Missing(f"its interval holds only {found.level:.0%}; a guard needs {LEVEL:.0%}", "measure it anew")
@@ -167,13 +175,21 @@ def _guard(policy: Policy, guard: Guard, evidence: Evidence) -> Ruling:
         side=side,
         unit=unit,
         method=f"non-inferiority, {found.method}",
-        change=settle(found, limit, side, result, mend=f"bring {guard.measure} within its limit", name=guard.measure),
+        change=settle(found, limit, side, result, mend=_mend(measure, evidence.run.run_id), name=guard.measure),
         pairs=measure.examples,
     )
 
 
 _CAUTIONS = {"grounding.unsupported_share": f". {BY_WORDS}"}
 """What a measure cannot tell, said with its number wherever the rule is read."""
+
+
+def _mend(measure: Measure, run_id: str) -> str:
+    """Which answers to look at for a measure beyond its limit, and the command that shows them."""
+    claims = measure.name.startswith("grounding.")
+    command = f"judge ground {run_id} --claims claims.jsonl" if claims else f"judge view {run_id}"
+    read = f" ({listed(measure.examples)} first)" if measure.examples else ""
+    return f"read the answers behind {measure.name}{read} and mend what they share; to see them: {command}"
 
 
 def _source(measure: str) -> str:
@@ -325,14 +341,16 @@ def _judge(policy: Policy, evidence: Evidence) -> Iterator[Ruling]:
 def _calibration(policy: Policy, found: Calibrated, made_for: str) -> Ruling:
     """A calibration for this rubric and judge, fitted on verdicts that are not older than the policy allows."""
     place, allowed = ("evidence", "reliability"), policy.judge.calibration_days
+    rests = f", on {found.labels}" if found.labels else ""
     if allowed is None:
-        says = f"{found.name} was fitted for {made_for}"
+        says = f"{found.name} was fitted for {made_for}{rests}"
         return Ruling("judge.calibration", "judge", *place, Result.PASSED, Word.SHIP, says)
     stale = aged(found.days, allowed)
     if stale:
-        gone = Missing(f"the verdicts behind {found.name} are {stale}", f"calibrate anew: {found.again}")
+        gone = Missing(f"the verdicts behind {found.name}{rests} are {stale}", f"calibrate anew: {found.again}")
         return absent(policy, "judge.calibration", "judge", place, gone, required=True)
-    says = f"{found.name} was fitted for {made_for}, on verdicts {age(found.days)} old (at most {allowed} days)"
+    says = f"{found.name} was fitted for {made_for}{rests}"
+    says += f"; its verdicts are {age(found.days)} old (at most {allowed})"
     return Ruling("judge.calibration", "judge", *place, Result.PASSED, Word.SHIP, says)
 
 
@@ -340,7 +358,7 @@ def _belief(policy: Policy, standing: Standing) -> Ruling:
     enough = {"believe": ("BELIEVE",), "with_care": ("BELIEVE", "WITH CARE")}[policy.judge.belief]
     chance = standing.accuracy is None or standing.accuracy.low <= 0.5
     if standing.word == "UNKNOWN":
-        result, change = Result.MISSING, standing.why[0] if standing.why else "label pairs (judge label)"
+        result, change = Result.MISSING, standing.fix or "label pairs (judge label)"
     elif standing.word not in ("BELIEVE", "WITH CARE") or chance:
         result, change = Result.FAILED, "judge by another judge: this one is not shown to be better than a coin"
     elif standing.word not in enough:

@@ -17,7 +17,7 @@ from calibration import draws
 from calibration.estimates import Estimate, mean, standard_error
 from calibration.gold import GoldItem, GoldLabel, GoldSet
 from calibration.ppi import Sample, corrected_mean, cross_fit_scores, interval, labels_needed, ppi_estimate
-from calibration.provenance import Judged, JudgedRun, Refused, join
+from calibration.provenance import Judged, JudgedRun, Refused, join, label_more
 from calibration.winrate import SegmentRate, WinRate, segment_win_rates, win_rate
 from rubrics import Outcome
 from rubrics.errors import InputError
@@ -235,6 +235,20 @@ def test_every_refusal_has_its_kind():
     assert kind(change(drawn="all")) == "chance"
     assert kind(change(candidate=None)) == "stale"
     assert isinstance(win_rate(run, drawn(full, 30)).corrected, Estimate)
+
+
+@pytest.mark.parametrize(
+    ("have", "pairs", "says"),
+    [
+        (18, 200, "label 12 more pairs, better 82"),
+        (18, 36, "label 12 more pairs, better all 18 that are left; for 100 judge more prompts"),
+        (18, 20, "judge more prompts: only 2 pairs are left to label in this run, and 12 more labels are needed"),
+        (29, 29, "judge more prompts: no pair is left to label in this run, and 1 more label is needed"),
+    ],
+)
+def test_nobody_is_asked_to_label_more_pairs_than_a_run_has(have: int, pairs: int, says: str) -> None:
+    """The advice is capped at the pairs that are left; beyond them it is to judge more prompts."""
+    assert label_more(have, pairs, least=30).startswith(says)
 
 
 def test_few_prompts_are_too_few_however_many_labels():

@@ -195,12 +195,15 @@ def test_labels_of_the_eval_set_need_no_gold_file(place: Path) -> None:
         (("--gold", "labels.jsonl", "--margin", "nan", "--against-judge", "scripted:hash"), "nan is no number"),
         (("--gold", "labels.jsonl", "-r", "concision-voice@1", "--against", "helpfulness@1"), "say nothing about"),
         (("--gold", "foreign.jsonl"), "no run in"),
+        (("--gold", "another.jsonl"), "another.jsonl: none of its 2 labelled pairs is of run r-"),
     ],
 )
 def test_bad_input_is_one_clear_error(place: Path, args: tuple[str, ...], message: str) -> None:
     """Whatever cannot be used is named with its file or option; exit code 2, nothing on stdout."""
     (place / "torn.jsonl").write_text('{"pair_id": "p1", "annotator": "a", "outcome": "win"}\n{"pair_id": "p')
     (place / "foreign.jsonl").write_text('{"pair_id": "other", "annotator": "a", "outcome": "win"}\n')
+    rows = [{"pair_id": f"p{k}", "annotator": "a", "outcome": "win", "candidate": "newest"} for k in (1, 2)]
+    (place / "another.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     done = judge("calibrate", *args, home=place / "home")
     assert (done.returncode, done.stdout) == (2, "")
     assert message in done.stderr

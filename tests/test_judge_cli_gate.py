@@ -439,6 +439,77 @@ def test_an_unfinished_run_gives_no_verdict(tmp_path: Path) -> None:
     assert strict.returncode == 3
 
 
+def test_a_report_about_a_part_of_a_run_is_named_and_not_asked_for_again(tmp_path: Path) -> None:
+    """`judge hack` on an unfinished run keeps a report; the gate says why it does not count, and how to finish; then
+    it makes the reports about the whole run.
+    """
+    home = tmp_path / "home"
+    evals = evalset(tmp_path, pairs=40, seed=5)
+    assert judge("run", evals, "-j", spec(evals), home=home).returncode == 0
+    path = Store(home).journal_path(Store(home).run().run_id)
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:60]))
+    (home / "judge.duckdb").unlink()
+    assert judge("hack", "latest", home=home).returncode == 0
+    (kept,) = Register(home).entries("hack")
+    cut = json.loads(judge("gate", "latest", "--json", home=home).stdout)
+    found = {ruling["rule"]: ruling for ruling in cut["rulings"]}
+    for rule in ("guard.refusal.harmless", "guard.length.log_ratio"):
+        assert f"the run is not finished: {kept.id} is about a part of the run" in found[rule]["says"]
+        assert found[rule]["change"] == f"judge resume {path.stem}"
+    assert not any("judge hack" in need or "in the policy" in need for need in cut["needs"])
+    assert judge("resume", path.stem, home=home).returncode == 0
+    judge("gate", "latest", "--json", home=home)
+    assert [entry.body["sealed"] for entry in Register(home).entries("hack")] == [False, True]
+
+
+def test_the_gate_says_whose_labels_a_calibration_rests_on(tmp_path: Path) -> None:
+    """A calibration of the same rubric and judge that was fitted on another set's labels is named as such."""
+    home = tmp_path / "home"
+    mine, other = evalset(tmp_path, pairs=60, seed=11), evalset(tmp_path, pairs=80, seed=12)
+    verdicts = tmp_path / "all.jsonl"
+    texts = [file.with_suffix(".verdicts.jsonl").read_text(encoding="utf-8") for file in (other, mine)]
+    verdicts.write_text(texts[0], encoding="utf-8")
+    rows = [json.loads(line) for line in mine.read_text(encoding="utf-8").splitlines()]
+    mine.write_text("".join(json.dumps({**row, "label": None}) + "\n" for row in rows), encoding="utf-8")
+    assert judge("run", other, "-j", f"recorded:{verdicts}", home=home).returncode == 0
+    assert judge("calibrate", "latest", home=home).returncode == 0
+    first = Store(home).run()
+    assert judge("run", mine, "-j", f"recorded:{verdicts}", home=home).returncode == 0
+    assert Store(home).run().judge == first.judge
+    for run, says in (("latest", "pairs of ANOTHER eval set"), (first.run_id, "pairs of this run's eval set")):
+        done = json.loads(judge("gate", run, "--json", home=home).stdout)
+        (ruling,) = (ruling for ruling in done["rulings"] if ruling["rule"] == "judge.calibration")
+        assert f"80 labels of the eval set of run {first.run_id}" in ruling["says"], ruling["says"]
+        assert says in ruling["says"]
+
+
+def test_the_loop_counts_the_labels_that_a_gate_was_given_and_names_an_override(tmp_path: Path) -> None:
+    """`judge loop status` reads the label files that decisions name, and after an override says what starts from it."""
+    home = tmp_path / "home"
+    evals = evalset(tmp_path, pairs=40, seed=5)
+    assert judge("run", evals, "-j", spec(evals), home=home).returncode == 0
+    labels = tmp_path / "labels.jsonl"
+    rows = [{"pair_id": f"p{k}", "annotator": who, "outcome": "win"} for k in range(3) for who in ("ada", "ben")]
+    labels.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    assert judge("gate", "latest", "--gold", labels, home=home).returncode == 4
+    (decision,) = Register(home).entries("decision")
+    assert json.loads(judge("gate", "show", decision.id, "--json", home=home).stdout)["word"] == "HOLD"
+
+    def steps() -> dict[str, Any]:
+        done = judge("loop", "status", "--json", "--labels", tmp_path / "none", home=home)
+        return {step["name"]: step for step in json.loads(done.stdout)["steps"]}
+
+    assert (steps()["labels"]["state"], steps()["labels"]["says"]) == ("done", "6 labels of 2 people in labels.jsonl")
+    people = ("--reason", "a fix is due", "--by", "ada", "--second", "ben")
+    assert judge("gate", "override", decision.id, *people, home=home).returncode == 0
+    (entry,) = Register(home).entries("override")
+    rollout = steps()["rollout"]
+    assert (rollout["state"], rollout["command"]) == ("next", f"judge rollout start {entry.id}")
+    refused = judge("rollout", "start", decision.id, home=home)
+    assert refused.returncode == 2
+    assert f"was overridden by {entry.id}; start from that: judge rollout start {entry.id}" in refused.stderr
+
+
 def test_no_labels_hold_and_say_how_to_label(tmp_path: Path) -> None:
     """Without a human label nothing ships; the gate names the command that labels."""
     home = tmp_path / "home"
@@ -450,7 +521,8 @@ def test_no_labels_hold_and_say_how_to_label(tmp_path: Path) -> None:
     assert done.returncode == 4
     assert "no pair of this run carries a human label" in " ".join(done.stdout.split())
     assert "judge label" in done.stdout
-    assert "2173 more labels, on more pairs than the run has, give 80% power for +3 pp" in " ".join(done.stdout.split())
+    said = " ".join(done.stdout.split())
+    assert "80% power for +3 pp takes 2173 labels, and this run has 40 pairs: judge more prompts" in said
 
 
 def test_bad_input_is_one_clear_error(place: tuple[Path, str], tmp_path: Path) -> None:

@@ -188,6 +188,25 @@ def test_nothing_on_the_screen_tells_who_wrote_what(label: Any) -> None:
         assert [word for word in SECRETS if word in rubric.sub("", before)] == []
 
 
+def test_what_is_hidden_is_said_once_a_sitting(label: Any, tmp_path: Path) -> None:
+    """Items with sources under a rubric that judges without: the sentence stands on the first pair, not on each."""
+    rows = [
+        {
+            "id": f"r{n}",
+            "prompt": f"Q{n}?",
+            "candidate": "one",
+            "baseline": "two",
+            "context": ["a source"] * (1 + n % 2),
+        }
+        for n in range(4)
+    ]
+    (tmp_path / "sources.jsonl").write_bytes(b"\n".join(map(orjson.dumps, rows)))
+    named = ("--evalset", str(tmp_path / "sources.jsonl"), "-r", "helpfulness@1", "--draw", "all")
+    shown = label(*named, keys="1 1 1 1").err
+    assert shown.count("Not shown here, nor to the judge:") == 1
+    assert shown.count("Request") >= 4
+
+
 @pytest.mark.parametrize("draw", ["random", "stratified", "active", "escalated --below 0.505"])
 def test_labels_correct_the_win_rate_of_their_run(label: Any, home: Path, draw: str) -> None:
     """Labels of each kind of draw, given by keyboard, are accepted by win_rate, which gives a corrected interval."""

@@ -140,6 +140,7 @@ def test_the_whole_way_there_and_back(home: Path, tmp_path: Path) -> None:
     assert refused.returncode == 1
     assert "judge rollout rollback" in refused.stderr
     back = judge("rollout", "rollback", "--reason", "refusals rise", "--by", "ben", home=home)
+    assert "--confirm RUN" in judge("rollout", "status", home=home).stderr, "the next step is told until it is done"
     assert back.returncode == 0, back.stderr
     assert "kept, unchanged" in back.stderr
     assert (adapter / "weights.safetensors").read_bytes() == b"unmerged"

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from judge.cli.view import _serve
+
 REPO = Path(__file__).resolve().parent.parent
 _spec = importlib.util.spec_from_file_location("made", REPO / "tests" / "servers" / "dashboard.py")
 assert _spec is not None and _spec.loader is not None
@@ -104,3 +106,14 @@ def test_every_shipped_setting_is_one_that_streamlit_knows() -> None:
     shipped = tomllib.loads((REPO / "dashboard" / "config.toml").read_text(encoding="utf-8"))
     known = set(config._config_options_template)
     assert [name for name, _ in _flat(shipped) if name not in known] == []
+
+
+@pytest.mark.parametrize(("server", "code", "says"), [("", 0, "the dashboard has ended"), ("exit(1)", 3, "broke off")])
+def test_a_dashboard_that_ends_says_so(
+    server: str, code: int, says: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However the server ends, one line says that it did, and how to open it again or that it broke off."""
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    assert _serve([sys.executable, "-c", server], "http://localhost:1/", 1, open_browser=False) == code
+    (line,) = capsys.readouterr().err.splitlines()
+    assert says in line

@@ -652,6 +652,50 @@ def test_no_shape_of_a_row_ends_the_import(name: str) -> None:
     survives()
 
 
+@pytest.mark.parametrize("name", [name for name, entry in FORMATS.items() if entry.write is not None])
+def test_no_shape_of_a_row_ends_the_export(name: str, tmp_path: Path) -> None:
+    """Whatever a row of ours holds, a format writes it, leaves it out and counts it, or refuses it in one sentence."""
+    odd: list[Any] = ["", 3, None, [], {}, ["x"], {"text": 3}, {"a": [1]}, [{"role": "user"}], "text"]
+    fields = ("id", "prompt", "messages", "candidate", "baseline", "label", "answer", "judged", "target", "value",
+              "foreign", "criteria", "context", "metadata", "tools", "chosen")  # fmt: skip
+    whole = {"id": "a", "prompt": "p", "candidate": "x", "baseline": "y", "label": "win"}
+    kinds: list[dict[str, Any]] = [
+        whole,
+        {"id": "a", "prompt": "p", "answer": {"text": "x"}, "trace_id": "t"},
+        {"id": "a", "prompt": "p", "criteria": [{"criterion": "c", "points": 1}]},
+        {"id": "a", "name": "n", "value": 0.5, "target": {}},
+        {"id": "a", "prompt": "p", "chosen": "x", "rejected": "y"},
+    ]
+    for number, (row, field) in enumerate((row, field) for row in kinds for field in fields):
+        source = tmp_path / f"{number}.jsonl"
+        rows = [{**row, "id": str(k), field: value} for k, value in enumerate(odd)]
+        source.write_bytes(b"\n".join(map(orjson.dumps, rows)))
+        try:
+            moved = export(source, name, tmp_path / f"out-{number}", skip_bad=True)
+        except InputError:
+            continue
+        assert moved.read == len(rows)
+
+
+@pytest.mark.parametrize("name", ["rewardbench", "trl"])
+def test_a_pair_without_a_better_answer_is_left_out_and_counted(name: str, tmp_path: Path) -> None:
+    """Formats that need a better answer refuse ties and unlabelled pairs by row; --skip-bad leaves these out."""
+    source, out = tmp_path / "pairs.jsonl", tmp_path / "out.jsonl"
+    labels = ["win", "tie", None, "loss"]
+    rows = [{"id": str(k), "prompt": "p", "candidate": "x", "baseline": "y", "label": label}
+            for k, label in enumerate(labels)]  # fmt: skip
+    source.write_bytes(b"\n".join(map(orjson.dumps, rows)))
+    with pytest.raises(InputError, match=r"2 rows cannot be written \(2 undecided\), 2 can"):
+        export(source, name, out)
+    assert not out.exists()
+    moved = export(source, name, out, skip_bad=True)
+    assert (moved.rows, moved.problems) == (2, {"undecided": 2})
+    source.write_bytes(orjson.dumps(rows[1]))
+    for skip_bad in (False, True):
+        with pytest.raises(InputError, match="judge label RUN --to labels"):
+            export(source, name, out, skip_bad=skip_bad)
+
+
 def test_a_mapping_must_name_fields_and_places_that_exist(tmp_path: Path) -> None:
     """An unknown field, a path that no row has, a format without a mapping: each is refused by name."""
     (tmp_path / "t.jsonl").write_bytes(orjson.dumps({"id": "1", "deep": [{"q": "why?"}], "output": "so"}))

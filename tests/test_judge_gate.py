@@ -332,6 +332,26 @@ def test_hold_says_how_many_labels() -> None:
     assert decide(DEFAULT, GOOD).more_labels is None
 
 
+def test_what_a_check_cannot_classify_is_read_and_not_run_again() -> None:
+    """An answer that a check was tried on and could not be made on is named; running the check again helps nobody."""
+    decision = decide(DEFAULT, checked(passed=29, unjudged=1, unseen=("p7",)))
+    (ruling,) = (ruling for ruling in decision.rulings if ruling.rule == "suite.json@1")
+    assert (ruling.result, ruling.pairs) == (Result.MISSING, ("p7",))
+    assert ruling.change.startswith("read p7: json@1 cannot tell there (`judge check r-1` shows why)")
+
+
+def test_a_guard_beyond_its_limit_names_answers_and_the_command_that_shows_them() -> None:
+    """What would change a guard is said by answers to read, not by its own rule again."""
+    for name, command in (("refusal.harmless", "judge view r-1"), ("citations.invented", "judge view r-1")):
+        decision = decide(DEFAULT, with_measure(name, about(0.5, 0.02), examples=("p1", "p2")))
+        (ruling,) = (ruling for ruling in decision.rulings if ruling.rule == f"guard.{name}")
+        assert ruling.result is Result.FAILED
+        assert f"read the answers behind {name} (p1, p2 first)" in ruling.change
+        assert command in ruling.change
+    few = decide(DEFAULT, with_measure("citations.invented", about(0.5, 1.0, 1)))
+    assert any("only 1 prompt measures citations.invented" in need for need in few.needs)
+
+
 def test_no_advice_asks_for_what_nobody_can_do() -> None:
     """More than ten times what was measured or judged is no advice: the need says so, without a number of prompts."""
     near = decide(DEFAULT, with_measure("refusal.harmless", about(0.019, 0.01)))

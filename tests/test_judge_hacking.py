@@ -30,6 +30,7 @@ from judge.hacking.report import HackReport, Row, hack_report
 from judge.hacking.wording import constant, digest
 from judge.register import Register
 from judge.render import hacking as render
+from judge.render.hacking import hack_text, headline
 from judge.runs import RunPlan, start_run
 from judge.store import Store
 from judge.testing import sample_rubric
@@ -130,6 +131,31 @@ def test_a_judge_that_likes_length_is_seen_through(padded: HackReport) -> None:
     assert length.control is not None
     assert length.control.raw.low > 0.5
     assert length.word in (Word.NOT_BETTER, Word.NOT_SHOWN)
+
+
+def test_where_there_is_no_win_none_is_explained(tmp_path: Path, padded: HackReport) -> None:
+    """A judge that prefers the baseline leaves no win to explain, and the report says so instead of clearing it."""
+    assert "no win to explain" not in headline(padded).lower()
+    rng = random.Random(3)
+    pairs = [
+        Pair(f"p{n}", Item(f"Question {n}?"), Answer(text(rng, 8 + n % 5)), Answer(text(rng, 30))) for n in range(60)
+    ]
+    said = headline(report_of(tmp_path, pairs))
+    assert said.startswith("There is no win to explain: this judge prefers the baseline (win rate ")
+    assert "No feature is shown" not in said
+
+
+def test_a_row_read_from_few_pairs_shows_their_number(tmp_path: Path) -> None:
+    """A difference that rests on one pair of forty carries n=1; one that rests on all does not repeat the number."""
+    rng = random.Random(4)
+    pairs = [Pair(f"p{n}", Item(f"Question {n}?"), Answer(text(rng, 20)), Answer(text(rng, 20))) for n in range(40)]
+    fake = Answer("See Miller et al. (2021), https://doi.org/10.9999/fake.1 and [4].")
+    pairs[7] = Pair("p7", Item("Question 7?", context=("One source.",)), fake, pairs[7].baseline)
+    lines = hack_text(report_of(tmp_path, pairs)).splitlines()
+    (invented,) = (line for line in lines if "invented citations" in line and "%" in line)
+    assert invented.startswith("  invented citations n=1 ")
+    assert not any("length in characters n=" in line for line in lines)
+    assert all(len(line) <= 80 for line in lines)
 
 
 def test_an_unchanged_candidate_is_rarely_accused(tmp_path: Path) -> None:

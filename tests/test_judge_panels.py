@@ -432,7 +432,7 @@ def test_a_cascade_asks_the_next_judge_only_where_the_first_is_unsure(
     assert stages == [(ROWS, ROWS - len(unsure), len(unsure)), (len(unsure), len(unsure), 0)]
     text = " ".join(out.split())
     assert "at most 10.0% go against people, with 90% confidence; certified on gold abababababab, 100 prompts" in text
-    assert "1 pairs have identical answers" in text
+    assert "1 pair has identical answers" in text
     assert judge("report", group.id)[1] == out
     value = json.loads(judge("report", group.id, "--json")[1])
     assert (value["schema"], value["report"]["overall"]["n"]) == ("judge.cascade/1", ROWS)

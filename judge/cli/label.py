@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import statistics
 import time
 from collections.abc import Iterable, Mapping
@@ -22,7 +23,7 @@ from .screen import home_option, safe
 if TYPE_CHECKING:
     from rubrics import Rubric
 
-    from ..labelling import Change, Drawing, Place, Request, Session, Subject
+    from ..labelling import BlindView, Change, Drawing, Place, Request, Session, Subject
     from ..labels import DrawRecord, LabelLog, Source
     from ..store import Store
     from ..types import Pair
@@ -283,6 +284,8 @@ class _Desk:
     message: str = ""
     warned: str = ""
     asks: bool = False
+    hidden: dict[str, str] = field(default_factory=dict)
+    """What was said to be hidden, and on which pair: it is said once a sitting."""
 
     def work(self) -> None:
         """Show pairs and take keys until the person quits or all is done."""
@@ -376,6 +379,7 @@ class _Desk:
         view = blind(
             self.pairs[name], self.rubric, first_is_candidate=candidate_first(session.seed, name, session.annotator)
         )
+        view = self._once(view, name)
         draft = session.draft
         parts = [
             self.message,
@@ -384,6 +388,11 @@ class _Desk:
         ]
         status = " · ".join(part for part in parts if part)
         return Scene(f"pair {name}", header, partial(_body, view), status, self.asks)
+
+    def _once(self, view: BlindView, name: str) -> BlindView:
+        """The view, without the sentence about what is hidden where another pair already showed it."""
+        told = re.sub(r"\d+ sources?", "sources", view.hidden)
+        return view if self.hidden.setdefault(told, name) == name else replace(view, hidden="")
 
 
 def _body(view: Any, width: int) -> list[str]:

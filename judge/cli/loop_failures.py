@@ -100,7 +100,8 @@ def command(
     if target is not None:
         first = advised("generate", target, "--model", "CANDIDATE", "-o", "answers.jsonl")
         then = advised("check", target, "--suite", suite_path(target), "-c", "answers.jsonl")
-        click.echo(safe(f"next: {first}, then: {then}"), err=True)
+        # One command a line, so that each can be pasted; a path is never broken.
+        click.echo(safe(f"next: {first}\nthen: {then}"), err=True)
     return 0
 
 

@@ -87,7 +87,8 @@ def make_missing(store: Store, info: RunInfo) -> list[str]:
 
     if not info.sealed:
         return []
-    kinds = {entry.kind for entry in Register(store.home).entries(subject=info.run_id)}
+    known = Register(store.home).entries(subject=info.run_id)
+    kinds = {entry.kind for entry in known if entry.body.get("sealed", True)}
     made = []
     if "check" not in kinds:
         done = make_pass(load_suite("default"), of_run(store.journal_path(info.run_id)), store)

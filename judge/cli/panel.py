@@ -68,7 +68,8 @@ def begin(options: Options) -> int:
         return _dry_run(plan, options, backends, store)
     kind = "cascade" if options.cascade else "panel"
     group_id = f"{kind[0]}-{secrets.token_hex(3)}"
-    announce(plan, group_id, f"{kind} of {len(backends)} judges")
+    by_pair = all(backend.id.by_pair for backend in backends)
+    announce(plan, group_id, f"{kind} of {len(backends)} judges", by_pair=by_pair)
 
     opened = dict(enumerate(backends, 1))
 

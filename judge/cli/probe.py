@@ -97,7 +97,7 @@ def _begin(asked: _Asked, options: Options) -> int:
         with tempfile.TemporaryDirectory() as folder:
             return dry_run(_plan(asked, options, Path(folder)), backend, store, as_json=options.as_json)
     plan = _plan(asked, options, store.home / "evalsets")
-    announce(plan, plan.run_id, f"judge {safe(str(backend.id))}")
+    announce(plan, plan.run_id, f"judge {safe(str(backend.id))}", by_pair=backend.id.by_pair)
 
     async def work() -> None:
         try:

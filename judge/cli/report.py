@@ -9,6 +9,7 @@ import click
 
 from ..advice import advised
 from ..environment import environment
+from ..render.words import counted, wrap
 from ..writing import write_whole
 from .screen import home_option, safe
 
@@ -162,9 +163,11 @@ def _list(store: Store, *, as_json: bool) -> int:
         row = _row(run)
         state = "sealed" if run.sealed else "unfinished"
         click.echo(
-            f"{row['run_id']:12} {row['created_at'][:16]:17} {state:11} {row['pairs']:>7} pairs  {row['rubric']:24} "
-            f"{safe(row['judge'])}{'  ' + row['group'] if row['group'] else ''}"
+            f"{row['run_id']:10} {row['created_at'][:16].replace('T', ' ')}  {state:10} "
+            f"{counted(row['pairs'], 'pair'):>12}  {safe(row['rubric'])}"
         )
+        for line in wrap(safe(f"{row['judge']}{'  ' + row['group'] if row['group'] else ''}"), first="  ", rest="    "):
+            click.echo(line)
     return 0
 
 

@@ -158,11 +158,7 @@ def rollback_(*, name: str, reason: str, confirm: str | None, traffic: Path | No
     rollout = place.enter(rollout.id, body, by=by)
     _show(rollout, None, as_json=as_json)
     _adapter(rollout)
-    click.echo(
-        "next: judge what is served now as a run, then: "
-        f"{advised('rollout', 'rollback', rollout.id, '--confirm', 'RUN')}",
-        err=True,
-    )
+    _next(rollout)
     return 0
 
 
@@ -187,6 +183,7 @@ def status_(*, name: str, traffic: Path | None, as_json: bool, home: str | None)
     rollout = place.rollout(name)
     proposal = None if traffic is None else _proposal(rollout, traffic)
     _show(rollout, proposal, as_json=as_json)
+    _next(rollout)
     trouble = place.trouble(rollout)
     if trouble:
         click.echo(f"error: {safe(trouble)}", err=True)
@@ -402,6 +399,18 @@ def digest_of_folder(path: Path) -> str:
         with file.open("rb") as handle:
             total.update(hashlib.file_digest(handle, "sha256").digest())
     return total.hexdigest()
+
+
+def _next(rollout: Rollout) -> None:
+    """The step that a rolled-back rollout still waits for."""
+    from ..rollout import ROLLED_BACK
+
+    if rollout.state == ROLLED_BACK:
+        click.echo(
+            "next: judge what is served now as a run, then: "
+            f"{advised('rollout', 'rollback', rollout.id, '--confirm', 'RUN')}",
+            err=True,
+        )
 
 
 def _two_people(by: str, second: str, reason: str) -> None:

@@ -15,6 +15,7 @@ import click
 from ..advice import advised
 from ..clock import stamp
 from ..environment import environment
+from ..render.words import counted, wrap
 from .engines import engine_options, opener
 from .screen import home_option, progress, safe
 
@@ -201,7 +202,7 @@ def run(options: Options) -> int:
     store = Store(env.home)
     if options.dry_run:
         return dry_run(plan, backend, store, as_json=options.as_json)
-    announce(plan, plan.run_id, f"judge {safe(str(backend.id))}")
+    announce(plan, plan.run_id, f"judge {safe(str(backend.id))}", by_pair=backend.id.by_pair)
 
     async def work() -> None:
         try:
@@ -245,14 +246,23 @@ def plan_of(options: Options) -> RunPlan:
     )
 
 
-def announce(plan: RunPlan, name: str, judged_by: str) -> None:
-    """Say on stderr what is about to be judged."""
+def announce(plan: RunPlan, name: str, judged_by: str, *, by_pair: bool = False) -> None:
+    """Say on stderr what is about to be judged; a judge that answers by the ids of pairs (``by_pair``) is asked about
+    no canary.
+    """
+    from ..canaries import canaries_of
+
     checked = plan.evalset
-    click.echo(f"{name}: {checked.rows} pairs x 2 orders, rubric {plan.rubric.ref}", err=True)
+    click.echo(f"{name}: {counted(checked.rows, 'pair')} x 2 orders, rubric {plan.rubric.ref}", err=True)
     click.echo(f"  {judged_by}", err=True)
+    more = 0 if by_pair else len(canaries_of(checked, plan.canaries).canaries)
+    if more:
+        known = f"  and {counted(more, 'canary pair')}, whose verdicts are known beforehand: they watch the judge,"
+        click.echo(known, err=True)
+        click.echo("  and count in no figure but the progress below", err=True)
     if checked.problems:
         left = len(checked.problems)
-        click.echo(f"  {left} rows left out (--skip-bad); they are counted in the report", err=True)
+        click.echo(f"  {counted(left, 'row')} left out (--skip-bad), and counted in the report", err=True)
 
 
 def surroundings(home: str | None) -> Environment:
@@ -291,17 +301,22 @@ def dry_run(plan: RunPlan, backend: Backend, store: Store, *, as_json: bool) -> 
     if as_json:
         click.echo(json.dumps({"judge": str(backend.id), **asdict(found), **mode_of(backend)}))
         return 0
-    free = f"{found.cached} cached, {found.shared} shared, {found.identical} pairs with identical answers"
+    free = f"{found.cached} cached, {found.shared} shared, {counted(found.identical, 'pair')} with identical answers"
     rate = (
         f"at {measured[0]:.1f} calls/s as in {measured[1]}" if measured else "no earlier run of this judge measured it"
     )
-    click.echo(f"dry run: {pairs_words(plan, found)}, rubric {plan.rubric.ref}, judge {safe(str(backend.id))}")
-    for sentence in mode_words(backend):
-        click.echo(f"  mode    {safe(sentence)}")
-    click.echo(f"  calls   {found.calls:,} for {found.verdicts:,} verdicts ({free})")
-    click.echo(f"  tokens  at most {found.prompt_tokens:,} in and {found.completion_tokens:,} out")
-    click.echo(f"  cost    {cost_words(found)}" + (", at the price of batches" if plan.batch is not None else ""))
-    click.echo(f"  time    {time_words(found.seconds)}" + (f" ({rate})" if found.calls else ""))
+    head = f"dry run: {pairs_words(plan, found)}, rubric {plan.rubric.ref}, judge {safe(str(backend.id))}"
+    lines = wrap(head, rest="  ")
+    facts = [
+        *(("mode", safe(sentence)) for sentence in mode_words(backend)),
+        ("calls", f"{found.calls:,} for {found.verdicts:,} verdicts ({free})"),
+        ("tokens", f"at most {found.prompt_tokens:,} in and {found.completion_tokens:,} out"),
+        ("cost", cost_words(found) + (", at the price of batches" if plan.batch is not None else "")),
+        ("time", time_words(found.seconds) + (f" ({rate})" if found.calls else "")),
+    ]
+    for name, fact in facts:
+        lines += wrap(fact, first=f"  {name:8}", rest=" " * 10)
+    click.echo("\n".join(lines))
     if plan.max_cost is not None and found.high is not None and found.high > plan.max_cost:
         click.echo(f"  --max-cost ${plan.max_cost:g} may stop it before its end")
     click.echo("nothing was called and nothing written", err=True)
@@ -336,7 +351,7 @@ def mode_words(backend: Backend) -> list[str]:
 def pairs_words(plan: RunPlan, found: Forecast) -> str:
     """How many pairs a run has, and how many canary pairs beside its own."""
     more = found.pairs - plan.evalset.rows
-    return f"{plan.evalset.rows} pairs" + (f" and {more} canary pairs" if more else "")
+    return counted(plan.evalset.rows, "pair") + (f" and {counted(more, 'canary pair')}" if more else "")
 
 
 def cost_words(found: Forecast) -> str:

@@ -207,7 +207,7 @@ def _judged(plan: Evaluation, options: Options, env: Environment, state: State) 
         begun = run_plan.run_id
         state.done("run", begun)
         backend = opener(env)(plan.judge)
-        announce(run_plan, begun, f"judge {safe(str(backend.id))}")
+        announce(run_plan, begun, f"judge {safe(str(backend.id))}", by_pair=backend.id.by_pair)
 
         async def work() -> None:
             try:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..render.words import counted
 from .run import surroundings
 from .screen import home_option, safe
 from .tune_evaluate import Options as EvaluateOptions
@@ -109,7 +110,7 @@ def _pairs(folder: Path, trained: list[Order], options: dict[str, Any], env: Env
         cut = [row["id"] for row in _rows(output) if was_cut(row["finish"])]
     count = write_preferences(path, rows_of(trained, own, options["labels"], cut=cut))
     state.done("pairs", count)
-    click.echo(f"{count} pairs: {safe(str(path))}", err=True)
+    click.echo(f"{counted(count, 'pair')}: {safe(str(path))}", err=True)
     return path
 
 

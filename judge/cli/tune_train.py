@@ -13,6 +13,7 @@ import click
 
 from ..advice import advised
 from ..clock import stamp
+from ..render.words import counted
 from .run import surroundings
 from .screen import Ticker, home_option, minutes, safe
 
@@ -246,7 +247,9 @@ def _data(rows: tuple[Preference, ...], validation: tuple[Preference, ...], base
     most = min(options.max_tokens, base.text.context)
     kept, problems = encode(rows, base.text, most=most, skip_bad=options.skip_bad)
     if problems:
-        click.echo(f"  {len(problems)} pairs left out (--skip-bad), the first: {safe(str(problems[0]))}", err=True)
+        click.echo(
+            f"  {counted(len(problems), 'pair')} left out (--skip-bad), the first: {safe(str(problems[0]))}", err=True
+        )
     digest = digest_of(rows)
     if validation:
         held, _ = encode(validation, base.text, most=most, skip_bad=False)
@@ -271,8 +274,8 @@ def _announce(folder: Path, data: Data, base: Base, recipe: Recipe, workers: Wor
     tokens = sum(pair.tokens for pair in data.train)
     what = "all weights" if recipe.rank == 0 else f"LoRA rank {recipe.rank}"
     click.echo(
-        f"{folder.name}: {len(data.train)} pairs to train on, {len(data.heldout)} held out, {tokens:,} tokens an "
-        f"epoch; {safe(base.ref)}, {what}, {recipe.loss.kind}, {workers.count} x {workers.device}",
+        f"{folder.name}: {counted(len(data.train), 'pair')} to train on, {len(data.heldout)} held out, {tokens:,} "
+        f"tokens an epoch; {safe(base.ref)}, {what}, {recipe.loss.kind}, {workers.count} x {workers.device}",
         err=True,
     )
     again = " (going on from a checkpoint)" if any((folder / "checkpoints").glob("step-*")) else ""

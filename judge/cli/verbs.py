@@ -31,6 +31,15 @@ class Verbs(click.Group):
         assert isinstance(command, click.Command)
         return command
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the options of the group; one that belongs to a verb fails with where it goes."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            verb = next((word for word in args if word in self.table), "COMMAND")
+            say = f"{ctx.command_path} has no option {error.option_name!r}; the options of a command go after it: "
+            raise click.UsageError(f"{say}{ctx.command_path} {verb} ... {error.option_name}", ctx) from None
+
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
@@ -39,7 +48,7 @@ class Verbs(click.Group):
             import difflib
 
             near = difflib.get_close_matches(args[0], self.table, 1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
+            hint = f" Did you mean {near[0]!r}?" if near else f" See all of them with `{ctx.command_path} --help`."
             ctx.fail(f"No such command {args[0]!r}.{hint}")
         return super().resolve_command(ctx, args)
 

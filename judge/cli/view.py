@@ -140,6 +140,9 @@ def _free(wanted: int | None) -> int:
     )
 
 
+_ENDED = "the dashboard has ended; {again} opens it again"
+
+
 def _serve(words: list[str], address: str, port: int, *, open_browser: bool) -> int:
     """Run the server until it ends, Ctrl-C or SIGTERM, and leave none behind; open the browser once it answers."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -157,12 +160,15 @@ def _serve(words: list[str], address: str, port: int, *, open_browser: bool) -> 
     except KeyboardInterrupt:
         server.terminate()
         server.wait(10)
-        click.echo("ended", err=True)
+        click.echo(_ENDED.format(again=advised("view")), err=True)
         return 0
     finally:
         if server.poll() is None:
             server.terminate()
-    return 0 if code in (0, -15) else 3
+    well = code in (0, -15)
+    again = advised("view")
+    click.echo(_ENDED.format(again=again) if well else f"error: the dashboard broke off (code {code})", err=True)
+    return 0 if well else 3
 
 
 def _answers(port: int, server: subprocess.Popen[bytes]) -> bool:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from ..errors import InputError
 from . import alpacaeval, arena, healthbench, inspect_logs, preferences, promptfoo, scores, tasks, telemetry, traces
-from .rows import Found, Layout, Options, Row, layout_reader, layout_writer
+from .rows import Found, Layout, Options, Row, encode, layout_reader, write_rows
 from .whole import Whole
 
 __all__ = ["FORMATS", "Format", "find_format"]
@@ -21,8 +22,9 @@ Writer = Callable[[Path, Iterable[Row], Options], int]
 class Format:
     """One format: ``kind`` is what its rows become (``rows.KINDS``) and, where it differs, ``takes`` what is written.
 
-    ``read`` or ``write`` is ``None`` where that way does not exist. ``mapped`` says that ``--map`` may name paths,
-    ``folder`` that it is a folder of files.
+    ``read`` or ``write`` is ``None`` where that way does not exist. ``made`` makes what is written of one row of ours,
+    and raises ``BadRow`` where the format has no place for it: a row is refused before the writer sees it. ``mapped``
+    says that ``--map`` may name paths, ``folder`` that it is a folder of files.
     """
 
     name: str
@@ -31,6 +33,7 @@ class Format:
     read: Reader | None = None
     write: Writer | None = None
     takes: str = ""
+    made: Callable[[Row], Row] | None = None
     mapped: bool = False
     folder: bool = False
 
@@ -41,7 +44,8 @@ class Format:
 
 
 def _flat(layout: Layout, about: str) -> Format:
-    return Format(layout.name, layout.kind, about, layout_reader(layout), layout_writer(layout))
+    return Format(layout.name, layout.kind, about, layout_reader(layout), write_rows,
+                  made=partial(encode, layout))  # fmt: skip
 
 
 def _mapped(whole: Whole, about: str) -> Format:
@@ -74,7 +78,7 @@ _TABLE = (
     _mapped(traces.PHOENIX, "Phoenix spans (JSON, JSONL)"),
     _flat(healthbench.HEALTHBENCH, "HealthBench: conversations with signed rubrics"),
     Format("scores", "evaluation", "a CSV of scores, as Langfuse, LangSmith and Phoenix import them",
-           scores.read_scores, scores.write_scores),
+           scores.read_scores, scores.write_scores, made=scores.fitting),
 )  # fmt: skip
 
 FORMATS = {entry.name: entry for entry in _TABLE}

@@ -6,6 +6,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from ..errors import InputError
 from ..formats import Problem, read_rows
 from ..writing import whole
 from .formats import find_format
-from .rows import BadRow, Found, Options, Row, convert, default_id, kind_of, write_file
+from .rows import Found, Options, Row, convert, default_id, kind_of, tried, write_file
 
 if TYPE_CHECKING:
     from ..store import RunInfo, Store
@@ -67,13 +68,14 @@ class _Sieve:
     """Passes rows on and keeps count of the others; ids that stand twice are among those."""
 
     def __init__(self, where: Path, report: Report | None = None) -> None:
-        self.where, self.report, self.count = where, report, 0
+        self.where, self.report, self.count, self.line = where, report, 0, 0
         self.kinds: Counter[str] = Counter()
         self.first: list[Problem] = []
         self.alike: dict[str, int] = {}
         self._seen: dict[tuple[str, str], int] = {}
 
-    def sift(self, found: Iterable[Found]) -> Iterator[Row]:
+    def sift(self, found: Iterable[Found], made: Callable[[Row], Row] | None = None) -> Iterator[Row]:
+        """The rows that can be used, each as ``made`` makes it; one that it refuses is a problem, too."""
         for line, row in found:
             self.count += 1
             if self.report is not None and self.count % _EVERY == 0:
@@ -88,8 +90,12 @@ class _Sieve:
                 reason = f"id {row['id']!r} stands already on line {self._seen[name]}"
                 self.note(Problem(str(self.where), line, "duplicate", reason))
                 continue
-            self._seen[name] = line
-            yield row
+            _, ready = (line, row) if made is None else tried(self.where, line, partial(made, row))
+            if isinstance(ready, Problem):
+                self.note(ready)
+                continue
+            self._seen[name] = self.line = line
+            yield ready
 
     def note(self, problem: Problem) -> None:
         self.kinds[problem.kind] += 1
@@ -116,8 +122,7 @@ class _Sieve:
         lines += [f"  and {rest} more"] if rest else []
         way = "correct them, or pass --skip-bad to take the usable rows; the others are counted"
         if not usable:
-            undecided = self.kinds["undecided"] == self.bad
-            way = _LABELS if undecided else "is the file what --from or --to says it is?"
+            way = _LABELS if self.kinds["undecided"] == self.bad else "is the file what --from or --to says it is?"
         return "\n".join([*lines, way])
 
 
@@ -185,10 +190,13 @@ def export(
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
         staged = Path(folder) / out.name
         try:
-            count = entry.write(staged, sieve.sift(taken), options)
+            count = entry.write(staged, sieve.sift(taken, entry.made), options)
         except InputError as error:
             raise InputError(str(error).replace(str(staged), str(out))) from None
-        if sieve.bad and not skip_bad:
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            shape = f"not of the shape that {format_name} can hold ({type(error).__name__}: {error})"
+            raise InputError(f"{where}:{sieve.line}: {shape}; correct the row, or leave it out") from None
+        if sieve.bad and not (skip_bad and count):
             raise InputError(sieve.refusal(count, what="written"))
         if not count:
             raise InputError(f"{where}: no row that can be written as {format_name}")
@@ -245,19 +253,18 @@ def run_rows(store: Store, info: RunInfo, kind: str) -> Iterator[Row]:
 
 def _own(rows: Path | Iterable[Row], kind: str) -> Iterator[Found]:
     numbered = read_rows(rows) if isinstance(rows, Path) else enumerate(rows, 1)
-    where = str(rows) if isinstance(rows, Path) else "row"
+    where = rows if isinstance(rows, Path) else Path("row")
     for line, row in numbered:
         if isinstance(row, Problem):
             yield line, row
             continue
-        try:
-            have = kind_of(row)
-            named = {
-                "id": str(row.get("id") or row.get("pair_id") or ""),
-                **{k: v for k, v in row.items() if k != "id"},
-            }
-            if not named["id"]:
-                named["id"] = default_id(row, have)
-            yield line, convert(named, kind)
-        except BadRow as bad:
-            yield line, Problem(where, line, bad.kind, str(bad))
+        yield tried(where, line, partial(_named, row, kind))
+
+
+def _named(row: Row, kind: str) -> Row:
+    """A row as one of this kind, with an id."""
+    have = kind_of(row)
+    named = {"id": str(row.get("id") or row.get("pair_id") or ""), **{k: v for k, v in row.items() if k != "id"}}
+    if not named["id"]:
+        named["id"] = default_id(row, have)
+    return convert(named, kind)

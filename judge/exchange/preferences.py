@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from os.path import commonprefix
 from typing import Any
 
-from .rows import BadRow, Layout, Row, check_text
+from .rows import BadRow, Layout, Row, check_text, undecided
 
 __all__ = ["REWARDBENCH", "TRL", "UNPAIRED"]
 
@@ -134,7 +134,7 @@ def _after_rewardbench(ours: Row, _rest: Mapping[str, Any]) -> None:
 def _before_rewardbench(_theirs: Row, ours: Row) -> None:
     label = ours.pop("label", None)
     if label not in ("win", "loss"):
-        raise BadRow("undecided", "a row without a better answer cannot stand in RewardBench")
+        raise undecided(label)
     if label == "loss":
         ours["candidate"], ours["baseline"] = ours["baseline"], ours["candidate"]
     if _flipped(str(ours["id"])) != (label == "loss"):

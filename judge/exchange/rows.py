@@ -40,10 +40,11 @@ __all__ = [
     "encode",
     "kind_of",
     "layout_reader",
-    "layout_writer",
     "put_path",
     "tried",
+    "undecided",
     "write_file",
+    "write_rows",
 ]
 
 Row: TypeAlias = dict[str, Any]
@@ -207,13 +208,15 @@ def kind_of(row: Mapping[str, Any]) -> str:
 def convert(row: Row, kind: str) -> Row:
     """A row as one of another kind; raises ``BadRow`` where that cannot be done without inventing something."""
     have = kind_of(row)
+    for side in ("candidate", "baseline", "answer"):
+        if side in row and have in ("pair", "answer", "trace") and not isinstance(row[side], str | Mapping):
+            raise BadRow("malformed", f"{side!r} is {type(row[side]).__name__}, not a text or an object")
     if have == kind:
         return row
     if (have, kind) == ("pair", "preference"):
         label = row.get("label")
         if label not in ("win", "loss"):
-            why = "a tie has no better answer" if label == "tie" else "no label says which answer is better"
-            raise BadRow("undecided", why)
+            raise undecided(label)
         better, worse = ("candidate", "baseline") if label == "win" else ("baseline", "candidate")
         rest = {
             name: value for name, value in row.items() if name not in ("candidate", "baseline", "label", "messages")
@@ -236,6 +239,12 @@ def convert(row: Row, kind: str) -> Row:
         gone = ("candidate", "baseline", "answer", "label", "trace_id", "feedback", "actions")
         return {name: value for name, value in row.items() if name not in gone}
     raise BadRow("malformed", f"a row of kind {have!r} cannot become one of kind {kind!r}")
+
+
+def undecided(label: Any) -> BadRow:
+    """Why a pair with this label has no better answer."""
+    why = "a tie has no better answer" if label == "tie" else "no label says which answer is better"
+    return BadRow("undecided", why)
 
 
 def tried(path: Path, line: int, make: Callable[[], Row]) -> Found:
@@ -266,13 +275,9 @@ def layout_reader(layout: Layout) -> Callable[[Path, Options], Iterator[Found]]:
     return read
 
 
-def layout_writer(layout: Layout) -> Callable[[Path, Iterable[Row], Options], int]:
-    """A writer of such files: JSONL, or one JSON list for a name that ends in ``.json``."""
-
-    def write(path: Path, rows: Iterable[Row], _options: Options) -> int:
-        return write_file(path, (encode(layout, row) for row in rows))
-
-    return write
+def write_rows(path: Path, rows: Iterable[Row], _options: Options) -> int:
+    """Write rows that are what the format wants: JSONL, or one JSON list for a name that ends in ``.json``."""
+    return write_file(path, rows)
 
 
 def write_file(path: Path, rows: Iterable[Any]) -> int:

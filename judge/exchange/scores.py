@@ -6,12 +6,11 @@ import csv
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from ..errors import InputError
 from ..formats import Problem, read_rows
 from ..writing import whole
 from .rows import BadRow, Found, Options, Row, default_id
 
-__all__ = ["read_scores", "write_scores"]
+__all__ = ["fitting", "read_scores", "write_scores"]
 
 _TARGET = ("trace_id", "span_id", "response_id")
 _COLUMNS = ("id", "name", "value", "label", "comment", *_TARGET)
@@ -19,8 +18,16 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
 """Beginnings that a spreadsheet takes for a formula; such a text is written behind an apostrophe."""
 
 
+def fitting(row: Row) -> Row:
+    """The row, if CSV has a column for each of its fields; raises ``BadRow`` otherwise."""
+    extra = sorted(set(row) - {"id", "name", "value", "label", "explanation", "target"})
+    if extra:
+        raise BadRow("unplaced", f"a CSV of scores has no column for {', '.join(extra)}")
+    return row
+
+
 def write_scores(path: Path, rows: Iterable[Row], _options: Options) -> int:
-    """Write evaluation rows as CSV; a field that CSV has no column for is refused, not dropped."""
+    """Write evaluation rows as CSV."""
     path.parent.mkdir(parents=True, exist_ok=True)
     count = 0
     with whole(path) as part, part.open("w", encoding="utf-8", newline="") as file:
@@ -28,9 +35,6 @@ def write_scores(path: Path, rows: Iterable[Row], _options: Options) -> int:
         table.writerow(_COLUMNS)
         for row in rows:
             target = row.get("target") or {}
-            extra = sorted(set(row) - {"id", "name", "value", "label", "explanation", "target"})
-            if extra:
-                raise InputError(f"row {row.get('id')!r}: CSV of scores has no column for {', '.join(extra)}")
             said = [row.get(name) for name in ("id", "name", "value", "label", "explanation")]
             table.writerow([_guarded(value) for value in (*said, *(target.get(name) for name in _TARGET))])
             count += 1

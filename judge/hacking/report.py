@@ -398,12 +398,16 @@ def _screened(read: _Reading) -> Iterator[Screened]:
 def _notes(info: RunInfo, pairs: int, rows: Sequence[Row], *, long: int) -> Iterator[str]:
     tested = sum(row.p is not None for row in rows)
     yield (
-        f"{tested} changes were tested at once; those called moved have an adjusted p value (Benjamini-Hochberg) of at "
-        f"most {Q}. The intervals are not adjusted."
+        f"{tested} {'change was' if tested == 1 else 'changes were'} tested at once; those called moved have an "
+        f"adjusted p value (Benjamini-Hochberg) of at most {Q}. The intervals are not adjusted."
     )
     yield (
         "The win rates are what this judge says. A feature that explains its win says what the judge likes, which may "
         "be what people like, too; labels decide that (judge calibrate)."
+    )
+    yield (
+        "Nothing is looked up: an invented citation is a number or quotation that the item's sources do not have, or a "
+        "malformed link or DOI. A well-formed reference to a work that does not exist is not seen."
     )
     yield "Hedges, refusals and the other word lists are English and lexical: they see words, not what is meant."
     if pairs > SAMPLE:

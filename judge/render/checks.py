@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
 from ..types import Severity
-from .words import cut, listed, markdown, number, p_value, safe, span, wrap
+from .words import counted, cut, listed, markdown, number, p_value, safe, span, wrap
 
 if TYPE_CHECKING:
     from calibration.estimates import Estimate
@@ -43,12 +43,13 @@ def check_text(done: Pass, *, show: int = 5) -> str:
     """The terminal report, at most 80 columns wide: counts per check, measures, and the first findings of each."""
     report = done.report
     lines = [*wrap(safe(headline(done))), ""]
-    lines += wrap(safe(f"suite {report.suite} on {done.material.name}: {report.pairs} pairs"))
+    lines += wrap(safe(f"suite {report.suite} on {done.material.name}: {counted(report.pairs, 'pair')}"))
     lines += ["", f"{'check':{_NAME}} {'sev.':5} {'n':>6} {'cand.':>6} {'base':>6} {'broke':>6} {'fixed':>6} {'p':>7}"]
     lines += [_line(result) for result in report.results if not result.empty]
     if idle := [result.check for result in report.results if result.empty]:
         lines += wrap(f"(concern no item: {', '.join(idle)})")
     lines += ["", *wrap(_LEGEND)]
+    lines += [line for note in _blind(done) for line in wrap(note)]
     figures = f"{'measure':30} {'cand.':>9} {'base':>9}  {'difference, or ratio':>20}"
     for heading, rows in ((figures, list(_measures(done))), ("not judged", list(_gaps(done)))):
         if rows:
@@ -61,6 +62,23 @@ _LEGEND = (
     "cand. and base count answers that fail; broke: the baseline's answer passes, the candidate's fails; fixed: the "
     "other way round; p: McNemar's exact test of broke against fixed; !: not judged on some answers, listed below."
 )
+
+
+_BLIND = {
+    "citations": "{check} holds quotations and numbers like [2] against the item's own context, and sees nothing else.",
+    "links": (
+        "{check} sees whether URLs and DOIs are well formed. Nothing is looked up: a well-formed reference to a work "
+        "that does not exist passes, unless the suite gives a corpus of the links there are."
+    ),
+}
+"""What a passed check does not say, for checks whose names promise more than they can see offline."""
+
+
+def _blind(done: Pass) -> Iterator[str]:
+    for result in done.report.results:
+        told = _BLIND.get(result.check.partition("@")[0])
+        if told and not result.empty:
+            yield told.format(check=result.check)
 
 
 def _line(result: CheckResult) -> str:
@@ -139,7 +157,7 @@ def check_markdown(done: Pass) -> str:
     """The report for a pull request."""
     report = done.report
     lines = [f"### Checks: {markdown(headline(done))}", ""]
-    lines += [f"Suite {markdown(report.suite)} on {markdown(done.material.name)}, {report.pairs} pairs.", ""]
+    lines += [f"Suite {markdown(report.suite)} on {markdown(done.material.name)}, {counted(report.pairs, 'pair')}.", ""]
     lines += ["| check | severity | n | candidate fails | baseline fails | broke | fixed | at most | p |"]
     lines += ["|---|---|" + "---:|" * 7]
     for r in report.results:

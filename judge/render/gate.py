@@ -28,7 +28,9 @@ def to_text(decision: Decision, width: int = 80, *, name: str = "") -> str:
     """The terminal's text: the word, what stands in the way, then what passed; ``name`` is that of the record."""
     width = min(max(width, 60), 110)
     lines = wrap(safe(decision.headline), width=width)
-    lines += wrap(safe(f"{decision.candidate} against {decision.baseline}"), first="  ", rest="  ", width=width)
+    unnamed = decision.candidate.startswith("evalset:") or decision.baseline.startswith("evalset:")
+    told = " (answers that name no model are called after their eval set)" if unnamed else ""
+    lines += wrap(safe(f"{decision.candidate} against {decision.baseline}{told}"), first="  ", rest="  ", width=width)
     told = f"run {decision.run_id} under policy {decision.policy} ({decision.policy_digest[:8]})"
     lines += wrap(safe(told), first="  ", rest="  ", width=width)
     for title, rulings in _groups(decision):

@@ -198,6 +198,14 @@ def _segments(report: GroundingReport) -> Iterator[str]:
             f"  {cut(segment.name, 23):24}{segment.n:>5}{difference:>13}{span(segment.raw, 'points'):>18}{shrunk:>10}"
             f"{p_value(segment.q):>8}"
         )
+    if report.segments:
+        yield from wrap(_SEGMENTS_LEGEND, first="  ", rest="  ")
+
+
+_SEGMENTS_LEGEND = (
+    "n = pairs; shrunk = the difference pulled to that of all pairs as far as its noise asks; q = p value adjusted for "
+    "all categories (Benjamini-Hochberg)."
+)
 
 
 def _pair(pair: GroundedPair) -> Iterator[str]:

@@ -59,7 +59,8 @@ def explanation(found: Explained) -> str:
         f"{_rate(control.controlled)} with {found.feature} controlled",
     ]
     if found.near is not None:
-        parts.append(f"{_rate(found.near)} among the {found.near.n} pairs that hardly differ in it")
+        alike = counted(found.near.n, "pair that hardly differs in it", "pairs that hardly differ in it")
+        parts.append(f"{_rate(found.near)} among the {alike}")
     text = f"{verdict_words(found)}: {', '.join(parts)}"
     if found.mediated is not None and found.mediated.value > 0:
         side = "win" if control.raw.value > 0.5 else "loss"
@@ -83,7 +84,19 @@ def headline(report: HackReport) -> str:
         few = report.judged < FLOOR
         why = "too few to say what explains them" if few else "no feature parts them enough to explain a win by it"
         return f"{counted(report.judged, 'comparison')}: {why}. {changes}."
-    return f"No feature is shown to explain the win. {changes}."
+    return f"{_unexplained(report)} {changes}."
+
+
+def _unexplained(report: HackReport) -> str:
+    """That no feature explains the win; or that there is none to explain, by the win rate that was looked at."""
+    raw = next(found.control.raw for found in report.explained if found.control is not None)
+    if raw.high < 0.5:
+        return f"There is no win to explain: this judge prefers the baseline (win rate {_rate(raw)})."
+    if raw.value <= 0.5:
+        return f"There is no win to explain (win rate {_rate(raw)})."
+    if raw.low <= 0.5:
+        return f"No win is shown that a feature could explain (win rate {_rate(raw)})."
+    return "No feature is shown to explain the win."
 
 
 def hack_text(report: HackReport) -> str:
@@ -100,7 +113,7 @@ def hack_text(report: HackReport) -> str:
     if _cut(report):
         lines += wrap(safe(_cut(report)), first="  ! " if report.cut and report.cut.won else "  - ", rest="    ")
     lines += ["", f"  {'':23}{'candidate':>9} {'baseline':>9} {'difference':>10} {'95% interval':>16} {'q':>6}"]
-    lines += [_text_row(row) for row in report.rows if not row.measure.missing]
+    lines += [_text_row(row, report.pairs) for row in report.rows if not row.measure.missing]
     lines += ["", *wrap(_LEGEND)]
     for row in report.rows:
         if row.measure.missing:
@@ -113,9 +126,11 @@ def hack_text(report: HackReport) -> str:
 
 
 _LEGEND = (
-    "* = moved (q at most 0.05). Sides are means over answers, rates are per 100 words; the difference is candidate "
-    "minus baseline, paired and clustered by prompt. For lengths it says by how many percent the candidate's answer is "
-    "longer in the typical pair (geometric mean of the ratios), which one very long answer does not move."
+    "* = moved (q at most 0.05); q = p value of no change, adjusted for all rows (Benjamini-Hochberg); n = pairs "
+    "behind a row that not all can be read for. Sides are means over answers, rates are per 100 words; the difference "
+    "is candidate minus baseline, paired and clustered by prompt. For lengths it says by how many percent the "
+    "candidate's answer is longer in the typical pair (geometric mean of the ratios), which one very long answer does "
+    "not move."
 )
 
 
@@ -128,14 +143,22 @@ def _cut(report: HackReport) -> str:
     return found.text if found is not None and (found.candidate or found.baseline) else ""
 
 
-def _text_row(row: Row) -> str:
+def _few(row: Row, pairs: int) -> str:
+    """The number of pairs behind a row that was read from fewer than the report has."""
+    gap = row.measure.difference
+    return f" n={gap.n:,}" if gap is not None and gap.n < pairs else ""
+
+
+def _text_row(row: Row, pairs: int) -> str:
     measure = row.measure
     gap = measure.difference
     assert measure.candidate is not None and measure.baseline is not None and gap is not None
     ours, theirs = (_side(measure, figure) for figure in (measure.candidate, measure.baseline))
     value, ends = (words.replace("over ", ">") for words in gap_words(measure))  # a column has no room for the word
     change = f"{value:>10} {ends:>16}"
-    return f"{'* ' if row.moved else '  '}{cut(row.title, 23):23}{ours:>9} {theirs:>9} {change} {p_value(row.q):>6}"
+    of = _few(row, pairs)
+    title = f"{'* ' if row.moved else '  '}{cut(row.title, 23 - len(of)) + of:23}"
+    return f"{title}{ours:>9} {theirs:>9} {change} {p_value(row.q):>6}"
 
 
 def _side(measure: Measure, figure: Estimate) -> str:
@@ -159,7 +182,7 @@ def _text_phrases(report: HackReport) -> Iterator[str]:
     if not ours and not theirs and not report.wording.common:
         return
     yield ""
-    yield f"phrases ({report.wording.n} pairs read; answers that hold it, score by log-odds)"
+    yield f"phrases ({counted(report.wording.n, 'pair')} read; answers that hold it, score by log-odds)"
     for title, found in (("more in the candidate", ours), ("more in the baseline", theirs)):
         if found:
             yield f"  {title}"
@@ -221,7 +244,7 @@ def hack_markdown(report: HackReport) -> str:
         if measure.missing or gap is None or measure.candidate is None or measure.baseline is None:
             continue
         cells = [
-            row.title, _side(measure, measure.candidate), _side(measure, measure.baseline),
+            row.title + _few(row, report.pairs), _side(measure, measure.candidate), _side(measure, measure.baseline),
             " ".join(gap_words(measure)), p_value(row.q), "yes" if row.moved else "no",
             ", ".join(measure.examples[:3]) if row.moved else "",
         ]  # fmt: skip
@@ -257,7 +280,7 @@ def hack_values(report: HackReport) -> dict[str, object]:
         "headline": headline(report),
         "verdicts": [(explanation(found), found.word is Word.NOT_BETTER) for found in told(report)]
         + ([(_cut(report), bool(report.cut and report.cut.won))] if _cut(report) else []),
-        "rows": [_html_row(row) for row in report.rows if not row.measure.missing],
+        "rows": [_html_row(row, report.pairs) for row in report.rows if not row.measure.missing],
         "absent": [(row.title, row.measure.missing) for row in report.rows if row.measure.missing],
         "phrases": [(odds, "candidate") for odds in ours] + [(odds, "baseline") for odds in theirs],
         "common": report.wording.common,
@@ -273,11 +296,11 @@ def _flagged(screened: Sequence[Screened]) -> list[Screened]:
     return [row for row in screened if row.candidate or row.baseline]
 
 
-def _html_row(row: Row) -> dict[str, object]:
+def _html_row(row: Row, pairs: int) -> dict[str, object]:
     measure, gap = row.measure, row.measure.difference
     assert measure.candidate is not None and measure.baseline is not None and gap is not None
     return {
-        "title": row.title,
+        "title": row.title + _few(row, pairs),
         "name": measure.name,
         "candidate": _side(measure, measure.candidate),
         "baseline": _side(measure, measure.baseline),

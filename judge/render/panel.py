@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..advice import advised
 from .run import to_markdown, to_text
-from .words import markdown, number, plain, safe, span, wrap
+from .words import counted, markdown, number, plain, safe, span, wrap
 
 if TYPE_CHECKING:
     from calibration.estimates import Estimate
@@ -28,7 +28,8 @@ _RULES = {
 def panel_text(report: PanelReport) -> str:
     """The terminal report, at most 80 columns wide."""
     name = report.panel_id + ("" if report.sealed else "  UNFINISHED")
-    lines = [f"panel {name}  {report.rubric}  {len(report.members)} judges, {report.pairs} pairs", ""]
+    sizes = f"{counted(len(report.members), 'judge')}, {counted(report.pairs, 'pair')}"
+    lines = [f"panel {name}  {report.rubric}  {sizes}", ""]
     for member in report.members:
         lines += wrap(f"{member.judge}  ({member.run_id or 'not begun'})", first=f"  {member.place}  ", rest="     ")
     lines += ["", f"{'':6}{'judged':>6}{'win':>7}{'tie':>7}{'loss':>7}{'net':>8} {'95% interval':>16}{'flips':>7}"]
@@ -48,7 +49,8 @@ def panel_text(report: PanelReport) -> str:
 def panel_markdown(report: PanelReport) -> str:
     """The report for a pull request."""
     lines = [f"### Panel `{report.panel_id}`{'' if report.sealed else ' (unfinished)'}", ""]
-    lines += [f"Rubric `{report.rubric}`, {len(report.members)} judges, {report.pairs} pairs.", ""]
+    sizes = f"{counted(len(report.members), 'judge')}, {counted(report.pairs, 'pair')}"
+    lines += [f"Rubric `{report.rubric}`, {sizes}.", ""]
     lines += [f"- judge {member.place}: {markdown(member.judge)} ({member.run_id or 'not begun'})"
               for member in report.members]  # fmt: skip
     lines += ["", "| | n | win | tie | loss | net (points) | 95% interval | flips | invalid | cost |"]
@@ -69,7 +71,8 @@ def panel_json(report: PanelReport) -> str:
 def cascade_text(report: CascadeReport) -> str:
     """The terminal report: who decided how many at what cost, then the figures over all pairs."""
     name = report.cascade_id + ("" if report.sealed else "  UNFINISHED")
-    lines = [f"cascade {name}  {len(report.stages)} judges, {report.pairs} pairs", ""]
+    sizes = f"{counted(len(report.stages), 'judge')}, {counted(report.pairs, 'pair')}"
+    lines = [f"cascade {name}  {sizes}", ""]
     for stage in report.stages:
         lines += wrap(f"{stage.judge}  ({stage.run_id or 'no run'})", first=f"  {stage.place}  ", rest="     ")
     lines += ["", f"{'':6}{'reached':>8}{'decided':>9}{'passed on':>11}{'invalid':>9}{'cost':>11}  decides alone"]
@@ -183,8 +186,8 @@ def _promises(report: CascadeReport) -> list[str]:
         if stage.gate is not None and stage.reached:
             gate = stage.gate
             facts.append(
-                f"judge {stage.place}, where it decides alone ({stage.decided - stage.identical} pairs): at most "
-                f"{number(gate.rate, 'share')} go against people, with 90% confidence; certified on gold "
+                f"judge {stage.place}, where it decides alone ({counted(stage.decided - stage.identical, 'pair')}): at "
+                f"most {number(gate.rate, 'share')} go against people, with 90% confidence; certified on gold "
                 f"{gate.gold[:12]}, {gate.prompts} prompts, {gate.labels} labels"
             )
             if stage.place > 1:
@@ -197,7 +200,7 @@ def _promises(report: CascadeReport) -> list[str]:
     facts.append("it is assumed that those labels were drawn at random from pairs like these")
     identical = sum(stage.identical for stage in report.stages[:1])
     if identical:
-        facts.append(f"{identical} pairs have identical answers: ties that need no judge")
+        facts.append(f"{counted(identical, 'pair has', 'pairs have')} identical answers: no judge is needed for a tie")
     if report.stages[-1].gate is None and report.stages[-1].reached:
         facts.append(f"nothing certifies judge {report.stages[-1].place}: its verdicts stand without a promise")
     return facts
@@ -208,7 +211,8 @@ def _people(report: CascadeReport) -> list[str]:
         return ["none: every pair was decided"]
     shown = ", ".join(report.people[:_LISTED])
     rest = f" and {len(report.people) - _LISTED} more" if len(report.people) > _LISTED else ""
-    return [f"{len(report.people)} pairs that no judge decided with certainty: {shown}{rest}", label_command(report)]
+    undecided = counted(len(report.people), "pair")
+    return [f"{undecided} that no judge decided with certainty: {shown}{rest}", label_command(report)]
 
 
 def label_command(report: CascadeReport) -> str:

@@ -87,7 +87,7 @@ def _legend(ranking: Ranking) -> str:
     if ranking.tie is not None:
         tie = f"{_TIE[ranking.model]} {number(ranking.tie.value)} {span(ranking.tie)}"
     return (
-        f"rating = Elo points ({ranking.comparisons} comparisons, {counted(ranking.prompts, 'prompt')}), "
+        f"rating = Elo points ({counted(ranking.comparisons, 'comparison')}, {counted(ranking.prompts, 'prompt')}), "
         f"{safe(ranking.baseline)} = 1000; intervals and ranks from drawing whole prompts; a dash is an end without "
         f"limit. win, tie = modelled chances against {safe(ranking.baseline)}. {tie}. "
         f"{counted(ranking.invalid, 'comparison')} invalid."

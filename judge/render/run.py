@@ -17,7 +17,7 @@ from .costs import cost_facts, cost_table
 from .document import Chart
 from .hacking import hack_values
 from .page import page
-from .words import markdown, markdown_code, plain, safe, wrap
+from .words import counted, markdown, markdown_code, plain, safe, wrap
 
 if TYPE_CHECKING:
     import polars
@@ -67,7 +67,7 @@ def to_text(report: RunReport) -> str:
     lines = [f"run {name}  {head['rubric']}  judge {safe(_judge(report))}", ""]
     if report.canaries.void:
         lines += [*wrap(safe(report.canaries.text)), ""]
-    lines.append(f"{'':12}{'judged':>8} {'win':>6} {'tie':>6} {'loss':>6} {'net':>9}  {'95% interval':17}")
+    lines.append(f"{'':12}{'judged':>8} {'win':>6} {'tie':>6} {'loss':>6} {'net':>9}  95% interval")
     lines += [_rate_row(part) for part in (report.overall, *report.categories)]
     if report.overall.invalid:
         low, high = report.overall.net_bounds
@@ -113,7 +113,7 @@ def to_markdown(report: RunReport) -> str:
         *([f"**{markdown(report.canaries.text)}**", ""] if report.canaries.void else []),
         (
             f"Rubric `{head['rubric']}` (sha256 `{head['rubric_digest'][:12]}`), "
-            f"judge `{markdown_code(_judge(report))}`, {report.overall.n} comparisons, "
+            f"judge `{markdown_code(_judge(report))}`, {counted(report.overall.n, 'comparison')}, "
             f"{report.overall.invalid} invalid."
         ),
         "",

@@ -88,12 +88,14 @@ def _headline(report: SegmentReport) -> str:
     )
     tests = counted(len(tested), "tested slice")
     found = f"Of {tests} {not_so}"
+    if not tested:
+        found = "No slice could be tested: each has too few pairs"
     if worse:
         found = f"{counted(len(worse), 'slice')} of {len(tested)} tested, in which {got}: {names}"
         if report.against is not None:
             found = f"{counted(len(worse), 'slice')} of {len(tested)} tested {got}: {names}"
-    out = f"; {report.left_out} pairs left out (no verdict, or not in both runs)" if report.left_out else ""
-    return f"{what}, {report.pairs} pairs{out}. {found} (Benjamini-Hochberg, q = {report.q:g})."
+    out = f"; {counted(report.left_out, 'pair')} left out (no verdict, or not in both runs)" if report.left_out else ""
+    return f"{what}, {counted(report.pairs, 'pair')}{out}. {found} (Benjamini-Hochberg, q = {report.q:g})."
 
 
 def _legend(report: SegmentReport) -> str:
