@@ -15,6 +15,8 @@ import orjson
 import pytest
 
 from judge.register import Register
+from judge.store import Store
+from judge.store.database import writing
 
 REPO = Path(__file__).parent.parent
 VERBS = (
@@ -272,6 +274,24 @@ def test_hostile_text_cannot_steer_the_terminal(home: Path, tmp_path: Path) -> N
     done = judge("run", str(path), "-j", "scripted", home=home)
     assert "\x1b" not in done.stdout and "\x07" not in done.stdout and "\u202e" not in done.stdout
     assert "<U+001B>" in done.stdout
+
+
+def test_a_database_of_an_older_version_is_no_fault(home: Path) -> None:
+    """The doctor notes a run that an older version brought in; the next command brings it in anew and says so."""
+    assert judge("demo", "-j", "scripted:longer", home=home).returncode == 0
+    store, told = Store(home), []
+    with writing(store.path) as con:
+        con.execute("UPDATE reply SET reused = NULL")
+        con.execute("UPDATE run SET screen = '2'")
+    noted = judge("doctor", home=home)
+    assert noted.returncode == 0, noted.stdout
+    assert "brought in by an older version" in " ".join(noted.stdout.split())
+    assert store.catch_up(lambda done, total: told.append((done, total))) == []
+    assert told == [(1, 1)]
+    assert "journal and database agree" in " ".join(judge("doctor", home=home).stdout.split())
+    with writing(store.path) as con:
+        con.execute("UPDATE reply SET reused = NULL")
+    assert judge("doctor", home=home).returncode == 1, "of this version, the same is a fault"
 
 
 def test_demo_runs_offline_with_a_scripted_judge(home: Path) -> None:

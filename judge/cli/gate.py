@@ -18,7 +18,7 @@ from ..environment import environment
 from ..render.words import wrap
 from ..writing import write_whole
 from .making import make_missing
-from .screen import home_option, safe
+from .screen import bring_in, home_option, safe
 
 if TYPE_CHECKING:
     from ..decision import Decision
@@ -118,8 +118,7 @@ def _decide(options: Options) -> int:
     _writable(options.junit, options.html)
     policy = load_policy(options.policy)
     store = Store(Path(options.home) if options.home else environment().home)
-    for problem in store.catch_up():
-        click.echo(f"note: {safe(problem)}", err=True)
+    bring_in(store)
     info = store.run(options.run_id)
     asked = Asked(
         gold=combine([GoldSet.read(path) for path in options.gold]) if options.gold else None,

@@ -12,7 +12,7 @@ import click
 from ..environment import environment
 from ..writing import whole, write_whole
 from .making import keep_grounding
-from .screen import Ticker, home_option, safe
+from .screen import Ticker, bring_in, home_option, safe
 
 if TYPE_CHECKING:
     from ..grounding.coefficients import Coefficients
@@ -202,8 +202,7 @@ def _run(options: Options) -> RunInfo:
     from ..store import Store
 
     store = Store(_home(options))
-    for problem in store.catch_up():
-        click.echo(f"note: {safe(problem)}", err=True)
+    bring_in(store)
     return store.run(options.target)
 
 

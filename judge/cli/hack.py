@@ -10,7 +10,7 @@ from ..advice import advised
 from ..environment import environment
 from ..writing import write_whole
 from .making import make_hack
-from .screen import home_option, safe
+from .screen import bring_in, home_option, safe
 
 __all__ = ["command"]
 
@@ -45,8 +45,7 @@ def command(
     if html is not None and not html.parent.is_dir():
         raise InputError(f"{html.parent}: no such folder; make it first")
     store = Store(Path(home) if home else environment().home)
-    for problem in store.catch_up():
-        click.echo(f"note: {safe(problem)}", err=True)
+    bring_in(store)
     info = store.run(run_id)
     if store.comparisons(info.run_id).is_empty():
         click.echo(

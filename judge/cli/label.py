@@ -18,7 +18,7 @@ from ..advice import advised
 from ..clock import stamp
 from ..environment import environment
 from ..render.words import counted
-from .screen import home_option, safe
+from .screen import bring_in, home_option, safe
 
 if TYPE_CHECKING:
     from rubrics import Rubric
@@ -181,8 +181,7 @@ def _source(options: Options, held: DrawRecord | None, store: Store) -> Source:
     if options.evalset is not None:
         reading = Reading(options.evalset, options.candidate, options.baseline, maps=options.maps).reading()
         return evalset_source(options.evalset, reading)
-    for problem in store.catch_up():
-        click.echo(f"note: {safe(problem)}", err=True)
+    bring_in(store)
     if options.run_id is None and held is not None:
         return reopened(held.origin, store)
     return run_source(store, options.run_id or "latest")

@@ -15,7 +15,7 @@ from ..advice import advised
 from ..clock import stamp
 from ..environment import environment
 from .loop_sample import redaction_options, redaction_words, traces_of
-from .screen import home_option, safe
+from .screen import bring_in, home_option, safe
 
 __all__ = ["command"]
 
@@ -68,8 +68,7 @@ def command(
     if output.exists() and not force:
         raise InputError(f"{output}: exists already and may hold cases of an earlier round; name another, or --force")
     store = Store(Path(home) if home else environment().home)
-    for problem in store.catch_up():
-        click.echo(f"note: {safe(problem)}", err=True)
+    bring_in(store)
     now = datetime.now(UTC)
     redactor = Redactor(load_hook(hook) if hook else None, patterns=not no_patterns)
     found, subject = _found(store, source, now.date().isoformat(), sure, redactor)

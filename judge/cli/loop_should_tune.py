@@ -13,7 +13,7 @@ from ..advice import homed
 from ..environment import environment
 from ..render.words import number, plain, span, wrap
 from .loop_sample import traces_of
-from .screen import home_option, safe
+from .screen import bring_in, home_option, safe
 
 if TYPE_CHECKING:
     from tune.worth import Answer, Worth
@@ -82,8 +82,7 @@ def command(
     from ..store import Store
 
     store = Store(Path(home) if home else environment().home)
-    for problem in store.catch_up():
-        click.echo(f"note: {safe(problem)}", err=True)
+    bring_in(store)
     bars = worth.Bars(gain, share, least_cases, agreement, reach)
     fitted = None if calibration is None else read_calibration(calibration)
     failed = [] if cases is None else list(traces_of(cases))

@@ -11,7 +11,7 @@ import click
 from ..advice import homed
 from ..environment import environment
 from ..render.words import counted, wrap
-from .screen import home_option, safe
+from .screen import bring_in, home_option, safe
 
 __all__ = ["command"]
 
@@ -35,8 +35,7 @@ def command(*, labels: Path, as_json: bool, home: str | None) -> int:
     from ..store import Store
 
     store = Store(Path(home) if home else environment().home)
-    for problem in store.catch_up():
-        click.echo(f"note: {safe(problem)}", err=True)
+    bring_in(store)
     state = loop_state(store, labels)
     if as_json:
         following = state.next

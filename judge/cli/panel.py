@@ -33,7 +33,7 @@ from .run import (
     surroundings,
     time_words,
 )
-from .screen import progress, safe
+from .screen import bring_in, progress, safe
 
 if TYPE_CHECKING:
     from calibration.confidence import Calibration
@@ -101,8 +101,7 @@ def resume(group_id: str, open_judge: Opener, *, max_cost: float | None, as_json
     from ..store import Store
 
     store = Store(Path(home) if home else environment().home)
-    for problem in store.catch_up():
-        click.echo(f"note: {safe(problem)}", err=True)
+    bring_in(store)
     group = group_of(store, group_id)
     limit = max_cost if max_cost is not None else _limit(store, group)
     kind = "cascade" if group.is_cascade else "panel"

@@ -8,7 +8,7 @@ from typing import Literal
 import click
 
 from ..environment import environment
-from .screen import home_option, safe
+from .screen import bring_in, home_option
 
 __all__ = ["command"]
 
@@ -54,8 +54,7 @@ def command(
 
     labels = None if gold is None else GoldSet.read(gold)
     store = Store(Path(home) if home else environment().home)
-    for problem in store.catch_up():
-        click.echo(f"note: {safe(problem)}", err=True)
+    bring_in(store)
     runs = [store.run(run_id) for run_id in run_ids]
     found = ranking(
         store,

@@ -11,7 +11,7 @@ from ..advice import advised
 from ..environment import environment
 from ..render.words import counted, wrap
 from ..writing import write_whole
-from .screen import home_option, safe
+from .screen import bring_in, home_option, safe
 
 if TYPE_CHECKING:
     import polars
@@ -70,8 +70,7 @@ def command(
     from ..summary import summarise
 
     store = Store(Path(home) if home else environment().home)
-    for problem in store.catch_up():
-        click.echo(f"note: {safe(problem)}", err=True)
+    bring_in(store)
     if list_runs:
         return _list(store, as_json=as_json)
     if run_id.startswith(("p-", "c-")):

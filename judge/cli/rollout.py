@@ -15,7 +15,7 @@ import click
 from ..advice import advised, homed
 from ..clock import stamp
 from ..environment import environment
-from .screen import home_option, safe
+from .screen import bring_in, home_option, safe
 
 if TYPE_CHECKING:
     from ..register import Register
@@ -361,8 +361,7 @@ def _confirm(place: _Place, rollout: Rollout, run_id: str, *, by: str, as_json: 
 
     to = moved(rollout.state, "confirm")
     store = Store(place.home)
-    for problem in store.catch_up():
-        click.echo(f"note: {safe(problem)}", err=True)
+    bring_in(store)
     found = canary_of(store, store.run(run_id), rollout)
     if found.faults:
         click.echo(f"not confirmed by run {found.run_id}:", err=True)

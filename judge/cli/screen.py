@@ -16,8 +16,9 @@ from ..render import safe
 
 if TYPE_CHECKING:
     from ..runs import Progress
+    from ..store import Findings, Store
 
-__all__ = ["Ticker", "dollars", "home_option", "minutes", "progress", "safe"]
+__all__ = ["Ticker", "bring_in", "dollars", "home_option", "minutes", "progress", "safe"]
 
 
 def _noted(_context: click.Context, _option: click.Parameter, home: str | None) -> str | None:
@@ -66,6 +67,18 @@ class Ticker:
                 click.echo(f"  {line()}", err=True)
         except OSError:
             self._at = math.inf
+
+
+def bring_in(store: Store, *others: Findings) -> None:
+    """Bring in what the database does not hold; what cannot be read is noted, and work of seconds shows progress."""
+    ticker, began = Ticker(), time.monotonic()
+
+    def report(done: int, total: int) -> None:
+        if time.monotonic() - began >= _PLAIN_PAUSE:
+            ticker.show(done, total, lambda: f"brought in {done}/{total} runs")
+
+    for problem in (*store.catch_up(report), *(problem for other in others for problem in other.catch_up())):
+        click.echo(f"note: {safe(problem)}", err=True)
 
 
 def minutes(seconds: float) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from ..environment import environment
-from .screen import home_option, safe
+from .screen import bring_in, home_option
 
 __all__ = ["command"]
 
@@ -47,8 +47,7 @@ def command(
     if as_md and as_json:
         raise click.UsageError("--md and --json both want stdout; give one of them")
     store = Store(Path(home) if home else environment().home)
-    for problem in store.catch_up():
-        click.echo(f"note: {safe(problem)}", err=True)
+    bring_in(store)
     report = segment_report(
         store,
         store.run(run_id),

@@ -17,7 +17,7 @@ from ..environment import environment
 from ..render.words import counted, number, span
 from .loop_sample import redaction_options, redaction_words
 from .recipes import recipe_option
-from .screen import Ticker, home_option, safe
+from .screen import Ticker, bring_in, home_option, safe
 
 if TYPE_CHECKING:
     from calibration.confidence import Calibration
@@ -162,8 +162,7 @@ def command(
     from ..store import Store
 
     store = Store(Path(home) if home else environment().home)
-    for problem in store.catch_up():
-        click.echo(f"note: {safe(problem)}", err=True)
+    bring_in(store)
     redactor = Redactor(load_hook(hook) if hook else None, patterns=not no_patterns)
     wanted = _Wanted(
         files, human, ratings, actions, judged, findings, passes, calibration, allow_uncalibrated, least, trust,

@@ -15,7 +15,7 @@ from ..advice import advised
 from ..clock import stamp
 from ..render.words import counted
 from .run import surroundings
-from .screen import Ticker, home_option, minutes, safe
+from .screen import Ticker, bring_in, home_option, minutes, safe
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -231,8 +231,8 @@ def _admitted(rows: tuple[Preference, ...], options: Options, shelf: Candidates)
     from ..store import Store
 
     store = Store(shelf.home)
-    for problem in store.catch_up() if options.against else ():
-        click.echo(f"note: {safe(problem)}", err=True)
+    if options.against:
+        bring_in(store)
     seen = seen_prompts(shelf, shelf.lineage(options.parent)) if options.parent and options.validation else set()
     return admit(options.pairs, rows, store, against=options.against, validation=options.validation, seen=seen)
 

@@ -21,7 +21,7 @@ import click
 
 from ..advice import advised
 from ..environment import environment
-from .screen import home_option, safe
+from .screen import bring_in, home_option, safe
 
 __all__ = ["command"]
 
@@ -54,8 +54,7 @@ def command(
             f"the dashboard needs {' and '.join(missing)}: install it with: pip install 'touchstone-judge[dashboard]'"
         )
     store = Store(Path(home) if home else environment().home)
-    for problem in (*store.catch_up(), *Findings(store.home).catch_up()):
-        click.echo(f"note: {safe(problem)}", err=True)
+    bring_in(store, Findings(store.home))
     chosen = "" if run_id == "latest" else store.run(run_id).run_id
     if not store.runs():
         click.echo(f"note: no runs in {safe(str(store.home))} yet; make one with: {advised('demo')}", err=True)

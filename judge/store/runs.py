@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -154,25 +154,26 @@ class Store:
         failpoints.reached("after_ingest")
         return count
 
-    def catch_up(self) -> list[str]:
+    def catch_up(self, report: Callable[[int, int], None] | None = None) -> list[str]:
         """Bring in journals that the database does not hold, held only in part, or holds with the flags of another
         version of the screen; returns what could not be read.
 
-        One damaged journal never hides the other runs.
+        One damaged journal never hides the other runs. ``report`` is told how many runs are done, of how many.
         """
+        report = report or (lambda _done, _total: None)
         whole = {run.run_id for run in self.runs() if run.sealed and run.screen == signs.VERSION}
-        bad = self._ingest_all(path for path in self._journals() if path.stem not in whole)
-        self._roll_up_missing()
+        bad = self._ingest_all([path for path in self._journals() if path.stem not in whole], report)
+        self._roll_up_missing(report)
         return bad
 
-    def _roll_up_missing(self) -> None:
+    def _roll_up_missing(self, report: Callable[[int, int], None]) -> None:
         """Add up the runs that an older version brought in."""
         if not self.path.exists():
             return
         wanted = "SELECT run_id FROM run WHERE run_id NOT IN (SELECT run_id FROM rolled WHERE version = ?)"
         with reading(self.path) as con:
             missing = [run_id for (run_id,) in con.execute(wanted, [VERSION]).fetchall()]
-        for run_id in missing:
+        for number, run_id in enumerate(missing, 1):
             with scratch(self.home, "ingest") as folder:
                 with reading(self.path) as con:
                     take_out(con, run_id, folder)
@@ -183,6 +184,7 @@ class Store:
                         con.execute("BEGIN")
                         keep(con, run_id, folder)
                         con.execute("COMMIT")
+            report(number, len(missing))
 
     def audit(self, path: Path) -> Audit:
         """Settle a journal anew and hold every row against the database; nothing is written."""
@@ -236,13 +238,15 @@ class Store:
     def _journals(self) -> list[Path]:
         return sorted(self.runs_folder.glob("*.jsonl"))
 
-    def _ingest_all(self, paths: Iterable[Path]) -> list[str]:
+    def _ingest_all(self, paths: Sequence[Path], report: Callable[[int, int], None] | None = None) -> list[str]:
         bad = []
-        for path in paths:
+        for number, path in enumerate(paths, 1):
             try:
                 self.ingest(path)
             except JournalError as error:
                 bad.append(str(error))
+            if report is not None:
+                report(number, len(paths))
         return bad
 
     def runs(self) -> list[RunInfo]:
