@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import re
 import shlex
-from contextvars import ContextVar
 
-__all__ = ["HOMELESS", "VERBS", "advised", "homed", "note_home"]
+__all__ = ["HOMELESS", "VERBS", "advised", "homed", "note_home", "parted"]
 
-_HOME: ContextVar[str] = ContextVar("home", default="")
+_home = ""
 
 VERBS = (
     "calibrate", "cases", "check", "compare", "demo", "doctor", "export", "gate", "generate", "ground", "hack",
@@ -27,13 +26,17 @@ HOMELESS = frozenset(("cases write", "compare", "gate policy", "generate", "inge
 
 _QUOTED = re.compile(rf"`(judge (?:{'|'.join(VERBS)})\b[^`\n]*)`")
 _BARE = re.compile(
-    rf"(?:(?<=: )|(?<=\()|(?<=then )|(?<=, or )|(?<=run )|^)(judge (?:{'|'.join(VERBS)})\b[^,;()`\n]*)", re.MULTILINE
+    rf"(?:(?<=: )|(?<=\()|(?<=then )|(?<=, or )|(?<=run )|^)(judge (?:{'|'.join(VERBS)})\b(?:'[^'\n]*'|[^,;()'`\n])*)",
+    re.MULTILINE,
 )
 
 
 def note_home(home: str | None) -> None:
-    """From now on, ``home`` is what the user gave with ``--home`` (``None``: nothing)."""
-    _HOME.set(home or "")
+    """From now on, ``home`` is what the user gave with ``--home`` (``None``: nothing), in every thread of the process:
+    a page is drawn in several.
+    """
+    global _home  # noqa: PLW0603 - a process is one command, or one dashboard of one home
+    _home = home or ""
 
 
 def advised(*words: object, seed: int = 0) -> str:
@@ -61,15 +64,31 @@ def homed(text: str) -> str:
     'not finished: judge resume r-1 --home h, or look at `judge report r-1 --home h`'
     >>> note_home(None)
     """
-    if not _HOME.get():
+    if not _home:
         return text
     for pattern in (_QUOTED, _BARE):
         text = pattern.sub(lambda found: found[0].replace(found[1], _with_home(found[1])), text)
     return text
 
 
+def parted(text: str) -> list[tuple[str, bool]]:
+    """A sentence in pieces, each with whether it is a command: for whoever breaks lines, and must break none of those.
+
+    >>> parted("read p7; to see it: judge view r-1")
+    [('read p7; to see it:', False), ('judge view r-1', True)]
+    """
+    pieces, at = [], 0
+    for found in sorted((*_QUOTED.finditer(text), *_BARE.finditer(text)), key=lambda match: match.start(1)):
+        if found.start(1) >= at:
+            command = found[1].rstrip(" .")
+            pieces += [(text[at : found.start(1)], False), (command, True)]
+            at = found.start(1) + len(command)
+    pieces.append((text[at:], False))
+    return [(piece.strip(" `,;"), command) for piece, command in pieces if piece.strip(" `,;.)")]
+
+
 def _with_home(command: str) -> str:
-    home = _HOME.get()
+    home = _home
     bare = command.rstrip(" .")
     verb = bare.split()[1:3]
     if not home or "--home" in command or verb[0] in HOMELESS or " ".join(verb) in HOMELESS:

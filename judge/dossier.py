@@ -347,8 +347,8 @@ def _calibration(
     """
     again = f"judge calibrate {evidence.identity['run']} --gold labels.jsonl"
 
-    def aged(used: Calibration) -> Calibrated:
-        name = hashlib.sha256((used.to_json() + chr(10)).encode()).hexdigest()[:12]
+    def aged(used: Calibration, name: str = "") -> Calibrated:
+        name = name or hashlib.sha256((used.to_json() + chr(10)).encode()).hexdigest()[:12]
         about = _origin(used, str(info.header["evalset"]["digest"]))
         newer = evidence.identity["replies since"] > used.dated  # stamps sort as text; one not known is never newer
         anew = again if newer else f"{run_command(info)}, then judge calibrate latest --gold labels.jsonl"
@@ -360,7 +360,8 @@ def _calibration(
         return aged(fitted)
     stored = stored_calibration(store.home, evidence.rubric, evidence.judge)
     if stored is not None:
-        return aged(stored[1])
+        # By its file, which an older version may have written with fewer fields.
+        return aged(stored[1], stored[0].stem.rsplit("-", 1)[-1])
     why = fitted.reason if isinstance(fitted, Refused) else "no labels to fit one"
     return Missing(f"no calibration exists for {evidence.rubric} and {evidence.judge} ({why})", fix or again)
 
@@ -373,7 +374,7 @@ def _origin(used: Calibration, evalset: str) -> str:
         return f"{labels}; whether they are of this run's eval set was not recorded"
     if used.evalset == evalset:
         return f"{labels}, pairs of this run's eval set"
-    return f"{labels}, pairs of ANOTHER eval set ({used.evalset[:12]}), none of this run's"
+    return f"{labels}, pairs of ANOTHER eval set, or of another version of this run's ({used.evalset[:12]})"
 
 
 def _log_length(frame: polars.DataFrame) -> Estimate | None:

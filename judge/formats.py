@@ -20,7 +20,7 @@ import orjson
 
 from . import cells
 from .cells import Bad as _Bad
-from .endings import NAMES
+from .endings import finish_in
 from .errors import InputError
 from .journal import encode_pair
 from .layouts import FIELDS, Layout, Layouts, nearest, present, value_of
@@ -97,8 +97,13 @@ def write_evalset(path: Path, pairs: Iterable[Pair]) -> None:
 
 
 def _canonical(pair: Pair) -> bytes:
-    """What the digest of an eval set covers of a pair: all of it."""
-    return orjson.dumps(encode_pair(pair), default=str) + b"\n"
+    """What the digest of an eval set covers of a pair: all of it but how its answers ended, which no judge sees and
+    which older versions did not read.
+    """
+    body = encode_pair(pair)
+    for side in ("candidate", "baseline"):
+        body[side].pop("finish", None)
+    return orjson.dumps(body, default=str) + b"\n"
 
 
 def open_evalset(
@@ -435,5 +440,5 @@ def _answer(value: Any, side: str, names: Mapping[str, str]) -> Answer:
         turns=cells.whole(value.get("turns"), f"{side}.turns")
         or sum(message.role == "assistant" for message in messages)
         or None,
-        finish=cells.optional(next((value[name] for name in NAMES if value.get(name)), None), f"{side}.finish"),
+        finish=finish_in(value),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -152,3 +153,20 @@ def test_a_run_is_made_anew_with_its_seed(tmp_path: Path) -> None:
     note_home(None)
     for command in (run_command(info), probe_command(info)):
         assert shlex.split(command)[-2:] == ["--seed", "5"]
+
+
+@pytest.mark.parametrize("name", ["evalset (1).jsonl", "a, b.jsonl", "x; y.jsonl"])
+def test_a_quoted_name_is_not_torn_by_the_home(name: str) -> None:
+    """A command that was made whole stays as it is, whatever stands between its quotation marks."""
+    note_home("my runs")
+    command = advised("run", name, "--judge", "x")
+    assert homed(f"calibrate anew: {command}") == f"calibrate anew: {command}"
+    note_home(None)
+
+
+def test_the_home_is_known_in_every_thread() -> None:
+    """A page is drawn in several threads; advice in each names the home."""
+    note_home("h")
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(homed, "`judge report`").result() == "`judge report --home h`"
+    note_home(None)

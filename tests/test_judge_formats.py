@@ -344,3 +344,20 @@ def test_a_misspelt_column_is_said_once_with_what_was_meant(tmp_path: Path) -> N
     with pytest.raises(InputError) as caught:
         open_evalset(path)
     assert "did you mean" not in str(caught.value)
+
+
+def test_how_an_answer_ended_is_not_in_the_digest(tmp_path: Path) -> None:
+    """No judge sees it, and a set that has it keeps the digest that older versions gave it; what is no text is no
+    word.
+    """
+    digests = []
+    for finish in (None, "length", {"odd": 1}):
+        row = {"id": "a", "prompt": "p", "candidate": {"text": "x"}, "baseline": {"text": "y"}}
+        if finish is not None:
+            row["candidate"] = {"text": "x", "finish_reason": finish}
+        path = tmp_path / "e.jsonl"
+        path.write_bytes(orjson.dumps(row) + b"\n")
+        checked = open_evalset(path)
+        digests.append(checked.digest)
+        assert next(checked.pairs()).candidate.finish == (finish if isinstance(finish, str) else None)
+    assert len(set(digests)) == 1

@@ -7,6 +7,7 @@ category. Which answer stands first is a coin of its own for each pair and rater
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
 import streamlit as st
@@ -241,7 +242,7 @@ def _end(place: Place, desk: Desk) -> None:
     run = desk.record.origin.get("run")
     if run:
         st.link_button("What the labels say of the judge", link("calibration", run=run, gold=desk.path.name))
-        command(f"judge calibrate {run} --gold {desk.path}")
+        command(f"judge calibrate {run} --gold {shlex.quote(str(desk.path))}")
 
 
 def _blocks(text: str, *, whole: bool) -> list[texts.Block]:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator
 from xml.sax.saxutils import escape, quoteattr
 
-from ..advice import advised, homed
+from ..advice import advised, homed, parted
 from ..decision import Decision, Result, Ruling, Word
 from .page import page
 from .words import counted, listed, markdown, safe, wrap
@@ -53,13 +53,25 @@ def to_text(decision: Decision, width: int = 80, *, name: str = "") -> str:
     if decision.needs:
         lines += ["", "what would change it"]
         for need in decision.needs:
-            lines += wrap(safe(homed(need)), first="  -> ", rest="     ", width=width)
+            lines += _need_text(safe(homed(need)), width)
     if decision.word is Word.SHIP:
         lines += ["", "rollout"]
         for step in decision.plan:
             lines += wrap(safe(step), first="  ", rest="    ", width=width)
     lines += ["", *_record_text(decision, name)]
     return "\n".join(lines)
+
+
+def _need_text(need: str, width: int) -> list[str]:
+    """What would change a decision; a command that does not fit stands on a line of its own, whole, to be pasted."""
+    first, rest = "  -> ", "     "
+    if len(first + need) <= width:
+        return [first + need]
+    lines: list[str] = []
+    for piece, command in parted(need):
+        before = rest if lines else first
+        lines += [before + piece] if command else wrap(piece, first=before, rest=rest, width=width)
+    return lines
 
 
 def to_brief(decision: Decision, width: int = 80) -> str:
