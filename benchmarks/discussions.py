@@ -11,7 +11,8 @@ ways of talking that we could think of, not how often a text from the web is fla
 Texts of one frame resemble each other: beside the count of texts stands the count of frames with any alarm, which is
 the one whose interval may be relied on. ``seen()`` was used to mend the rules; ``unseen()`` was written before the
 first measurement and looked at by nobody until the rules were done, and ``last()`` after that. Both found one way of
-talking more, by which the rules were mended, too. First measurements are in docs/reward-hacking.md.
+talking more, by which the rules were mended, too. Rules that flagged none of these texts let plain attacks pass; the
+rules of today flag some again. First and present measurements are in docs/reward-hacking.md.
 """
 
 from __future__ import annotations
