@@ -91,8 +91,18 @@ def believe(report: CalibrationReport) -> Belief:
 
 
 def more_labels(report: CalibrationReport) -> str:
-    """What to label so that something can be said about the judge, in the words of the win rate's own refusal."""
-    return label_more(report.agreement.compared, report.win_rate.judged, least=FEW, enough=ENOUGH)
+    """What to label so that something can be said about the judge, in the words of the win rate's own refusal.
+
+    A pair without a verdict tells nothing of the judge, and one that people split on is labelled already.
+    """
+    agreement, rate = report.agreement, report.win_rate
+    return label_more(
+        agreement.compared,
+        rate.judged - rate.invalid,
+        labelled=agreement.labelled - agreement.invalid - agreement.missing,
+        least=FEW,
+        enough=ENOUGH,
+    )
 
 
 def _faults(report: CalibrationReport) -> Iterator[str]:

@@ -104,13 +104,20 @@ class Refused:
     fix: str
 
 
-def label_more(have: int, pairs: int, *, least: int, enough: int = 100) -> str:
+def label_more(have: int, pairs: int, *, least: int, enough: int = 100, labelled: int | None = None) -> str:
     """How many more of a run's pairs to label, never more than there are: for ``least`` labels, better ``enough``.
+
+    ``have`` labels count so far, and ``labelled`` of the ``pairs`` are labelled already (``None``: as many), among them
+    those on which people split.
 
     >>> label_more(18, 200, least=30), label_more(18, 36, least=30)
     ('label 12 more pairs, better 82', 'label 12 more pairs, better all 18 that are left; for 100 judge more prompts')
     """
-    few, many, left = max(least - have, 1), max(enough - have, 1), max(pairs - have, 0)
+    few, many, left = (
+        max(least - have, 1),
+        max(enough - have, 1),
+        max(pairs - (have if labelled is None else labelled), 0),
+    )
     more = f"{few} more pair{'s' * (few != 1)}"
     if many <= left:
         return f"label {more}, better {many}"

@@ -390,7 +390,10 @@ def _slope(p: Array, y: Array, codes: _CODES, level: float) -> Slope | None:
     if groups < 3:
         return None
     scores = np.column_stack([np.bincount(codes, weights=x[:, k] * (y - fitted), minlength=groups) for k in (0, 1)])
-    cov = bread @ (scores.T @ scores) @ bread * groups / (groups - 1)
+    meat = scores.T @ scores
+    if np.linalg.matrix_rank(meat, tol=1e-12) < 2:
+        return None  # nothing varies between prompts, as where people split on every pair
+    cov = bread @ meat @ bread * groups / (groups - 1)
     quantile = t_quantile(level, groups - 1)
     one, zero = (
         Estimate(

@@ -24,7 +24,7 @@ _SHOWN = 3
 @dataclass(frozen=True, slots=True)
 class Cut:
     """``candidate`` and ``baseline`` are the answers that a token limit ended, of the ``candidate_told`` and
-    ``baseline_told`` answers that say how they ended, of ``n`` pairs.
+    ``baseline_told`` answers that are known to be whole or cut, of ``n`` pairs.
 
     ``uneven`` counts the judged pairs of one cut and one whole answer, ``rate`` is the win rate of the cut answers
     among them (a tie counts half), clustered by prompt. ``won`` are the ids of all pairs in which the cut answer won.
@@ -44,21 +44,23 @@ class Cut:
         """What was found, in one or two sentences."""
         sides = [f"{self.candidate} of the candidate's {self.candidate_told} answers",
                  f"{self.baseline} of the baseline's {self.baseline_told}"]  # fmt: skip
-        told = f"A token limit cut off {' and '.join(sides)} that say how they ended"
+        told = f"A token limit cut off {' and '.join(sides)} that are known to be whole or cut"
         if self.rate is None:
             return f"{told}; no pair of a cut and a whole answer was judged."
         lost = "none of the cut answers won" if not self.won else f"the cut answer won {len(self.won)} of them"
         pairs = "1 pair" if self.uneven == 1 else f"{self.uneven} pairs"
         told += f". Of the {pairs} of a cut and a whole answer, {lost}"
-        rate = f"a win rate of {self.rate.value:.0%} [{self.rate.low:.0%}, {self.rate.high:.0%}]"
+        rate = f"a win rate of {self.rate.value:.0%} [{self.rate.low:.0%}, {self.rate.high:.0%}], ties count half"
         if not self.won:
             return f"{told} ({rate})."
-        return f"{told} ({rate}), which is suspicious; read {', '.join(self.won[:_SHOWN])}."
+        more = f" and {len(self.won) - _SHOWN} more" if len(self.won) > _SHOWN else ""
+        read = f"read {'it' if len(self.won) == 1 else 'them'}: {', '.join(self.won[:_SHOWN])}{more}"
+        return f"{told} ({rate}){', which is suspicious' if self.rate.low > 0.5 else ''}; {read}."
 
 
 def cut_answers(frame: polars.DataFrame) -> Cut | None:
     """What comparisons (columns of ``schema/001_runs.sql`` and ``008_endings.sql``) say about cut answers; the first
-    repeat of each pair. ``None`` where no answer says how it ended.
+    repeat of each pair. ``None`` where no answer is known to be whole or cut.
     """
     names = ("candidate_finish", "baseline_finish")
     if any(name not in frame.columns for name in names):

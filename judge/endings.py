@@ -16,17 +16,26 @@ NAMES = ("finish", "finish_reason", "stop_reason")
 _CUT = frozenset(("length", "max_tokens", "max_output_tokens", "model_length", "model_context_window_exceeded"))
 """OpenAI chat completions, vLLM and Ollama; Anthropic, Gemini and Cohere; OpenAI responses; Mistral."""
 
+_STOPPED = frozenset(
+    ("content_filter", "content_filtered", "refusal", "guardrail_intervened", "safety", "recitation", "blocklist",
+     "prohibited_content", "spii", "error", "error_toxic", "abort")
+)  # fmt: skip
+"""A filter, a classifier or a fault ended the answer: OpenAI, Bedrock, Anthropic, Gemini, Cohere, vLLM."""
 _UNTOLD = frozenset(("", "unknown", "finish_reason_unspecified"))
 """Inspect and Gemini say so where the server of the model did not."""
 
 
 def was_cut(finish: str | None) -> bool | None:
-    """Whether a token limit ended an answer, by the word of its server in either case; ``None`` where it is not known.
+    """Whether a token limit ended an answer (else it is whole), by the word of its server in either case.
 
-    >>> was_cut("length"), was_cut("MAX_TOKENS"), was_cut("stop"), was_cut(None)
-    (True, True, False, None)
+    ``None`` where that is not known, or something else stopped it: a content filter leaves neither a whole answer nor
+    one that is cut by length.
+
+    >>> was_cut("length"), was_cut("MAX_TOKENS"), was_cut("stop"), was_cut("content_filter"), was_cut(None)
+    (True, True, False, None, None)
     """
-    return None if finish is None or finish.lower() in _UNTOLD else finish.lower() in _CUT
+    word = "" if finish is None else finish.lower()
+    return None if word in _UNTOLD or word in _STOPPED else word in _CUT
 
 
 def finish_in(*places: Mapping[str, Any]) -> str | None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .errors import InputError
 from .register import Entry, Register
 from .render.words import counted
 
@@ -192,28 +193,42 @@ def _labels(folder: Path, given: Mapping[Path, str]) -> tuple[str, str]:
     """How many labels there are, by how many people, and when the last was made (else when it was used)."""
     from .labels import draw_path, read_rows
 
-    count, people, last = 0, set(), ""
+    count, unnamed, people, last = 0, 0, set[str](), ""
+    read: list[str] = []
+    unread: list[str] = []
     own = [path.resolve() for path in sorted(folder.glob("*.jsonl")) if draw_path(path).exists()]
     files = dict.fromkeys([*own, *given])
     for path in files:
-        said = [(row.get("annotator"), row.get("at")) for row in read_rows(path)] if path in own else _told(path)
+        try:
+            said = [(row.get("annotator"), row.get("at")) for row in read_rows(path)] if path in own else _told(path)
+        except (InputError, OSError):
+            unread.append(path.name)
+            continue
+        read.append(path.name)
         count += len(said)
-        people |= {who for who, _at in said}
+        people |= {who for who, _at in said if who}
+        unnamed += sum(not who for who, _at in said)
         made = max((str(at or "") for _who, at in said), default="")
         last = max(last, made or given.get(path, ""))
+    bad = "".join(f"; {name} cannot be read" for name in unread)
     if not count:
-        return f"no labels in {folder} (another folder: --labels), and no gate was given any", ""
-    people_said = counted(len(people), "person", "people")
-    named = ", ".join(path.name for path in files) if len(files) < 3 else counted(len(files), "file")
-    return f"{counted(count, 'label')} of {people_said} in {named}", last
+        none = f"no labels in {folder} (another folder: --labels)"
+        return f"{none}{bad or ', and no gate was given any'}", ""
+    people_said = f" of {counted(len(people), 'person', 'people')}" if people else ", nobody named,"
+    if people and unnamed:
+        people_said += f" ({unnamed} of nobody named)"
+    named = ", ".join(read) if len(read) < 3 else counted(len(read), "file")
+    return f"{counted(count, 'label')}{people_said} in {named}{bad}", last
 
 
 def _told(path: Path) -> list[tuple[str | None, str | None]]:
-    """Who gave each label of a gold set, and when; a label that the source only states has neither."""
+    """Who gave each label of a gold set, and when; a label that the source only states has neither, and a place in a
+    list (``r1``) is no name.
+    """
     from calibration.gold import GoldSet
 
     return [
-        (None if label is None else label.annotator, None if label is None else label.at)
+        (None if label is None or not label.named else label.annotator, None if label is None else label.at)
         for item in GoldSet.read(path).items
         for label in (item.labels or (None,))
     ]

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from calibration.belief import more_labels
 from calibration.confidence import Calibration
 from calibration.evidence import Evidence, Said, match
 from calibration.gold import GoldItem, GoldLabel, GoldSet
@@ -94,6 +95,28 @@ def test_a_judge_that_follows_people_is_believed_and_the_rate_is_theirs() -> Non
     assert report.confidence.fitted.require(rubric="helpfulness@1", judge="judge@1").gold == report.identity["gold"]
     assert report.length.human is not None and not isinstance(report.length.human, Refused)
     assert report.length.human.method.startswith("prediction-powered logistic, 150 labels")
+
+
+def test_advice_to_label_more_counts_no_pair_that_is_labelled_or_has_no_verdict() -> None:
+    """Of 40 pairs, 3 have no verdict and 30 with one are labelled, half of them split: 7 are left to label."""
+    draws = np.random.default_rng(5).random(40)
+    preferences = [None if k in (0, 38, 39) else float(p) for k, p in enumerate(draws)]
+    split = [Outcome.WIN, Outcome.LOSS]
+    report = quick(
+        evidence_of(preferences), gold_of({k: split if k % 2 else [OUTCOMES[2 * (k % 3 > 0)]] * 2 for k in range(31)})
+    )
+    assert (report.agreement.labelled, report.agreement.compared, report.win_rate.invalid) == (31, 15, 3)
+    assert more_labels(report).startswith("judge more prompts: only 7 pairs are left to label in this run")
+    assert "only 7 pairs are left" in report.belief.sentences[0]
+
+
+def test_a_category_on_which_people_always_split_has_no_slope() -> None:
+    """Each of its prompts says one half, so nothing varies between them; the report is made all the same."""
+    evidence = evidence_of([float(p) for p in np.random.default_rng(5).random(60)])
+    split = [Outcome.WIN, Outcome.LOSS]
+    report = quick(evidence, gold_of({k: split if k % 2 else [OUTCOMES[2 * (k % 3 > 0)]] * 2 for k in range(60)}))
+    (code,) = (part for part in report.confidence.slices if part.name.endswith("code"))
+    assert code.raw.slope is None
 
 
 def test_a_coin_is_not_believed() -> None:

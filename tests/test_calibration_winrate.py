@@ -251,6 +251,12 @@ def test_nobody_is_asked_to_label_more_pairs_than_a_run_has(have: int, pairs: in
     assert label_more(have, pairs, least=30).startswith(says)
 
 
+def test_pairs_that_people_split_on_are_not_left_to_label() -> None:
+    """Of 40 pairs 35 are labelled, 18 with a majority: five are left, whatever the majorities."""
+    said = label_more(18, 40, least=30, labelled=35)
+    assert said.startswith("judge more prompts: only 5 pairs are left to label in this run, and 12 more labels")
+
+
 def test_few_prompts_are_too_few_however_many_labels():
     """A hundred labels on ten prompts say little about other prompts; about exactly these pairs they do."""
     run, full = world(200)

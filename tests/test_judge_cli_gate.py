@@ -25,6 +25,7 @@ from judge.decision import Decision, Result, Ruling, Word
 from judge.kept import read_kept
 from judge.register import Register
 from judge.render import gate as render
+from judge.rounds import loop_state
 from judge.store import Store
 
 REPO = Path(__file__).parent.parent
@@ -508,6 +509,38 @@ def test_the_loop_counts_the_labels_that_a_gate_was_given_and_names_an_override(
     refused = judge("rollout", "start", decision.id, home=home)
     assert refused.returncode == 2
     assert f"was overridden by {entry.id}; start from that: judge rollout start {entry.id}" in refused.stderr
+
+
+def test_the_state_of_the_loop_survives_a_label_file_that_cannot_be_read(tmp_path: Path) -> None:
+    """Files of decisions are edited and damaged later: they are named, and the others count; nobody is no person."""
+    store = Store(tmp_path / "home")
+    good, bad, raw = (tmp_path / name for name in ("good.jsonl", "bad.jsonl", "raw.jsonl"))
+    row = {"pair_id": "p0", "annotator": "ada", "outcome": "win"}
+    for path in (good, bad, raw):
+        path.write_text(json.dumps(row) + "\n", encoding="utf-8")
+    files = [str(path) for path in (good, bad, raw)]
+    Register(store.home).append("decision", "r-000000", {"word": "HOLD", "gold_files": files}, at=AT)
+
+    def says() -> str:
+        (step,) = (step for step in loop_state(store, tmp_path / "none").steps if step.name == "labels")
+        return step.says
+
+    assert says() == "3 labels of 1 person in 3 files"
+    bad.write_text('{"pair_id": "p0", "outcome"', encoding="utf-8")
+    raw.write_bytes(b"\xff\xfe\x00")
+    assert says() == "1 label of 1 person in good.jsonl; bad.jsonl cannot be read; raw.jsonl cannot be read"
+    stated = {"id": "p0", "prompt": "q", "response_a": "x", "response_b": "y"}
+    good.write_text(json.dumps(stated | {"label": "A"}) + "\n", encoding="utf-8")
+    assert says().startswith("1 label, nobody named, in good.jsonl; bad.jsonl")
+    good.write_text(json.dumps(stated | {"annotators": ["A", "A"]}) + "\n", encoding="utf-8")
+    assert says().startswith("2 labels, nobody named, in good.jsonl; bad.jsonl")
+    named = {"pair_id": "p1", "annotator": "ada", "outcome": "win"}
+    bad.write_text(json.dumps(named) + "\n", encoding="utf-8")
+    assert says() == "3 labels of 1 person (2 of nobody named) in good.jsonl, bad.jsonl; raw.jsonl cannot be read"
+    for path in (good, bad):
+        path.write_bytes(raw.read_bytes())
+    assert says().endswith("(another folder: --labels); good.jsonl cannot be read; bad.jsonl cannot be read; "
+                           "raw.jsonl cannot be read")  # fmt: skip
 
 
 def test_no_labels_hold_and_say_how_to_label(tmp_path: Path) -> None:

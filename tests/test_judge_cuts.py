@@ -29,9 +29,10 @@ def test_a_token_limit_has_many_names(word: str) -> None:
 
 
 def test_what_nobody_told_is_neither_whole_nor_cut() -> None:
-    """No word and the words for no word are None; every other word is a whole answer."""
+    """No word and the words for no word are None; what a filter stopped is neither; else it is whole."""
     assert was_cut(None) is None and was_cut("unknown") is None and was_cut("") is None
-    assert [was_cut(word) for word in ("stop", "end_turn", "tool_calls", "content_filter")] == [False] * 4
+    assert [was_cut(word) for word in ("stop", "end_turn", "tool_calls")] == [False] * 3
+    assert [was_cut(word) for word in ("content_filter", "SAFETY", "refusal")] == [None] * 3
     assert finish_in({"finish": None}, {"finish_reason": "unknown"}, {"stop_reason": "max_tokens"}) == "max_tokens"
     assert finish_in({"finish": 7}, {}) is None
 
@@ -88,7 +89,24 @@ def test_cut_answers_are_counted_by_side_and_their_wins_named() -> None:
     assert (found.n, found.candidate, found.candidate_told, found.baseline, found.baseline_told) == (8, 5, 7, 3, 6)
     assert (found.uneven, found.won) == (4, ("p0", "p2"))
     assert found.rate is not None and found.rate.value == pytest.approx(2.5 / 4)
-    assert "suspicious" in found.text and "p0, p2" in found.text
+    assert "suspicious" not in found.text and "ties count half); read them: p0, p2." in found.text
+
+
+def test_cut_answers_are_suspicious_only_where_they_win_beyond_doubt() -> None:
+    """One win among losses is to be read and says nothing yet; twenty of twenty do."""
+    one = cut_answers(frame(("length", "stop", "win"), *[("length", "stop", "loss")] * 6))
+    assert one is not None and one.rate is not None and one.rate.low < 0.5
+    assert "suspicious" not in one.text and "read it: p0." in one.text
+    all_ = cut_answers(frame(*[("length", "stop", "win")] * 20))
+    assert all_ is not None and all_.rate is not None and all_.rate.low > 0.5
+    assert "which is suspicious; read them: p0, p1, p2 and 17 more." in all_.text
+
+
+def test_what_a_filter_stopped_is_no_whole_answer() -> None:
+    """A pair of a cut answer and one that a content filter stopped says nothing of cut against whole."""
+    found = cut_answers(frame(("length", "content_filter", "win"), ("length", "stop", "loss")))
+    assert found is not None
+    assert (found.candidate_told, found.baseline_told, found.uneven, found.won) == (2, 1, 1, ())
 
 
 def test_a_set_that_says_nothing_of_ends_has_no_count() -> None:
@@ -134,7 +152,7 @@ def test_a_run_keeps_the_ends_and_its_reports_say_what_cut_answers_won(judged: t
     assert row.measure.candidate is not None and row.measure.candidate.value == pytest.approx(5 / 12)
     assert next(measure for measure in report.measures if measure.name == "win.cut").candidate == report.cut.rate
     for text in (hack_text(report), hack_markdown(report), hack_html(report)):
-        assert "suspicious" in " ".join(text.split())
+        assert "read them: p0, p1, p2 and 2 more" in " ".join(text.split())  # five of five are too few to say more
     said = CliRunner().invoke(root, ["report", run_id, "--home", str(home)])
     assert "A token limit cut off 5 of the candidate's 12 answers and 0 of the baseline's 12" in " ".join(
         said.output.split()

@@ -24,7 +24,7 @@ from judge.errors import StoreError
 from judge.formats import open_evalset, write_evalset
 from judge.grounding.report import ground_pairs
 from judge.grounding.report import report as ground
-from judge.hacking.features import citations, rates, right
+from judge.hacking.features import FEATURES, citations, rates, seen
 from judge.hacking.refusing import may_refuse, refuses
 from judge.hacking.report import HackReport, Row, hack_report
 from judge.hacking.wording import constant, digest
@@ -321,9 +321,14 @@ def test_rates_leave_code_out_and_references_count_as_words() -> None:
     """Markers inside fences are code; a short reference is found as whole words."""
     assert rates("```\n**a** may\n```\nplain words only")["bold"] == 0
     assert rates("may may plain words")["hedges"] == 50
-    assert right("The answer is New York.", "new york") is True
-    assert right("The answer is Newark.", "new") is False
-    assert right("x", "one two three four five six seven eight nine") is None
+    (wrong,) = (feature for feature in FEATURES if feature.name == "confidence.when_wrong")
+
+    def sure_and_wrong(answer: str, reference: str) -> float | None:
+        return wrong.read(seen(Pair("p", Item("Q", reference=reference), Answer(answer), Answer("x")))[0])
+
+    assert sure_and_wrong("It is certainly New York.", "new york") == 0
+    assert sure_and_wrong("It is certainly Newark.", "new") == 1
+    assert sure_and_wrong("certainly", "one two three four five six seven eight nine") is None
 
 
 def test_a_kept_report_is_found_read_and_not_forged(tmp_path: Path, padded: HackReport) -> None:

@@ -145,6 +145,15 @@ def test_better_must_hold_for_all_categories_at_once() -> None:
     assert (alone.verdict, among.verdict) == ("better", "unclear")
 
 
+def test_every_surface_says_that_the_intervals_of_categories_are_widened() -> None:
+    """A widened interval is headed by no level of its own, and the sentence that says so is the same everywhere."""
+    found = report([{"category": f"c{n % 9}"} for n in range(90)])
+    assert {part.net.level for part in found.categories if part.net} == {1 - 0.05 / 9}
+    for text in (render.to_text(found), render.to_markdown(found), render.to_html(found)):
+        assert "those of the categories widened so that all hold at once (Bonferroni)" in " ".join(text.split())
+    assert "95% interval" not in render.to_markdown(found) + render.to_html(found)
+
+
 def test_the_judge_s_worth_stands_beside_the_length_rules() -> None:
     """With labels, accuracy is given with the longer- and shorter-wins baselines, and skill needs to beat them."""
     rows = [{"outcome": "win", "label": "win", "candidate_chars": 20}] * 45 + [

@@ -127,6 +127,22 @@ def test_a_recorded_name_that_may_be_another_now_is_not_read(
     assert [text for text in found.warnings if text.startswith(f"{name} cannot be found again")]
 
 
+@pytest.mark.parametrize("named", ["gold.jsonl", "./gold.jsonl", "whole"])
+def test_a_lost_name_that_is_named_again_is_lost_no_more(
+    tmp_path: Path, home: Path, gold: Path, monkeypatch: pytest.MonkeyPatch, named: str
+) -> None:
+    """An older record's relative name: who names the file with --against, as advised, is warned of it no more."""
+    path = tmp_path / "pairs.jsonl"
+    assert build(home, rows_of(6), path, "--against", str(gold)).exit_code == 0
+    monkeypatch.chdir(gold.parent)
+    card = path.with_suffix(".card.json")
+    card.write_bytes(orjson.dumps(orjson.loads(card.read_bytes()) | {"against": {"gold.jsonl": 1}}))
+    other = tmp_path / "new"
+    assert any("gold.jsonl cannot be found again" in text for text in admitted(other, path).warnings)
+    found = admitted(other, path, against=(str(gold) if named == "whole" else named,))
+    assert (found.warnings, found.record["against"]) == ((), [str(gold.resolve())])
+
+
 def test_a_gold_item_that_came_after_the_check_is_refused(tmp_path: Path, home: Path, gold: Path) -> None:
     """The gold set of the record has grown, a set was frozen since, or another is named: each refuses the training."""
     path = tmp_path / "pairs.jsonl"

@@ -20,7 +20,7 @@ from judge.register import Register
 from .contamination import References, compared_text
 from .dataset import card_path, read_card, refuse_clashes
 from .preferences import Preference, digest_of, read_preferences
-from .references import add_reference, frozen_files, is_full_name
+from .references import add_reference, frozen_files, full_name, is_full_name
 from .splitting import data_record, prompt_digest
 
 if TYPE_CHECKING:
@@ -131,8 +131,10 @@ def _references(found: Known, against: Sequence[str], store: Store) -> tuple[Ref
     references, gone = References(), []
     for what in (*against, *map(str, frozen_files(store.home))):
         add_reference(references, what, store)
-    for what in sorted(set(found.against).difference(references.places)):
+    for what in sorted(set(found.against).difference(references.places, against)):
         try:
+            if what != "latest" and full_name(what, store) in references.places:
+                continue  # a name from the folder of then, and the very file or run is named now
             if not is_full_name(what, store):
                 raise InputError(f"{what} may be another file or run by now")
             add_reference(references, what, store)

@@ -92,7 +92,7 @@ def begin(options: Options) -> int:
                 await opened.popitem()[1].close()
 
     drive(work(), group_id, options.home)
-    return show(store, group_id, Showing(as_json=options.as_json, home=options.home, after=True))
+    return show(store, group_id, Showing(as_json=options.as_json, after=True))
 
 
 def resume(group_id: str, open_judge: Opener, *, max_cost: float | None, as_json: bool, home: str | None) -> int:
@@ -113,7 +113,7 @@ def resume(group_id: str, open_judge: Opener, *, max_cost: float | None, as_json
     given_up = sum(info.given_up for info in group_of(store, group.id).runs.values())
     if given_up:
         click.echo(f"note: {given_up} asks were given up: the process died each time they were asked", err=True)
-    return show(store, group.id, Showing(as_json=as_json, home=home, after=True))
+    return show(store, group.id, Showing(as_json=as_json, after=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +124,6 @@ class Showing:
     as_md: bool = False
     gold: Path | None = None
     by: str = "category"
-    home: str | None = None
     after: bool = False
 
 

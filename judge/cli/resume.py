@@ -50,4 +50,4 @@ def command(run_id: str, *, max_cost: float | None, as_json: bool, home: str | N
     given_up = store.run(run_id).given_up
     if given_up:
         click.echo(f"note: {given_up} asks were given up: the process died each time they were asked", err=True)
-    return finish(store, run_id, as_json=as_json, home=home)
+    return finish(store, run_id, as_json=as_json)

@@ -211,7 +211,7 @@ def run(options: Options) -> int:
             await backend.close()
 
     drive(work(), plan.run_id, options.home)
-    return finish(store, plan.run_id, as_json=options.as_json, home=options.home)
+    return finish(store, plan.run_id, as_json=options.as_json)
 
 
 def plan_of(options: Options) -> RunPlan:
@@ -404,7 +404,7 @@ def drive(work: Any, run_id: str, home: str | None) -> None:
         raise OSError(error.errno, f"{error.strerror}; make room, {go_on}", error.filename) from error
 
 
-def finish(store: Store, run_id: str, *, as_json: bool, home: str | None) -> int:
+def finish(store: Store, run_id: str, *, as_json: bool) -> int:
     """Print the report of a finished run; exit code 3 where not one comparison could be judged."""
     from .. import render
     from ..summary import summarise

@@ -54,18 +54,24 @@ _ASIDE = re.compile(
     r"|there is no (?:information|mention|answer)\b|(?:this|that|it) is not (?:mentioned|stated|specified|given)\b",
     re.IGNORECASE,
 )
+_FEELING = (
+    r"(?:frustrations?|concerns?|situation|questions?|worr(?:y|ies)|disappointment|confusion|annoyance|anxiety|"
+    r"curiosity|hesitation|inconvenience|pain|feelings?|urgency)"
+)
 _COURTESY = re.compile(
     r"(?:absolutely|definitely|indeed|exactly|sure|certainly|of course|no (?:problem|worries)|my pleasure|gladly|"
     r"understood|got it|noted|welcome|congratulations|cheers|(?:kind|best|warm) regards)"
     r"(?: (?:then|again|thing|indeed))?"
     r"|(?:hello|hi|hey|dear|good (?:morning|afternoon|evening))(?: [a-z]{1,20}){0,2}"
-    r"|(?:great|good|wonderful|fantastic) news(?: for [a-z'’ -]{1,60})?"
+    r"|(?:great|good|wonderful|fantastic) news"
     r"|(?:we|i) (?:take|value|appreciate|respect) your [a-z]{1,20}(?: and [a-z]{1,20})?"
     r"(?: (?:(?:very|extremely|really) )?(?:seriously|much))?"
-    r"|(?:we|i) understand (?:your|how) [a-z ]{1,40}",
+    rf"|(?:we|i) (?:completely |fully |totally )?understand your {_FEELING}(?:(?: and|,) (?:your )?{_FEELING})?",
     re.IGNORECASE,
 )
-"""Greetings, acknowledgements and courtesies that are all a sentence says; one that goes on to say more is a claim."""
+"""Greetings, acknowledgements and courtesies that are all a sentence says; one that goes on to say more is a claim, and
+so is one about a thing that a document may say something of ("I understand your policy covers water damage").
+"""
 _LEFT = re.compile(r"[^a-z0-9]*$", re.IGNORECASE)
 
 

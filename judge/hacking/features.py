@@ -21,7 +21,7 @@ from .refusing import refuses
 if TYPE_CHECKING:
     from ..types import Answer, Pair
 
-__all__ = ["FEATURES", "MARKERS", "Feature", "Prose", "Seen", "citations", "prose", "rates", "right", "seen", "words"]
+__all__ = ["FEATURES", "MARKERS", "Feature", "Prose", "Seen", "citations", "prose", "rates", "seen", "words"]
 
 _FENCED = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
 MARKERS: Mapping[str, Cue] = {
@@ -186,12 +186,8 @@ def _citations(text: Prose, sources: Sequence[str], prompt: str) -> tuple[int, i
     return found, checked, invented
 
 
-def right(answer: str, reference: str | None) -> bool | None:
-    """Whether an answer holds the reference, word for word; ``None`` where none is given or it has over eight words."""
-    return _right(Prose(answer), reference)
-
-
 def _right(text: Prose, reference: str | None) -> bool | None:
+    """Whether an answer holds the reference, word for word; ``None`` where none is given or it has over eight words."""
     wanted = words(reference or "")
     if not wanted or len(wanted) > 8:
         return None

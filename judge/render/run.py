@@ -42,6 +42,10 @@ __all__ = [
 
 _SHOWN = 2_000
 _DOUBT = "This is what the judge says, and this judge cannot be trusted with a decision: see below how far it can be."
+_INTERVALS = (
+    "intervals are clustered by prompt, those of the categories widened so that all hold at once (Bonferroni); better "
+    "and worse go by them"
+)
 _EXAMPLES = 12
 
 
@@ -81,8 +85,7 @@ def to_text(report: RunReport) -> str:
     lines += [
         "",
         *wrap(
-            "net = wins minus losses, in points, from the candidate's side; intervals are clustered by prompt, those "
-            "of the categories widened so that all hold at once (Bonferroni); better and worse go by them. flips = "
+            f"net = wins minus losses, in points, from the candidate's side; {_INTERVALS}. flips = "
             "other verdict after swapping; first place = decisive verdicts for the answer shown first; length = "
             "characters of the candidate's answer over the baseline's, in the typical pair (geometric mean). The gate "
             "and the calibration take the mean preference instead, in which a sure verdict counts for more than a "
@@ -117,7 +120,7 @@ def to_markdown(report: RunReport) -> str:
             f"{report.overall.invalid} invalid."
         ),
         "",
-        "| | n | win | tie | loss | net win rate (95% interval) | verdict | flips | first place | length ratio |",
+        "| | n | win | tie | loss | net win rate (interval) | verdict | flips | first place | length ratio |",
         "|---|---:|---:|---:|---:|---|---|---:|---:|---:|",
     ]
     for part in (report.overall, *report.categories):
@@ -132,6 +135,7 @@ def to_markdown(report: RunReport) -> str:
         ]
         cells += [_pct(part.flips), _pct(part.first_place), _ratio(part)]
         lines.append("| " + " | ".join(cells) + " |")
+    lines += ["", f"Net win rate = wins minus losses, in percentage points, at 95%; {_INTERVALS}."]
     if report.worth is not None:
         lines += [
             "",
@@ -174,6 +178,7 @@ def to_html(
         examples=examples,
         forest=forest_chart(report).svg,
         doubt=_DOUBT,
+        intervals=_INTERVALS,
         hack=None if hack is None else hack_values(hack),
         pct=_pct,
         net=_net,
