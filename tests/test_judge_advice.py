@@ -118,7 +118,7 @@ def test_what_is_advised_runs_as_it_is_pasted(
     assert "judge gate override decision-" in said and f"--home '{home}'" in said
     assert _run(["demo", "-j", "scripted:longer", "--home", home]) == 0
     listed = [line.strip() for line in capsys.readouterr().err.splitlines() if line.startswith("  judge gate latest")]
-    assert len(listed) == 1 and f"--home '{home}'" in listed[0]
+    assert len(listed) == 1 and f"--home '{home}'  every rule" in listed[0], "a long command stays apart from its words"
 
 
 def test_an_error_advises_for_the_home_that_was_given(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

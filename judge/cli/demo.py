@@ -47,7 +47,7 @@ def command(*, judge: str, as_json: bool, home: str | None) -> int:
         (advised("calibrate"), "how far the judge can be believed"),
         (advised("run", "your.jsonl"), 'your own rows with "prompt", "candidate" and "baseline"'),
     ):
-        click.echo(f"  {command:22}{told}", err=True)
+        click.echo(f"  {command:20}  {told}", err=True)
     return code
 
 
