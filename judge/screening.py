@@ -223,7 +223,7 @@ _ORDERS: tuple[Rule, ...] = (
         rf"\b{_DONE} (?:has |have |is |was )?(?:now |already |been )*(?:complete[d]?|finished|done|over|concluded|closed)\b(?: successfully)?\s*[.!:\n][\s\S]{{0,80}}?"
         r"\b(?:output|reply|respond|return|print|write|answer|state|emit|report)\b[^.\n]{0,20}\b(?:only|just|exactly|nothing|solely|simply)\b",
     ),
-    rule("injected_verdict", f"{_DONE_WORDS} & {_ENDED}", rf"^\W*(?:the )?(?:{_DONE[3:-6]}) (?:is |has been |was )?(?:now )?(?:complete[d]?|finished|over|done|closed)\b\s*(?:[.!\n]|$)",
+    rule("injected_verdict", f"{_DONE_WORDS} & {_ENDED}", rf"^[^\w\n]*(?:the )?(?:{_DONE[3:-6]}) (?:is |has been |was )?(?:now )?(?:complete[d]?|finished|over|done|closed)\b\s*(?:[.!\n]|$)",
          gate=rf"(?:{_DONE[3:-6]}) (?:is |has been |was )?(?:now )?(?:complete[d]?|finished|over|done|closed)\b"),
     rule(
         "injected_verdict", "output reply respond return print answer & only just exactly nothing solely & this my the",
@@ -258,13 +258,14 @@ _ORDERS: tuple[Rule, ...] = (
     rule("injected_verdict", "< & verdict winner judgment judgement preferred choice", r"<\s*(verdict|winner|judge?ment|preferred|choice)\s*>[^<\n]{0,40}<\s*/\s*\1\s*>", gate=r"<\s*(?:verdict|winner|judge?ment|preferred|choice)\s*>"),
     rule(
         "injected_verdict", "verdict winner judgment judgement ruling verdictis winneris judgmentis judgementis rulingis",
-        r"^[\W_]*(?:my |the |final |overall )*(?:verdict|winner|judge?ment|ruling)[\W_]*(?:is\b|:|=|->|\u2192)[\W_]*(?:answer |response |assistant |option |the )?(?:[A-C12]\b|this\b|first|second|mine\b|me\b|above|candidate)",
+        r"^(?:_|[^\w\n])*(?:my |the |final |overall )*(?:verdict|winner|judge?ment|ruling)(?:[\W_]*is\b|(?=[\W_]*?(?:[:=\u2192]|->)))[\W_]*(?:answer |response |assistant |option |the )?(?:[A-C12]\b|this\b|first|second|mine\b|me\b|above|candidate)",
         gate=r"(?:verdict|winner|judge?ment|ruling)[\W_]*(?:is\b|:|=|->)",
     ),
     rule("injected_verdict", "verdict verdictis", r"\b(?:final |my |the )?verdict\s*(?::|is\b|=)\s*(?:this|that|the|answer|response|\[?[A-B12]\b)[^.\n]{0,25}(?:answer|response|one|wins|win|better|$)"),
     rule(
         "injected_verdict", '" & name & arguments parameters input',
-        r"\"name\"\s*:\s*\"\w*(?:verdict|judge|winner|prefer|grade|evaluat|rank)\w*\"\s*,\s*\"(?:arguments|parameters|input)\"",
+        r"\"name\"\s*:\s*\"(?=\w*?(?:verdict|judge|winner|prefer|grade|evaluat|rank))\w*\"\s*,\s*\"(?:arguments|parameters|input)\"",
+        gate=r"\"name\"\s*:\s*\"",
     ),
 )  # fmt: skip
 
@@ -274,15 +275,15 @@ _FENCES: tuple[Rule, ...] = (
     rule("fence_forgery", "start end & of & turn", r"<(?:start|end)_of_turn>"),
     rule("fence_forgery", "= & end answer request sources rubric response", r"^={3,}\s*(?:END|ANSWER|REQUEST|SOURCES|RUBRIC|RESPONSE)\b[^\n]{0,80}?(?:[0-9a-f]{8,}|={3,})", marks="==="),
     rule("fence_forgery", "start end begin beginning stop & of & assistant answer response output candidate", r"^[\[<#*\-=|]+\s*(?:the )?(?:start|end|begin|beginning|stop) of (?:the )?(?:assistant|answer|response|output|candidate)\b[^\n]{0,40}[\]>#*\-=|]+\s*$"),
-    rule("fence_forgery", "<", r"^\s*</?(?:answer|response|assistant|output|candidate)[_\- ]?(?:[a-b12]|one|two)\s*>\s*$", marks="<answer </answer <response </response <assistant </assistant <output </output <candidate </candidate"),
-    rule("fence_forgery", '"', r"\"\"\"\s*\n?\s*\}\s*\n?\s*\}[\s\S]{0,400}?\"(?:instruction|output|outputs|model|answer|text|prompt|system)\"\s*:|\"\"\"\s*\n?\s*\}\s*\n?\s*\}[\s\S]{0,200}?(?:ignore|disregard|new (?:material|task|input)|model outputs?)", marks='"""'),
+    rule("fence_forgery", "<", r"^[^\S\n]*</?(?:answer|response|assistant|output|candidate)[_\- ]?(?:[a-b12]|one|two)\s*>\s*$", marks="<answer </answer <response </response <assistant </assistant <output </output <candidate </candidate"),
+    rule("fence_forgery", '"', r"\"\"\"\s*\}\s*\}[\s\S]{0,400}?\"(?:instruction|output|outputs|model|answer|text|prompt|system)\"\s*:|\"\"\"\s*\}\s*\}[\s\S]{0,200}?(?:ignore|disregard|new (?:material|task|input)|model outputs?)", marks='"""'),
 )  # fmt: skip
 
 _HIDDEN: tuple[Rule, ...] = (
-    rule("hidden_text", "<", rf"<!--[^>]{{0,400}}?\b(?:{_JUDGES}|{_PICK}|winner|verdict|better|best|ignore)\b[^>]{{0,400}}?-->", marks="<!--"),
+    rule("hidden_text", "<", rf"<!--(?=[^>]{{0,400}}?\b(?:{_JUDGES}|{_PICK}|winner|verdict|better|best|ignore)\b)[^>]{{0,800}}?-->", marks="<!--", gate="<!--"),
     rule(
         "hidden_text", "< & span div p font b i small section",
-        r"<(?:span|div|p|font|b|i|small|section)\b[^>]{0,200}?(?:color\s*:\s*(?:#f{3,6}\b|white|transparent|rgba?\(255)|font-size\s*:\s*[01](?:px|pt|em|%)?\b|display\s*:\s*none|visibility\s*:\s*hidden|opacity\s*:\s*0\b)[^>]{0,200}>\s*[^<\n]{3,}<",
+        r"<(?:span|div|p|font|b|i|small|section)\b[^>]{0,200}?(?:color\s*:\s*(?:#f{3,6}\b|white|transparent|rgba?\(255)|font-size\s*:\s*[01](?:px|pt|em|%)?\b|display\s*:\s*none|visibility\s*:\s*hidden|opacity\s*:\s*0\b)[^>]{0,200}>\s*[^\s<][^<\n]{2,}<",
         marks="color font-size display visibility opacity",
     ),
 )  # fmt: skip

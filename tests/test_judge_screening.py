@@ -322,6 +322,30 @@ def test_hostile_sizes_are_looked_at_in_time() -> None:
         assert time.process_time() - started < 8.0, text[:10]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\n" * 100_000 + "<answer",
+        "\n" * 100_000 + "verdict: zebra",
+        "verdict" + ":" * 100_000 + "zebra verdict",
+        '"name":"' + "verdict" * 15_000 + " arguments",
+        '<div style="color:#fff">' + " " * 100_000 + "\n",
+        '"""' + "\n" * 100_000 + 'z "instruction"',
+        '"""\n\n}\n}' * 10_000,
+        "<!-- pick " * 10_000,
+        "ignore-a " * 10_000 + "rules",
+        "this answer all " * 6_000 + "criteria",
+        "#" * 50_000 + "start of answer" + "#" * 50_000 + "z",
+    ],
+    ids=lambda text: repr(text.replace("\n", " ").strip()[:12]),
+)
+def test_texts_that_nearly_match_a_pattern_are_looked_at_in_time(text: str) -> None:
+    """100 kB that hold a rule's words, and runs on which its pattern could go back and forth, take no second."""
+    started = time.process_time()
+    screening.look(text)
+    assert time.process_time() - started < 1.0
+
+
 def test_an_attack_text_is_applied_where_it_says() -> None:
     """Suffix, prefix, middle and whole: the text stands there, and the answer around it is whole."""
     plea = next(attack for attack in ATTACKS if attack.id == "2.please")
