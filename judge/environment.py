@@ -10,7 +10,7 @@ from pathlib import Path
 
 __all__ = ["Environment", "calm_litellm", "calm_ray", "environment"]
 
-_SECRET = re.compile(r"_(KEY|TOKEN|SECRET|PASSWORD)$", re.IGNORECASE)
+_SECRET = re.compile(r"_(?:(?:[A-Z]+)?API)?(?:KEY|TOKEN|SECRET|PASSWORD)$|_BEARER_TOKEN_\w+$", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +20,8 @@ class Environment:
     ``home`` from ``JUDGE_HOME`` (default ``.judge``), ``cache`` from ``JUDGE_CACHE`` or ``XDG_CACHE_HOME`` (default
     ``~/.cache/touchstone-judge``), ``base_url`` from ``OPENAI_BASE_URL``, ``api_key`` from ``OPENAI_API_KEY`` (never
     shown), ``plain`` where ``NO_COLOR`` is set or ``TERM`` is ``dumb``. ``keys`` are all variables named like a secret
-    (``..._KEY``, ``..._TOKEN``, ``..._SECRET``, ``..._PASSWORD``): a judge string may name one (``key_env``), and their
-    values are kept out of everything that is written. ``prices`` from ``JUDGE_PRICES``: a file of your own prices.
+    (``..._KEY``, ``..._APIKEY``, ``..._TOKEN``, ``..._SECRET``, ``..._PASSWORD``, ``..._BEARER_TOKEN_...``): a judge
+    string may name one (``key_env``), and their values are kept out of everything that is written. ``prices`` from ``JUDGE_PRICES``: a file of your own prices.
     ``crash_at`` from ``JUDGE_CRASH_AT`` (for tests; see ``judge/failpoints.py``).
     """
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,9 @@ from judge import protocol
 from judge.backends import open_backend
 from judge.backends.calling import BREAK_AFTER, GIVE_UP_AFTER, MAX_WAIT, Breaker, Caller, Clock, Limits, Meter, Window
 from judge.backends.chat import ChatBackend
-from judge.backends.faults import POLICIES, Failure, Fault, classify, redact, retry_after
+from judge.backends.faults import POLICIES, Failure, Fault, classify, redact, retry_after, spellings
 from judge.environment import Environment
-from judge.errors import BackendError, BackendUnavailable
+from judge.errors import BackendError, BackendUnavailable, InputError
 from judge.testing import sample_pair, sample_rubric
 from judge.types import Ask, InvalidReason, Reply
 
@@ -427,6 +427,11 @@ def test_half_open_lets_one_through() -> None:
         ({"Retry-After": "Wed, 21 Oct 2026 07:28:30 GMT", "Date": "Wed, 21 Oct 2026 07:28:00 GMT"}, 30.0),
         ({"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT", "Date": "Wed, 21 Oct 2026 07:28:30 GMT"}, 0.0),
         ({"Retry-After": "Wed, 21 Oct 2026 07:28:30 GMT"}, None),
+        (
+            {"Retry-After": "Mon, 01 Jan 99999999999999999999 00:00:00 GMT", "Date": "Wed, 21 Oct 2026 07:28:00 GMT"},
+            None,
+        ),
+        ({"Retry-After": "Wed, 21 Oct 2026 07:28:00 +99999999999999", "Date": "Wed, 21 Oct 2026 07:28:00 GMT"}, None),
         ({"Retry-After": "soon"}, None),
         ({"Retry-After": "-5"}, None),
         ({"Retry-After": "9" * 400}, None),
@@ -464,3 +469,63 @@ def test_a_status_and_its_words_name_the_fault(status: int, text: str, fault: Fa
 def test_secrets_are_replaced_whole() -> None:
     """Every occurrence goes, and an empty secret does nothing."""
     assert redact("a sk-1 b sk-1", ["", "sk-1"]) == "a [redacted] b [redacted]"
+
+
+def test_a_secret_is_found_as_a_url_spells_it_and_a_placeholder_is_none() -> None:
+    """A key with a slash or a plus sign stands otherwise in a URL; ``EMPTY`` and ``x`` stand in ordinary answers."""
+    hidden = spellings(["sk-pa/ss+word", "", "x", "EMPTY"])
+    for text in ("key=sk-pa/ss+word", "?key=sk-pa%2Fss%2Bword&", "/sk-pa/ss%2Bword/"):
+        assert "word" not in redact(text, hidden), text
+    assert redact("the EMPTY box", hidden) == "the EMPTY box"
+
+
+def test_a_placeholder_for_a_key_takes_no_letter_out_of_a_verdict(server: Any) -> None:
+    """A server of one's own wants any key: one that is a label of the ask must not become ``[redacted]``."""
+    judge = f"openai:m?base_url={server.url('placeholder', 'ok')}&mode=logprobs"
+    ask = first_ask(open_backend(judge, ENV))
+    backend = open_backend(judge, replace(ENV, api_key=ask.labels.first))
+
+    async def asked() -> list[Reply]:
+        try:
+            return await backend.ask([ask])
+        finally:
+            await backend.close()
+
+    reply = asyncio.run(asked())[0]
+    assert reply.text == ask.labels.first
+    assert reply.probs is not None
+
+
+@pytest.mark.parametrize("script", ["urlkey401", "urlkey500", "urlkey-redirect"])
+def test_a_key_that_a_server_puts_into_a_url_is_shown_nowhere(server: Any, script: str) -> None:
+    """Error texts and places of redirects name URLs, and some providers' URLs carry the key."""
+    env = replace(ENV, api_key="sk-plan/ted+secret")
+    backend = open_backend(f"openai:m?base_url={server.url(script, script)}&mode=logprobs&repair=0", env)
+    assert isinstance(backend, ChatBackend)
+    backend.caller.clock = Time().clock()
+
+    async def asked() -> str:
+        try:
+            return str((await backend.ask([first_ask(backend)]))[0])
+        except BackendError as error:
+            return str(error)
+        finally:
+            await backend.close()
+
+    told = asyncio.run(asked())
+    assert "[redacted]" in told
+    assert "ted" not in told.replace("redacted", "")
+
+
+@pytest.mark.parametrize("judge", ["openai:m", "anthropic:m", "litellm:openai/m"])
+def test_a_key_with_a_line_break_is_refused_before_any_call(judge: str) -> None:
+    """What HTTP cannot send in a header is one clear error that does not show it; the end of its line is no part."""
+    keys = {"ANTHROPIC_API_KEY": "sk-plan\nted", "MY_KEY": "sk-plan\nted"}
+    env = replace(ENV, api_key="sk-plan\nted", keys=keys)
+    more = "?key_env=MY_KEY" if judge.startswith("litellm") else ""
+    with pytest.raises(InputError, match="holds a line break") as told:
+        open_backend(judge + more, env)
+    assert "ted" not in str(told.value)
+    fine = dict.fromkeys(keys, "sk-planted\n")
+    opened_judge = open_backend(judge + more, replace(ENV, api_key="sk-planted\n", keys=fine))
+    asyncio.run(opened_judge.close())

@@ -232,6 +232,11 @@ def test_secrets_are_read_from_the_environment_by_their_names(monkeypatch: pytes
     found = environment()
     assert (found.keys["SOME_PROVIDER_API_KEY"], found.prices) == ("x" * 20, Path("prices.json"))
     assert "PATH" not in found.keys
+    for name in ("WATSONX_APIKEY", "WATSONX_ZENAPIKEY", "AWS_BEARER_TOKEN_BEDROCK", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "x" * 20)
+        assert name in environment().keys, name
+    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")
+    assert "TOKENIZERS_PARALLELISM" not in environment().keys
     assert "x" * 20 not in repr(found)
 
 

@@ -83,7 +83,6 @@ _PROVIDERS = (
 )  # fmt: skip
 _OWN_KEYS = {"anthropic": "ANTHROPIC_API_KEY", "litellm": ""}
 """Judges to which OPENAI_BASE_URL and OPENAI_API_KEY do not apply, and the variable that holds their key instead."""
-_SHORTEST_SECRET = 8
 
 
 def open_backend(spec: str, env: Environment) -> Backend:
@@ -140,9 +139,11 @@ def _access(env: Environment, key_env: str, head: str, *, default: str) -> Any:
 
     if key_env and key_env not in env.keys:
         raise InputError(f"judge {head!r}: the environment has no key under the name that key_env gives")
-    key = env.keys[key_env] if key_env else default
-    secrets = {value for value in (*env.keys.values(), env.api_key) if len(value) >= _SHORTEST_SECRET}
-    return Access(key, tuple(sorted(secrets, key=len, reverse=True)), env.prices, (env.home, env.cache))
+    key = (env.keys[key_env] if key_env else default).strip()  # a key that was read from a file ends with its line
+    if not key.isprintable():
+        raise InputError(f"judge {head!r}: its key holds a line break or another control character; give the key alone")
+    secrets = {value.strip() for value in (*env.keys.values(), env.api_key)}
+    return Access(key, tuple(sorted(secrets)), env.prices, (env.home, env.cache))
 
 
 def _typed(head: str, key: str, text: str, annotation: str) -> Any:

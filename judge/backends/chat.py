@@ -22,7 +22,7 @@ from . import completions
 from .calling import Called, Caller, Limits
 from .capability import FOLDER, NO_PROBE, Capability, Memory, Probing, find, refused, with_spent
 from .completions import Completion, Form, Mode
-from .faults import Failure, Fault
+from .faults import Failure, Fault, spellings
 
 if TYPE_CHECKING:
     from .batches import BatchApi
@@ -125,6 +125,10 @@ class Access:
     secrets: tuple[str, ...] = field(default=(), repr=False)
     prices: Path | None = None
     places: tuple[Path, ...] = ()
+
+    def hidden(self) -> tuple[str, ...]:
+        """What no text of a server may show (``faults.spellings`` of the key and the secrets)."""
+        return spellings((self.key, *self.secrets))
 
     def memory(self, model: str, endpoint: str, options: Options) -> Memory | None:
         """Where findings about a model at a place are kept; its ``options`` hold its revision by now."""

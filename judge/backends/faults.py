@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from typing import Any
+from urllib.parse import quote
 
-__all__ = ["POLICIES", "Failure", "Fault", "Policy", "classify", "redact", "retry_after"]
+__all__ = ["POLICIES", "Failure", "Fault", "Policy", "classify", "redact", "retry_after", "spellings"]
 
 
 class Fault(StrEnum):
@@ -178,12 +179,28 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
         return seconds
     try:
         return max(0.0, (parsedate_to_datetime(value) - parsedate_to_datetime(headers["Date"])).total_seconds())
-    except (KeyError, ValueError, TypeError):
+    except (KeyError, ValueError, TypeError, OverflowError):
         return None
 
 
 def _number(text: str | None) -> float | None:
     return float(text) if text and re.fullmatch(r"\s*\d{1,9}(\.\d{1,9})?\s*", text) else None
+
+
+SHORTEST_SECRET = 8
+"""Characters of a secret at least. What is shorter is a placeholder (``EMPTY``, ``x``) for a server that wants no key,
+and to take it out of answers would take letters out of verdicts."""
+
+
+def spellings(secrets: Iterable[str]) -> tuple[str, ...]:
+    """Every way in which an answer or an error may repeat a secret, the longest first: as it is, and as in a URL.
+
+    >>> spellings(["pa/ss+word", "EMPTY"])
+    ('pa%2Fss%2Bword', 'pa/ss%2Bword', 'pa/ss+word')
+    """
+    whole = {secret for secret in secrets if len(secret) >= SHORTEST_SECRET}
+    found = whole | {quote(secret, safe=safe) for secret in whole for safe in ("", "/")}
+    return tuple(sorted(found, key=lambda spelled: (-len(spelled), spelled)))
 
 
 def redact(text: str, secrets: Iterable[str]) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -40,7 +40,7 @@ class LitellmTransport:
     _users: ClassVar[set[int]] = set()
 
     def __init__(self, model: str, access: Access, *, base_url: str, timeout: float) -> None:
-        self._model, self._secrets = model, [access.key, *access.secrets]
+        self._model, self._secrets = model, access.hidden()
         self._fixed: dict[str, Any] = {
             "model": model,
             "timeout": timeout,
@@ -108,7 +108,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def _headers(error: Exception, secrets: list[str]) -> dict[str, str]:
+def _headers(error: Exception, secrets: Iterable[str]) -> dict[str, str]:
     """The headers of the answer behind an exception, in the spelling in which ``retry_after`` looks for them."""
     found: dict[str, str] = {}
     given = (

@@ -33,7 +33,7 @@ from ..types import Ask, JudgeId, Reply, Usage
 from . import Backend, Preparing, open_backend, probed, ready
 from .capability import NO_PROBE, Capability, with_spent
 from .chat import ChatBackend
-from .faults import redact
+from .faults import redact, spellings
 
 if TYPE_CHECKING:
     from ..environment import Environment
@@ -131,7 +131,7 @@ def _problem(error: Exception) -> Problem:
     env = environment()
     expected = isinstance(error, (InputError, BackendError))
     message = str(error) if expected else f"{type(error).__name__}: {error}"
-    return Problem(type(error).__name__, redact(message, [env.api_key, *env.keys.values()]))
+    return Problem(type(error).__name__, redact(message, spellings((env.api_key, *env.keys.values()))))
 
 
 class Cluster:

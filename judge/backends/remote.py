@@ -40,9 +40,9 @@ class HttpTransport:
     """Posts bodies to one URL. ``timeout`` is in seconds for one attempt, from connecting to the last byte."""
 
     def __init__(self, base_url: str, access: Access, *, timeout: float, connections: int) -> None:
-        self.base_url, self._access = base_url, access
+        self.base_url, self._key, self._hidden = base_url, access.key, access.hidden()
         self._timeout, self._connections = timeout, connections
-        self._secrets = [secret.encode() for secret in {access.key, *access.secrets} if secret]
+        self._secrets = [secret.encode() for secret in self._hidden]
         self._session: aiohttp.ClientSession | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._url: Any = None
@@ -82,7 +82,7 @@ class HttpTransport:
             self._session = None
 
     def _safe(self, text: str) -> str:
-        return redact(text, [self._access.key, *self._access.secrets])
+        return redact(text, self._hidden)
 
     def _open(self) -> aiohttp.ClientSession:
         loop = asyncio.get_running_loop()
@@ -92,8 +92,8 @@ class HttpTransport:
         from yarl import URL
 
         headers = {"Content-Type": "application/json", "Accept": "application/json", "Accept-Encoding": "identity"}
-        if self._access.key:
-            headers["Authorization"] = f"Bearer {self._access.key}"
+        if self._key:
+            headers["Authorization"] = f"Bearer {self._key}"
         self._session = aiohttp.ClientSession(
             headers=headers,
             timeout=aiohttp.ClientTimeout(total=self._timeout, sock_connect=min(self._timeout, _CONNECT_SECONDS)),

@@ -42,7 +42,7 @@ class Wire:
 
     def __init__(self, base_url: str, headers: Mapping[str, str], access: Access, *, timeout: float) -> None:
         self.base_url, self._given, self._timeout = base_url, dict(headers), timeout
-        self._secrets = [secret for secret in (access.key, *access.secrets) if secret]
+        self._secrets = access.hidden()
         self._session: aiohttp.ClientSession | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 

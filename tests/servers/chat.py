@@ -21,12 +21,14 @@ from dataclasses import dataclass
 from email.utils import formatdate
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import orjson
 
 NOT_PAID = {
     "429", "429-seconds", "429-date", "429-ms", "quota", "400", "401", "404", "409", "toolong", "filtered", "503",
-    "529", "redirect", "echo401", "echo500", "no-logprobs-400", "no-schema-400", "no-limit-400",
+    "529", "redirect", "echo401", "echo500", "urlkey401", "urlkey500", "urlkey-redirect", "no-logprobs-400",
+    "no-schema-400", "no-limit-400",
 }  # fmt: skip
 SILENT = {
     "no-logprobs", "no-schema", "prose", "conflict", "refusal", "refused", "length", "content-null", "content-empty",
@@ -35,7 +37,8 @@ STATUS = {
     "429": 429, "429-seconds": 429, "429-date": 429, "429-ms": 429, "quota": 429, "400": 400, "401": 401, "404": 404,
     "409": 409, "toolong": 400, "filtered": 400, "500": 500, "502": 502, "503": 503, "504": 504, "529": 529,
     "html": 502,
-    "redirect": 307, "echo401": 401, "echo500": 500, "no-logprobs-400": 400, "no-schema-400": 400, "no-limit-400": 400,
+    "redirect": 307, "echo401": 401, "echo500": 500, "urlkey401": 401, "urlkey500": 500, "urlkey-redirect": 307,
+    "no-logprobs-400": 400, "no-schema-400": 400, "no-limit-400": 400,
 }  # fmt: skip
 TEXTS = {
     "quota": '{"error": {"code": "insufficient_quota", "message": "You exceeded your current quota"}}',
@@ -176,6 +179,10 @@ class Chat(asyncio.Protocol):
                 text = json.dumps(
                     {"error": {"message": f"bad header Authorization: {headers.get('authorization')} " + "x" * 90}}
                 )
+            if fault.startswith("urlkey"):
+                key = quote(headers.get("authorization", "").removeprefix("Bearer "), safe="")
+                text = json.dumps({"error": {"message": f"POST https://other.example/v1?key={key} failed"}})
+                extra = {"Location": f"https://other.example/v1?key={key}"}
             self.send(STATUS[fault], text.encode(), extra)
             return
         if fault == "html200":
