@@ -21,7 +21,8 @@ class Environment:
     ``~/.cache/touchstone-judge``), ``base_url`` from ``OPENAI_BASE_URL``, ``api_key`` from ``OPENAI_API_KEY`` (never
     shown), ``plain`` where ``NO_COLOR`` is set or ``TERM`` is ``dumb``. ``keys`` are all variables named like a secret
     (``..._KEY``, ``..._APIKEY``, ``..._TOKEN``, ``..._SECRET``, ``..._PASSWORD``, ``..._BEARER_TOKEN_...``): a judge
-    string may name one (``key_env``), and their values are kept out of everything that is written. ``prices`` from ``JUDGE_PRICES``: a file of your own prices.
+    string may name one (``key_env``), and their values are kept out of everything that is written. ``prices`` from
+    ``JUDGE_PRICES``: a file of your own prices.
     ``crash_at`` from ``JUDGE_CRASH_AT`` (for tests; see ``judge/failpoints.py``).
     """
 
