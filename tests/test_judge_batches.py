@@ -604,13 +604,40 @@ def test_a_lost_batch_is_found_on_a_later_page(both: Scene) -> None:
 
 
 @pytest.mark.parametrize(
-    "payload", [None, [], {"content": 3}, {"content": [3]}, {"content": [{"type": "text", "text": 3}]},
-                {"content": [], "usage": {"input_tokens": -1}}]
+    "payload", [None, [], {"content": 3}, {"content": [3]}, {"content": [{"type": "text", "text": 3}]}]
 )  # fmt: skip
 def test_a_message_of_another_shape_is_malformed(payload: Any) -> None:
     """Nothing in an answer is trusted to have its shape."""
     with pytest.raises(Malformed):
         read_message(payload)
+
+
+@pytest.mark.parametrize(
+    "usage", [{"input_tokens": -1}, {"input_tokens": 1.5}, {"input_tokens": True}, {"input_tokens": "9"}, [], "none"]
+)
+def test_a_message_is_not_thrown_away_over_its_accounts(usage: object) -> None:
+    """A count of tokens that is none is not said, as for chat completions; the verdict stays."""
+    said = read_message({"content": [{"type": "text", "text": "K"}], "usage": usage, "stop_reason": "end_turn"})
+    assert (said.text, said.usage) == ("K", None)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"request_counts": ["total", 6]},
+        {"request_counts": {"total": "many", "completed": "some", "succeeded": "some"}},
+        {"request_counts": {"processing": {"now": 3}, "total": []}},
+        {"errors": "none", "request_counts": 6},
+    ],
+    ids=lambda odd: str(odd)[:40],
+)
+def test_a_look_that_cannot_be_read_is_one_look_that_failed(both: Scene, odd: dict[str, Any]) -> None:
+    """A gateway that says something else of a batch once costs one more look, not the run."""
+    shown, turns = both.server.status, itertools.count()
+    both.server.status = lambda batch: shown(batch) | (odd if next(turns) == 1 else {})  # type: ignore[method-assign]
+    assert both.run()["outcome"].null_count() == 0
+    assert next(turns) > 2
+    assert both.twice() == []
 
 
 def test_a_chat_body_becomes_message_parameters() -> None:

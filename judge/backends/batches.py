@@ -13,6 +13,7 @@ Limits, as documented: OpenAI 50,000 requests and 200 MB a file
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -138,7 +139,7 @@ class BatchApi(Protocol):
         ...
 
 
-class _Client:
+class _Client(ABC):
     """What both shapes share: calls under the caller's limits and retries."""
 
     def __init__(self, wire: Wire, caller: Caller) -> None:
@@ -169,12 +170,24 @@ class _Client:
             raise BackendError(f"{self._caller.endpoint}{path}: the answer is no object")
         return called.value
 
+    @abstractmethod
+    def _status(self, entry: Mapping[str, Any]) -> BatchStatus:
+        """A batch as the provider shows it; may raise anything where that has another shape."""
+
+    def _seen(self, entry: Mapping[str, Any]) -> BatchStatus:
+        """``_status``; raises ``BackendError`` for another shape, so that a look is repeated like any that failed."""
+        try:
+            return self._status(entry)
+        except (AttributeError, TypeError, ValueError):
+            raise BackendError(f"{self._caller.endpoint}: what it says of a batch has an unknown shape") from None
+
     async def _pages(self, path: str, after: str) -> AsyncIterator[dict[str, Any]]:
         """The entries of a list, newest first, page after page."""
         cursor = ""
         for _ in range(_PAGES):
             page = await self._call("GET", f"{path}?limit=100" + (f"&{after}={cursor}" if cursor else ""))
-            entries = [entry for entry in page.get("data") or [] if isinstance(entry, dict)]
+            listed = page.get("data")
+            entries = [entry for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
             for entry in entries:
                 yield entry
             cursor = str(page.get("last_id") or (entries[-1].get("id") if entries else ""))
@@ -226,7 +239,7 @@ class OpenAIBatches(_Client):
         async for entry in self._pages("/batches", "after"):
             metadata = entry.get("metadata")
             if isinstance(metadata, dict) and metadata.get("touchstone_tag") == sought.tag:
-                return self._status(entry)
+                return self._seen(entry)
             created = entry.get("created_at")
             if isinstance(created, int) and created < _seconds(sought.since) - _EARLIER_SECONDS:
                 return None
@@ -234,11 +247,11 @@ class OpenAIBatches(_Client):
 
     async def status(self, batch: str) -> BatchStatus:
         """Look at a batch."""
-        return self._status(await self._call("GET", f"/batches/{batch}"))
+        return self._seen(await self._call("GET", f"/batches/{batch}"))
 
     async def cancel(self, batch: str) -> BatchStatus:
         """Cancel a batch; it ends within some minutes."""
-        return self._status(await self._call("POST", f"/batches/{batch}/cancel"))
+        return self._seen(await self._call("POST", f"/batches/{batch}/cancel"))
 
     async def rows(self, status: BatchStatus) -> AsyncGenerator[Row, None]:
         """The lines of the output file and of the error file."""
@@ -330,7 +343,7 @@ class AnthropicBatches(_Client):
         async for entry in self._pages("/messages/batches", "after_id"):
             if _seconds(str(entry.get("created_at"))) < earliest:
                 return None
-            status = self._status(entry)
+            status = self._seen(entry)
             if status.id in sought.others or status.total != len(sought.keys):
                 continue
             if status.state == "running" or await self._holds(status, sought.keys):
@@ -347,11 +360,11 @@ class AnthropicBatches(_Client):
 
     async def status(self, batch: str) -> BatchStatus:
         """Look at a batch."""
-        return self._status(await self._call("GET", f"/messages/batches/{batch}"))
+        return self._seen(await self._call("GET", f"/messages/batches/{batch}"))
 
     async def cancel(self, batch: str) -> BatchStatus:
         """Cancel a batch; requests that run are finished."""
-        return self._status(await self._call("POST", f"/messages/batches/{batch}/cancel"))
+        return self._seen(await self._call("POST", f"/messages/batches/{batch}/cancel"))
 
     async def rows(self, status: BatchStatus) -> AsyncGenerator[Row, None]:
         """The lines of the results, read under our own base URL: the key goes nowhere else."""

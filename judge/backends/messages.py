@@ -76,8 +76,9 @@ def _usage(value: Any) -> tuple[int, int] | None:
         return None
     names = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "output_tokens")
     counts = [value.get(name) or 0 for name in names]
-    if not all(isinstance(count, int) and 0 <= count < 2**53 for count in counts):
-        raise Malformed("usage: token counts are whole numbers from 0")
+    # A verdict is not thrown away over its accounts: what cannot be used counts as not said.
+    if not all(isinstance(count, int) and not isinstance(count, bool) and 0 <= count < 2**53 for count in counts):
+        return None
     return sum(counts[:3]), counts[3]
 
 
