@@ -191,11 +191,11 @@ class _Desk:
         if self.hungry:
             try:
                 pairs = list(islice(source, _SLICE))
-            except Exception as error:  # noqa: BLE001 - a file that changed, say: raised once the calls in flight are stored
+                self._exhausted = len(pairs) < _SLICE
+                self._unsearched += [entry for pair in pairs for entry in self._plan(pair)]
+            except Exception as error:  # noqa: BLE001 - a file that changed, a text that no journal holds: raised once the calls in flight are stored
                 self.failure = error
                 return
-            self._exhausted = len(pairs) < _SLICE
-            self._unsearched += [entry for pair in pairs for entry in self._plan(pair)]
             self._chars += sum(len(pair.candidate.text) + len(pair.baseline.text) for pair in pairs)
         if self.job.known is None:
             self._chars = 0

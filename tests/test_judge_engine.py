@@ -324,6 +324,21 @@ def test_a_set_that_breaks_off_keeps_the_replies_in_flight(tmp_path: Path) -> No
     assert path.read_bytes().count(b'"t":"reply"') == backend.delivered
 
 
+def test_a_pair_that_cannot_be_planned_keeps_the_replies_in_flight(tmp_path: Path) -> None:
+    """A text that no journal can hold is raised after the calls in flight were stored, like a set that breaks off."""
+
+    def spoilt() -> Iterator[Pair]:
+        yield from pairs(40)
+        yield Pair("bad", Item("Question?"), Answer("half a pair: \ud800"), Answer("b"))
+
+    path = tmp_path / "r.jsonl"
+    backend = Server(concurrency=8)
+    with Journal(path, create=True) as opened, pytest.raises((TypeError, UnicodeEncodeError)):
+        judged(spoilt(), Job(sample_rubric(), backend), journal=opened)
+    assert backend.delivered > 0
+    assert path.read_bytes().count(b'"t":"reply"') == backend.delivered == len(backend.asked)
+
+
 def test_stored_replies_are_looked_up_in_bulk(tmp_path: Path) -> None:
     """A set that is known whole takes few lookups and no call; one known in part is asked the rest."""
     known: dict[str, Reply] = {}
