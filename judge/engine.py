@@ -31,7 +31,7 @@ import orjson
 from . import failpoints, protocol
 from . import journal as journals
 from .errors import BackendError
-from .money import Budget, BudgetSpent, Priced, took
+from .money import Budget, BudgetSpent, Priced, losing, took
 from .store import Known, Settled
 from .types import Ask, Pair, Reply
 
@@ -358,9 +358,15 @@ class _Calls:
         self.flush()
         for batch in batches:
             failpoints.reached("before_call")
-            task = asyncio.ensure_future(self.backend.ask(batch))
+            with losing(partial(self._lost, batch)):
+                task = asyncio.ensure_future(self.backend.ask(batch))
             self.running[task] = batch
             task.add_done_callback(self._end)
+
+    def _lost(self, batch: Sequence[Ask], attempts: int) -> None:
+        """Journal attempts that were possibly paid before they are made again: this process may die of the next one."""
+        if self.journal is not None:
+            self.journal.append("lost", {"keys": [ask.key for ask in batch], "count": attempts})
 
     def flush(self) -> None:
         """Hand what was journaled in this turn to the operating system, in one write."""

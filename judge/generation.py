@@ -14,6 +14,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ from .backends.chat import Generation
 from .errors import BackendError, BackendUnavailable, InputError, StoreError
 from .journal import Journal
 from .ledger import CRASHED, DEATHS, Ledger
-from .money import Budget, BudgetSpent
+from .money import Budget, BudgetSpent, losing
 from .prompts import Asking, Prompt, PromptSet
 from .types import Usage
 
@@ -339,7 +340,8 @@ class _Work:
         paying = any(bound != 0.0 for bound in bounds)
         self._flying, self._paying = self._flying + 1, self._paying + paying
         try:
-            made = [_checked(one) for one in await self.generator.generate(group)]
+            with losing(partial(self._lost, group)):
+                made = [_checked(one) for one in await self.generator.generate(group)]
         finally:
             self._flying, self._paying = self._flying - 1, self._paying - paying
         for prompt, one, bound in zip(group, made, bounds, strict=True):
@@ -350,6 +352,10 @@ class _Work:
         self._landed.set()
         for prompt, one in zip(group, made, strict=True):
             self._book(prompt, one)
+
+    def _lost(self, group: list[Prompt], attempts: int) -> None:
+        """Journal attempts that were possibly paid before they are made again."""
+        self.journal.append("lost", {"keys": [prompt.id for prompt in group], "count": attempts})
 
     async def _reserve(self, bound: float) -> None:
         """Set the upper bound aside; wait while calls in flight may still leave room for it."""

@@ -7,6 +7,7 @@ newline. The first record is the run's header (``run``), then in any order
 * ``pair``: the texts of one pair and its ``asks`` (``encode_asks``), before anything is asked about it;
 * ``intent``: keys that are about to be asked, with the most that each can cost where that is known. A key without a
   later ``reply`` was possibly paid for;
+* ``lost``: attempts of calls on their way that were possibly paid and are made again;
 * ``reply``: one raw answer, with its key; ``reused`` where it was taken over and not asked for;
 * ``stop``: the run ended in good order before its end (Ctrl-C, a judge that gave up, the budget);
 * ``resume``: another process took the run up;

@@ -2,7 +2,8 @@
 
 An ``intent`` stands before every call and a ``reply`` after it. An intent without a reply means that the call was on
 its way when the process ended: nobody can know whether it was paid for, so it is counted and its upper bound added to
-what the run may have cost. A key that was on its way each time the process died is what killed it, sooner or later.
+what the run may have cost. A ``lost`` between the two tells of earlier attempts of that call, for the same reason. A
+key that was on its way each time the process died is what killed it, sooner or later.
 
 A ``batch_intent`` without a ``batch`` is the same for a whole batch, until a resume finds that batch at the provider.
 """
@@ -10,7 +11,7 @@ A ``batch_intent`` without a ``batch`` is the same for a whole batch, until a re
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,6 +54,8 @@ class Ledger:
     lost: Counter[str] = field(default_factory=Counter)
     """Which keys were possibly paid for without an answer, and how often; lost batches are counted alone."""
     _open: dict[str, float | None] = field(default_factory=dict)
+    _noted: Counter[str] = field(default_factory=Counter)
+    """Attempts of calls on their way that a ``lost`` told of: the reply counts them once more."""
     _clean: bool = False
     _batches: dict[str, tuple[int, float | None]] = field(default_factory=dict)
 
@@ -62,6 +65,8 @@ class Ledger:
         if kind == "intent":
             keys = record["keys"]
             self._open.update(zip(keys, record.get("bounds") or [0.0] * len(keys), strict=True))
+        elif kind == "lost":
+            self._note(record["keys"], record["count"])
         elif kind == "reply" and not record.get("reused"):
             self._reply(record["key"], record["reply"])
         elif kind == "probe":
@@ -78,11 +83,21 @@ class Ledger:
             self._batches.pop(record["tag"], None)
             self._lose_batch(record.get("possibly_paid", 0), record.get("bound", 0.0))
         if kind == "seal":
-            self.sealed, self.comparisons = True, record.get("comparisons")
-            calls, seconds = record.get("calls"), record.get("seconds")
-            self.rate = calls / seconds if calls and seconds else None
+            self._seal(record)
         if kind in ("run", "resume") and record.get("max_cost") is not None:
             self.max_cost = float(record["max_cost"])
+
+    def _seal(self, record: Mapping[str, Any]) -> None:
+        self.sealed, self.comparisons = True, record.get("comparisons")
+        calls, seconds = record.get("calls"), record.get("seconds")
+        self.rate = calls / seconds if calls and seconds else None
+
+    def _note(self, keys: Sequence[str], count: int) -> None:
+        """Attempts that were possibly paid, of calls that are made again."""
+        for key in keys:
+            self._noted[key] += count
+            self.lost[key] += count
+            self._lose(count, self._open.get(key, 0.0))
 
     def end(self) -> None:
         """The journal ends here: what was on its way was possibly paid, batches without an id among it."""
@@ -99,10 +114,11 @@ class Ledger:
         if not self._clean:
             self.deaths.update(self._open.keys())
         self._open.clear()
+        self._noted.clear()
         self._clean = False
 
     def _reply(self, key: str, reply: Mapping[str, Any]) -> None:
-        bound = self._open.pop(key, 0.0)
+        bound, noted = self._open.pop(key, 0.0), self._noted.pop(key, 0)
         self.deaths.pop(key, None)
         if reply.get("finish") == CRASHED:
             self.given_up += 1
@@ -112,9 +128,9 @@ class Ledger:
         if cost is None and reply.get("error"):
             cost = 0.0
         self.cost = None if cost is None or self.cost is None else self.cost + cost
-        if reply.get("possibly_paid"):
-            self.lost[key] += reply["possibly_paid"]
-            self._lose(reply["possibly_paid"], bound)
+        if (lost := reply.get("possibly_paid", 0) - noted) > 0:
+            self.lost[key] += lost
+            self._lose(lost, bound)
 
     def _probe(self, record: Mapping[str, Any]) -> None:
         reply = record["reply"]

@@ -6,13 +6,18 @@ What is reserved counts as spent: many calls in flight cannot pass the limit tog
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from .errors import BackendError
 from .types import Ask, Reply
 
-__all__ = ["FREE", "Budget", "BudgetSpent", "Priced", "Quote", "took"]
+__all__ = ["FREE", "Budget", "BudgetSpent", "Priced", "Quote", "lose", "losing", "took"]
+
+_LOST: ContextVar[Callable[[int], None] | None] = ContextVar("lost", default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,3 +91,22 @@ def took(reply: Reply, bound: float | None) -> float:
     if cost is None:
         cost = 0.0 if reply.error is not None else most
     return cost + reply.possibly_paid * most
+
+
+@contextmanager
+def losing(told: Callable[[int], None]) -> Iterator[None]:
+    """Calls that are begun in here tell ``told`` of attempts that were possibly paid as soon as they are made again,
+    and not only when they end: the process may die before that.
+    """
+    token = _LOST.set(told)
+    try:
+        yield
+    finally:
+        _LOST.reset(token)
+
+
+def lose(attempts: int) -> None:
+    """Tell whoever keeps the accounts of this call that so many attempts were possibly paid and are made again."""
+    told = _LOST.get()
+    if told is not None:
+        told(attempts)

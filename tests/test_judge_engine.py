@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import subprocess
+import sys
+import time
 import tracemalloc
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
@@ -562,6 +565,52 @@ def test_a_ledger_counts_what_was_possibly_paid(tmp_path: Path) -> None:
         whole.take({**record, "bounds": [1.0, 2.0, 4.0]} if record.get("bounds") and "c" in record["keys"] else record)  # type: ignore[operator]
     assert (whole.calls, whole.cost, whole.possibly_paid, whole.possibly_paid_cost) == (2, 0.75, 3, 7.0)
     assert (whole.most, whole.deaths, whole.rate, whole.sealed) == (7.75, {"c": 1}, 2.0, True)
+
+
+def test_attempts_before_a_death_are_counted_once(tmp_path: Path) -> None:
+    """What a ``lost`` told is not counted again by the reply, and counts where no reply comes."""
+    begun = [{"t": "run"}, {"t": "intent", "keys": ["a"], "bounds": [2.0]}, {"t": "lost", "keys": ["a"], "count": 2}]
+    dead, alive = Ledger(), Ledger()
+    for record in begun:
+        dead.take(record)
+        alive.take(record)
+    dead.end()
+    assert (dead.possibly_paid, dead.possibly_paid_cost, dead.lost) == (3, 6.0, {"a": 3})
+    alive.take({"t": "reply", "key": "a", "reply": {"usage": {"cost": 1.0}, "possibly_paid": 3}})
+    alive.take({"t": "seal", "comparisons": 1, "calls": 1, "seconds": 1.0})
+    alive.end()
+    assert (alive.calls, alive.cost, alive.possibly_paid, alive.possibly_paid_cost) == (1, 1.0, 3, 6.0)
+
+
+def test_a_call_that_dies_in_its_third_attempt_was_possibly_paid_three_times(server: Any, tmp_path: Path) -> None:
+    """Two broken connections and a kill while the third attempt hangs: a resume knows of all three, and their price."""
+    path, store = evalset(tmp_path / "e.jsonl", rows=1), Store(tmp_path / "home")
+    judge = (
+        f"openai:m?mode=logprobs&price_in=1&price_out=1&concurrency=1&base_url={server.url('dies', 'reset,reset,hang')}"
+    )
+    code = (
+        "import asyncio, sys; from pathlib import Path; from judge.backends import open_backend\n"
+        "from judge.environment import environment; from judge.formats import open_evalset\n"
+        "from judge.runs import RunPlan, start_run; from judge.store import Store\n"
+        "from judge.testing import sample_rubric\n"
+        "path, home, judge = sys.argv[1:]\n"
+        "plan = RunPlan('r-1', '2026-01-01', open_evalset(Path(path)), {}, sample_rubric(), judge)\n"
+        "asyncio.run(start_run(plan, open_backend(judge, environment()), Store(Path(home))))\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, str(path), str(store.home), judge]) as child:
+        try:
+            deadline = time.monotonic() + 30
+            while server.book("dies")["requests"] < 3 and time.monotonic() < deadline:
+                time.sleep(0.02)
+        finally:
+            child.kill()
+    ledger = Ledger()
+    for record in journal.records(store.journal_path("r-1")):
+        ledger.take(record)
+    ledger.end()
+    intent = next(entry for entry in journal.records(store.journal_path("r-1")) if entry["t"] == "intent")
+    assert server.book("dies")["paid"] == ledger.possibly_paid == 3
+    assert ledger.possibly_paid_cost == pytest.approx(3 * intent["bounds"][0])
 
 
 def test_a_stop_in_good_order_is_no_death(tmp_path: Path) -> None:

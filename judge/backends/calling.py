@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from ..errors import BackendError, BackendUnavailable
+from ..money import lose
 from .faults import POLICIES, Failure, Fault
 
 __all__ = ["Breaker", "Called", "Caller", "Clock", "Limits", "Meter", "Window"]
@@ -177,7 +178,14 @@ class _Count:
 
     attempts: int = 0
     paid: int = 0
+    told: int = 0
     faults: dict[Fault, int] = field(default_factory=dict)
+
+    def tell(self) -> None:
+        """Another attempt begins: what those before it may have cost is said now, lest this process not see its end."""
+        if self.paid > self.told:
+            lose(self.paid - self.told)
+            self.told = self.paid
 
 
 class Caller:
@@ -210,6 +218,11 @@ class Caller:
         count, endings = _Count(), self._endings
         while True:
             await self._admit(tokens, endings)
+            try:
+                count.tell()
+            except BaseException:
+                self._leave()
+                raise
             count.attempts += 1
             started = self.clock.now()
             try:
