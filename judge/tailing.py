@@ -28,8 +28,9 @@ class Live:
     """One look at an unsealed journal: ``replies`` of ``total`` judge calls are there (reused ones too), ``failed`` of
     them with an error.
 
-    ``cost`` is in US dollars over replies with a price (``unpriced`` have none), ``quiet`` the seconds since the file
-    last grew, ``state`` is ``running``, ``stopped`` (in good order) or ``silent`` (nothing was written for a while).
+    ``cost`` is in US dollars over replies with a price (``unpriced`` have none, reused ones take nothing), ``quiet`` the
+    seconds since the file last grew, ``state`` is ``running``, ``stopped`` (in good order) or ``silent`` (nothing was
+    written for a while).
     """
 
     run_id: str
@@ -60,18 +61,23 @@ class Tail:
     last: str = ""
 
     def look(self, *, most: int = 64 * _BLOCK) -> Live | None:
-        """Read at most ``most`` further bytes; ``None`` before the header is whole.
+        """Read about ``most`` further bytes, whole lines; ``None`` before the header is whole.
 
         Raises ``StoreError`` for a file that is no journal.
         """
         stat = self.path.stat()
         with self.path.open("rb") as handle:
             handle.seek(self.at)
-            left = most
-            while left > 0 and (block := handle.read(min(_BLOCK, left))):
+            left, size = most, _BLOCK
+            while left > 0 and (block := handle.read(size)):
                 whole = block[: block.rfind(b"\n") + 1]
+                if not whole and len(block) == size:
+                    size *= 2  # a line of a long text, or of a batch's keys, is longer than a block
+                    handle.seek(self.at)
+                    continue
                 if not whole:
                     break
+                size = _BLOCK
                 for line in whole.splitlines():
                     self._take(line)
                 self.at += len(whole)
@@ -81,12 +87,13 @@ class Tail:
             return None
         quiet = max(0.0, self.clock() - stat.st_mtime)
         state = "stopped" if self.last == "stop" else "running" if quiet < _FRESH_SECONDS else "silent"
-        judge = self.header["judge"]
+        judge, planned = self.header["judge"], self.header.get("canaries")
+        canaries = int(planned["count"]) + 1 if planned else 0  # and the twin of a real pair, which is asked nothing
         return Live(
             run_id=self.header["run_id"],
             judge=str(judge["name"]),
             rubric=str(self.header["rubric"]),
-            total=2 * int(self.header["evalset"]["rows"]) * int(self.header["repeats"]),
+            total=2 * (int(self.header["evalset"]["rows"]) + canaries) * int(self.header["repeats"]),
             replies=self.keys,
             failed=self.failed,
             cost=self.cost,
@@ -101,10 +108,11 @@ class Tail:
         head = line[9:40]
         if head.startswith(b'{"t":"reply"'):
             self.last = "reply"
-            reply = orjson.loads(line[9:]).get("reply", {})
+            record = orjson.loads(line[9:])
+            reply = record.get("reply", {})
             self.keys += not reply.get("error")
             self.failed += bool(reply.get("error"))
-            cost = reply.get("usage", {}).get("cost")
+            cost = 0.0 if record.get("reused") else reply.get("usage", {}).get("cost")
             if cost is None:
                 self.unpriced += 1
             else:

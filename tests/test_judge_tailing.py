@@ -58,6 +58,36 @@ def test_a_batch_that_went_silent_or_stopped_says_so(journal: Path, tmp_path: Pa
         Tail(path).look()
 
 
+def test_a_line_longer_than_a_block_holds_nothing_up(journal: Path, tmp_path: Path) -> None:
+    """A pair of long texts, or the keys of a large batch, make a line of megabytes; what follows still counts."""
+    lines = journal.read_bytes().splitlines(keepends=True)
+    path = tmp_path / "r-aaaaaa.jsonl"
+    long = b'00000000 {"t":"batch_intent","keys":["' + b"f" * 5_000_000 + b'"]}\n'
+    path.write_bytes(lines[0] + long + b"".join(lines[1:]))
+    live = Tail(path).look()
+    assert live is not None and live.replies == 60 and live.sealed
+    path.write_bytes(lines[0] + long[:-2])  # still being written
+    tail = Tail(path)
+    assert tail.look() is not None
+    path.write_bytes(lines[0] + long + b"".join(lines[1:]))
+    live = tail.look()
+    assert live is not None and live.replies == 60
+
+
+def test_a_reused_reply_takes_nothing(journal: Path, tmp_path: Path) -> None:
+    """Its price was paid by an earlier run: the cost so far is that of this run's own calls."""
+    head = journal.read_bytes().splitlines(keepends=True)[0]
+    path = tmp_path / "r-aaaaaa.jsonl"
+    path.write_bytes(
+        head
+        + b'00000000 {"t":"reply","key":"a","pair_id":"p","reply":{"text":"A","usage":{"cost":0.5}}}\n'
+        + b'00000000 {"t":"reply","key":"b","pair_id":"p","reused":true,"reply":{"text":"A","usage":{"cost":0.5}}}\n'
+        + b'00000000 {"t":"reply","key":"c","pair_id":"q","reused":true,"reply":{"text":"A"}}\n'
+    )
+    live = Tail(path).look()
+    assert live is not None and (live.replies, live.cost, live.unpriced) == (3, 0.5, 0)
+
+
 def test_only_journals_without_a_sealed_run_are_unfinished(journal: Path) -> None:
     """A run in the database is finished; a journal beside it is not."""
     store = Store(journal.parent.parent)
