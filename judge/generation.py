@@ -230,7 +230,7 @@ class _Work:
         self._retried = dict(kept.failed)
         self._cost: float | None = 0.0
         self._started = time.monotonic()
-        self._ending: BackendError | InputError | None = None
+        self._ending: Exception | None = None
         self._landed = asyncio.Event()
         limit = kept.ledger.max_cost if plan.max_cost is None else plan.max_cost
         spent = kept.ledger.most or kept.ledger.cost or 0.0
@@ -321,10 +321,10 @@ class _Work:
                 wanted = [prompt for prompt in group if not self._is_done(prompt)]
                 if wanted:
                     await self._call(wanted)
-            except (BackendError, InputError) as error:
+            except Exception as error:  # noqa: BLE001 - whatever one call dies of, the others' answers are kept first
                 self._end(error)
 
-    def _end(self, error: BackendError | InputError) -> None:
+    def _end(self, error: Exception) -> None:
         """Nothing more is asked; the first error is the reason."""
         self._ending = self._ending or error
         self._landed.set()

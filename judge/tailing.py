@@ -28,9 +28,9 @@ class Live:
     """One look at an unsealed journal: ``replies`` of ``total`` judge calls are there (reused ones too), ``failed`` of
     them with an error.
 
-    ``cost`` is in US dollars over replies with a price (``unpriced`` have none, reused ones take nothing), ``quiet`` the
-    seconds since the file last grew, ``state`` is ``running``, ``stopped`` (in good order) or ``silent`` (nothing was
-    written for a while).
+    ``cost`` is in US dollars over replies with a price (``unpriced`` have none, reused ones take nothing), ``quiet``
+    the seconds since the file last grew, ``state`` is ``running``, ``stopped`` (in good order) or ``silent`` (nothing
+    was written for a while).
     """
 
     run_id: str

@@ -386,6 +386,25 @@ def test_what_is_in_flight_when_the_model_gives_up_is_kept(tmp_path: Path) -> No
     assert make(plan, ScriptedGenerator(lambda *_: Generation("A"))).before == 3
 
 
+def test_a_bug_in_one_call_keeps_what_the_others_bring(tmp_path: Path) -> None:
+    """What nobody expected ends it too, and answers that are on their way and paid for are not thrown away."""
+    plan = plan_of(numbered(tmp_path / "e.jsonl", 9), tmp_path / "o.jsonl")
+    delivered = []
+
+    class Broken(ScriptedGenerator):
+        async def generate(self, prompts: Sequence[Prompt]) -> list[Generation]:
+            if prompts[0].id == "p3":
+                raise ZeroDivisionError("a bug")
+            await asyncio.sleep(0.02)
+            delivered.append(prompts[0].id)
+            return await super().generate(prompts)
+
+    with pytest.raises(ZeroDivisionError):
+        make(plan, Broken(lambda *_: Generation("A"), concurrency=4))
+    assert len(delivered) == 3
+    assert make(plan, ScriptedGenerator(lambda *_: Generation("A"))).before == 3
+
+
 class Death(BaseException):
     """Stands for the end of a process."""
 
