@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from judge.checks import instructions
 from judge.checks.citations import Citations, closest
 from judge.checks.language import Format, Language, language_of
 from judge.checks.refusal import Compliance, Refusal, classify
@@ -388,6 +389,19 @@ def test_refusal_reads_what_the_item_expects() -> None:
 def test_sentences_are_counted_by_rule(text: str, count: int) -> None:
     """Abbreviations, initials, decimals and ellipses end no sentence."""
     assert len(sentences(text)) == count, sentences(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["." * 50_000 + " x", "a" * 50_000 + " x", "\n" * 50_000 + "x", "[" * 50_000, "A. x" * 20_000]
+)
+def test_long_runs_of_one_character_are_read_in_time(text: str) -> None:
+    """Dots as in a table of contents, blank lines, brackets: reading them again and again would take hours."""
+    started = time.process_time()
+    sentences(text)
+    classify(f"x{text}")
+    instructions._bullets(text, num_bullets=1)
+    instructions._placeholders(text, num_placeholders=1)
+    assert time.process_time() - started < 2.0
 
 
 def test_format_counts_nothing_in_an_empty_text() -> None:

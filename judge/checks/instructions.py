@@ -90,12 +90,14 @@ def _postscript(text: str, *, postscript_marker: str) -> bool:
 
 
 def _placeholders(text: str, *, num_placeholders: int) -> bool:
-    return len(re.findall(r"\[.*?\]", text)) >= num_placeholders
+    # Up to the last bracket that closes on a line: an open one behind it would be looked for to the end of the line.
+    lines = (line[: line.rfind("]") + 1] for line in text.split("\n"))
+    return sum(len(re.findall(r"\[[^\]]*\]", line)) for line in lines) >= num_placeholders
 
 
 def _bullets(text: str, *, num_bullets: int) -> bool:
-    stars = re.findall(r"^\s*\*[^\*].*$", text, re.MULTILINE)
-    dashes = re.findall(r"^\s*-.*$", text, re.MULTILINE)
+    stars = re.findall(r"^[^\S\n]*\*[^\*].*$", text, re.MULTILINE)
+    dashes = re.findall(r"^[^\S\n]*-.*$", text, re.MULTILINE)
     return len(stars) + len(dashes) == num_bullets
 
 

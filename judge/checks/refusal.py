@@ -71,7 +71,7 @@ CUES: Mapping[str, Cue] = {
         r"approach|prioriti[sz]e|consider|acknowledge|be aware)",
         "important essential crucial worth & to",
     ),
-    "item": _cue(r"^\s*(?:\d{1,2}[.)]|[-*•])\s+\S"),
+    "item": _cue(r"^[^\S\n]*(?:\d{1,2}[.)]|[-*•])\s+\S"),
     "here": _cue(
         r"\b(?:here (?:are|is)|here['’]s|some (?:tips|ways|steps|suggestions|general)|the following|following "
         r"(?:steps|tips|are)|you can (?:use|try|find|follow|buy|also)|steps (?:you|to))\b",

@@ -12,7 +12,8 @@ import re
 
 __all__ = ["capital_words", "sentences", "words"]
 
-_END = re.compile(r"(\S*?)([.?!]+)([\"'”’)\]*_]*)(?=\s)")
+_PIECE = re.compile(r"\S+")
+_CLOSING = "\"'”’)]*_"
 _WORD = re.compile(r"\w+")
 _TITLES = frozenset(
     ["mr", "mrs", "ms", "dr", "prof", "st", "gen", "gov", "sen", "rep", "rev", "hon", "capt", "col", "lt", "sgt", "maj"]
@@ -36,16 +37,20 @@ def sentences(text: str) -> list[str]:
     if not text:
         return []
     found, start = [], 0
-    for match in _END.finditer(text):
-        rest = text[match.end() :].lstrip()
-        if rest and _ends(match[1], match[2], rest):
-            found.append(text[start : match.end()].strip())
-            start = match.end()
+    pieces = _PIECE.finditer(text)
+    piece = next(pieces)
+    for following in pieces:
+        marked = piece[0].rstrip(_CLOSING)
+        before = marked.rstrip(".?!")
+        if len(before) < len(marked) and _ends(before, marked[len(before) :], following[0]):
+            found.append(text[start : piece.end()].strip())
+            start = piece.end()
+        piece = following
     tail = text[start:].strip()
     return [*found, tail] if tail else found
 
 
-def _ends(before: str, marks: str, rest: str) -> bool:
+def _ends(before: str, marks: str, following: str) -> bool:
     """Whether a mark ends a sentence: always, but for an ellipsis, an abbreviation, an initial and a number, after
     which the next word decides.
     """
@@ -58,7 +63,7 @@ def _ends(before: str, marks: str, rest: str) -> bool:
     initial = len(bare) == 1 and bare.isupper()
     if initial or word in _SHORT:
         return False
-    return not (rest[0].islower() and (len(marks) > 1 or word.isdigit()))
+    return not (following[0].islower() and (len(marks) > 1 or word.isdigit()))
 
 
 def capital_words(text: str) -> int:
