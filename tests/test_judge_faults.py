@@ -19,6 +19,7 @@ from judge.backends.chat import ChatBackend
 from judge.backends.faults import POLICIES, Failure, Fault, classify, redact, retry_after, spellings
 from judge.environment import Environment
 from judge.errors import BackendError, BackendUnavailable, InputError
+from judge.prices import tokens_at_most
 from judge.testing import sample_pair, sample_rubric
 from judge.types import Ask, InvalidReason, Reply
 
@@ -207,6 +208,20 @@ def test_a_repair_that_works_gives_a_verdict_with_both_calls_counted(server: Any
     assert quote.cost is not None and reply.usage.cost is not None
     assert reply.usage.cost == pytest.approx((reply.usage.prompt_tokens + 2) / 1e6)
     assert reply.usage.cost <= quote.cost
+
+
+def test_a_repair_without_usage_is_booked_with_what_it_showed(server: Any) -> None:
+    """The bound of a repair counts the first answer and the question for the label, too: it is a bound of that call."""
+    backend, _ = opened(server, "repair-no-usage", "prose,no-usage")
+    reply = asked(backend)
+    first, second = (entry["body"] for entry in server.book("repair-no-usage")["log"])
+    told = sum(len(turn["content"].encode()) // 4 for turn in first["messages"])
+    shown = tokens_at_most(*(turn["content"] for turn in first["messages"]))
+    more = sum(len(turn["content"].split()) for turn in second["messages"][len(first["messages"]) :])
+    assert "no_usage" in reply.flags and more > 0
+    assert reply.usage.prompt_tokens >= told + shown + more
+    quote = backend.quote(first_ask(backend))
+    assert reply.usage.cost is not None and quote.cost is not None and reply.usage.cost <= quote.cost
 
 
 def test_no_repair_where_it_is_switched_off_and_the_id_says_so(server: Any) -> None:

@@ -217,14 +217,19 @@ class ChatBackend:
 
     def quote(self, ask: Ask) -> Quote:
         """The most that an ask can take, its repair call included, and a low estimate of what it takes."""
-        most_in, most_out = tokens_at_most(ask.system, ask.user), self._form.tokens
+        most_in, most_out = self._at_most(ask)
         if self._form.repair:
-            most_in += most_in + 2 * most_out + 128
-            most_out += self._form.repair_tokens
+            more_in, more_out = self._at_most(ask, repair=True)
+            most_in, most_out = most_in + more_in, most_out + more_out
         if self.price is None:
             return Quote(most_in, most_out, None)
         least = self.price.cost(tokens_at_least(ask.system, ask.user), 1)
         return Quote(most_in, most_out, self.price.cost(most_in, most_out), least)
+
+    def _at_most(self, ask: Ask, *, repair: bool = False) -> tuple[int, int]:
+        """The most tokens in and out of an ask's first call, or of its repair, which shows the first answer."""
+        most_in, most_out = tokens_at_most(ask.system, ask.user), self._form.tokens
+        return (most_in + 2 * most_out + 128, self._form.repair_tokens) if repair else (most_in, most_out)
 
     def body(self, ask: Ask, *, repair: tuple[str, InvalidReason] | None = None) -> dict[str, Any]:
         """The request body of an ask; with ``repair``, of the one that repairs a text unreadable for that reason."""
@@ -235,7 +240,7 @@ class ChatBackend:
 
     def read(self, ask: Ask, said: Completion) -> Reply:
         """The reply to an ask whose completion came some other way than by ``ask``."""
-        return self._with_probe(self._reply(ask, Called(said, None, 1, 0, 0.0), self._form.tokens))
+        return self._with_probe(self._reply(ask, Called(said, None, 1, 0, 0.0)))
 
     def repairable(self, ask: Ask, reply: Reply) -> bool:
         """Whether one more call may read a verdict out of this model."""
@@ -401,7 +406,7 @@ class ChatBackend:
         called = await self._send(lambda form: completions.ask_body(self.model, form, ask), booked)
         if called.value is None:
             return self._failed(called)
-        reply = self._reply(ask, called, self._form.tokens)
+        reply = self._reply(ask, called)
         if reply.probs is None and self._form.repair:
             reason = protocol.read(ask, reply).invalid
             if reason in _REPAIRABLE:
@@ -430,7 +435,7 @@ class ChatBackend:
         if called.value is None:
             spent = Reply(attempts=called.attempts, possibly_paid=called.possibly_paid, usage=Usage(cost=0.0))
             return with_spent(replace(reply, flags=(*reply.flags, "repair_failed")), spent)
-        again = self._reply(ask, called, self._form.repair_tokens)
+        again = self._reply(ask, called, repair=True)
         return with_spent(replace(again, flags=(*again.flags, "repaired")), reply)
 
     async def _send(self, body: Any, tokens: int) -> Called[Completion]:
@@ -471,7 +476,7 @@ class ChatBackend:
                 )
         return Reply(error=str(failure), finish="error", usage=zero, **spent)
 
-    def _reply(self, ask: Ask, called: Called[Completion], limit: int) -> Reply:
+    def _reply(self, ask: Ask, called: Called[Completion], *, repair: bool = False) -> Reply:
         said = called.value
         assert said is not None
         self._failures = 0
@@ -494,7 +499,7 @@ class ChatBackend:
             model=said.model,
             fingerprint=said.fingerprint,
             latency_ms=round(called.latency_ms, 3),
-            usage=self._usage(said, 0 if said.usage else tokens_at_most(ask.system, ask.user), limit),
+            usage=self._usage(said, *((0, 0) if said.usage else self._at_most(ask, repair=repair))),
             flags=tuple(flags),
             attempts=called.attempts,
             possibly_paid=called.possibly_paid,

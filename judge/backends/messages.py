@@ -106,8 +106,8 @@ class MessagesTransport:
 class MessagesBackend(ChatBackend):
     """A ``ChatBackend`` that says of every reply that it came without label probabilities."""
 
-    def _reply(self, ask: Ask, called: Called[Completion], limit: int) -> Reply:
-        reply = super()._reply(ask, called, limit)
+    def _reply(self, ask: Ask, called: Called[Completion], *, repair: bool = False) -> Reply:
+        reply = super()._reply(ask, called, repair=repair)
         return replace(reply, flags=("no_logprobs", *reply.flags))
 
 
