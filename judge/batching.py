@@ -193,10 +193,11 @@ class _Work:
 
     async def send(self, pairs: Callable[[], Iterable[Pair]]) -> None:
         """Write all that is unanswered to files, reserve what it may cost, and make the batches."""
-        parcels = self._write(pairs(), repairs=False)
-        if self.mail.drafts:
-            parcels += self._write(pairs(), repairs=True)
+        parcels: list[Parcel] = []
         try:
+            self._write(pairs(), parcels, repairs=False)
+            if self.mail.drafts:
+                self._write(pairs(), parcels, repairs=True)
             if not parcels:
                 raise BackendError(f"{len(self.slots)} asks are not in the eval set any more")
             self.post.reserve(parcels)
@@ -204,15 +205,16 @@ class _Work:
                 await self.post.submit(parcel)
         finally:
             for parcel in parcels:
-                parcel.path.unlink(missing_ok=True)
+                parcel.discard()
 
-    def _write(self, pairs: Iterable[Pair], *, repairs: bool) -> list[Parcel]:
-        """The requests of first asks, or of repairs, in files that fit the provider's limits."""
+    def _write(self, pairs: Iterable[Pair], parcels: list[Parcel], *, repairs: bool) -> None:
+        """Write the requests of first asks, or of repairs, to files that fit the provider's limits."""
         job, drafts = self.job, self.mail.drafts
         wanted = {key for key in self.slots if (key in drafts) == repairs}
         outbox = Outbox(
-            self.batching.folder, self.api.shape, self.batching.plan.size, self.batching.tags, repairs=repairs
-        )
+            self.batching.folder, self.api.shape, self.batching.plan.size, self.batching.tags, repairs=repairs,
+            parcels=parcels,
+        )  # fmt: skip
         for pair in pairs if wanted else ():
             for repeat in range(job.repeats):
                 plans = protocol.plan(pair, job.rubric, job.backend.id, seed=job.seed, repeat=repeat, rendered=False)
@@ -222,7 +224,7 @@ class _Work:
                     if ask.key in wanted:
                         wanted.discard(ask.key)
                         outbox.add(ask.key, self.api.request(ask.key, self._body(ask)), self._quoted(ask))
-        return outbox.close()
+        outbox.close()
 
     def _body(self, ask: Ask) -> dict[str, Any]:
         draft = self.mail.drafts.get(ask.key)

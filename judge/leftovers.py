@@ -1,8 +1,9 @@
 """Unfinished files that killed writers left, and the proof that nobody will finish them.
 
-Three kinds of names are ours: parts of files that appear whole or not at all (``judge.writing``), passes of ``judge
-check`` that never ended, and the empty files whose lock says that a process is finding out how a judge can answer
-(``judge.outlays``). Nothing else is looked at.
+Four kinds of names are ours: parts of files that appear whole or not at all (``judge.writing``), passes of ``judge
+check`` that never ended, the empty files whose lock says that a process is finding out how a judge can answer
+(``judge.outlays``), and requests that were to be sent to a provider's batch interface (``judge.mail``). Nothing else is
+looked at.
 
 The proof is a lock, not a process number, which another process may have by now and which means nothing on another
 machine: a writer holds ``flock`` on its file from its first moment to its last, and the system drops it when the
@@ -25,8 +26,13 @@ from pathlib import Path
 
 __all__ = ["Leftover", "State", "find", "remove"]
 
-_LOCKED = re.compile(r"\..+\.[0-9a-f]{16}\.held\.part|k-[\w-]+\.part|probes\.jsonl\.[0-9a-f]{16}\.asking")
-"""Files whose writer holds their lock: parts, passes of checks (which are journals), and looks at a judge."""
+_LOCKED = re.compile(
+    r"\..+\.[0-9a-f]{16}\.held\.part|k-[\w-]+\.part|probes\.jsonl\.[0-9a-f]{16}\.asking"
+    r"|batches/judge-[0-9a-f]{16}\.jsonl"
+)
+"""Files whose writer holds their lock: parts, passes of checks (which are journals), looks at a judge, and requests on
+their way to a provider's batch interface (``judge.mail``).
+"""
 _BARE = re.compile(r"\..+\.[0-9a-f]{16}\.part")
 _YOUNG_SECONDS = 60.0
 
@@ -66,7 +72,8 @@ def find(folders: Iterable[Path], *, also: Path | None = None) -> list[Leftover]
     """
     found: dict[Path, Leftover] = {}
     for path in (*(path for folder in folders for path in _below(folder)), *(_in(also) if also is not None else ())):
-        known = _LOCKED.fullmatch(path.name), _BARE.fullmatch(path.name)
+        name = f"batches/{path.name}" if path.parent.name == "batches" and path.suffix == ".jsonl" else path.name
+        known = _LOCKED.fullmatch(name), _BARE.fullmatch(path.name)
         if any(known):
             with suppress(OSError):
                 found[path.absolute()] = _looked_at(path.absolute(), locked=known[0] is not None)

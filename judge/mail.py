@@ -5,6 +5,8 @@ The order of a submission is what makes it safe: upload, intent in the journal, 
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -90,6 +92,16 @@ class Parcel:
     repair: bool = False
     id: str = ""
     path: Path = field(default_factory=Path)
+    file: IO[bytes] | None = None
+    """Its file of requests, locked for as long as this process needs it (``judge.leftovers``)."""
+
+    def discard(self) -> None:
+        """Remove the file of requests."""
+        if self.file is not None:
+            self.path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # what could not be written is not wanted any more
+                self.file.close()
+            self.file = None
 
 
 @dataclass(slots=True)
@@ -135,12 +147,16 @@ class Mail:
 
 
 class Outbox:
-    """Writes requests to as many files as a provider's limits (``shape``) and ``most`` requests a file call for."""
+    """Writes requests to as many files as a provider's limits (``shape``) and ``most`` requests a file call for, and
+    adds each to ``parcels`` as it is begun.
+    """
 
-    def __init__(self, folder: Path, shape: Shape, most: int, tags: Callable[[], str], *, repairs: bool) -> None:
+    def __init__(
+        self, folder: Path, shape: Shape, most: int, tags: Callable[[], str], *, repairs: bool, parcels: list[Parcel]
+    ) -> None:
         self._folder, self._shape, self._tags, self._repairs = folder, shape, tags, repairs
         self._most = min(most or shape.requests, shape.requests)
-        self._parcels: list[Parcel] = []
+        self._parcels = parcels
         self._file: IO[bytes] | None = None
         self._size = 0
 
@@ -159,17 +175,18 @@ class Outbox:
         parcel.keys.add(key)
         parcel.bound = None if bound is None or parcel.bound is None else parcel.bound + bound
 
-    def close(self) -> list[Parcel]:
-        """End the last file; returns what was written."""
+    def close(self) -> None:
+        """End the last file."""
         self._end()
-        return self._parcels
 
     def _begin(self) -> None:
         tag = self._tags()
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / f"{tag}.jsonl"
         self._file, self._size = path.open("wb"), 0
-        self._parcels.append(Parcel(tag, set(), repair=self._repairs, path=path))
+        self._parcels.append(Parcel(tag, set(), repair=self._repairs, path=path, file=self._file))
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         self._put(self._shape.head)
 
     def _put(self, data: bytes) -> None:
@@ -180,7 +197,7 @@ class Outbox:
     def _end(self) -> None:
         if self._file is not None:
             self._put(self._shape.tail)
-            self._file.close()
+            self._file.flush()
             self._file = None
 
 

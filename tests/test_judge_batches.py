@@ -6,6 +6,7 @@ What must hold: the table is that of a live run, nothing is paid for twice, noth
 from __future__ import annotations
 
 import asyncio
+import errno
 import importlib.util
 import itertools
 import json
@@ -35,6 +36,7 @@ from judge.environment import Environment
 from judge.errors import BackendError, InputError
 from judge.formats import open_evalset
 from judge.ledger import Ledger
+from judge.mail import Outbox
 from judge.money import Budget, BudgetSpent
 from judge.runs import RunPlan, resume_run, start_run
 from judge.store import Store
@@ -638,6 +640,27 @@ def test_a_look_that_cannot_be_read_is_one_look_that_failed(both: Scene, odd: di
     assert both.run()["outcome"].null_count() == 0
     assert next(turns) > 2
     assert both.twice() == []
+
+
+@pytest.mark.parametrize("when", ["written", "submitted"])
+def test_requests_that_are_not_wanted_any_more_leave_no_file(scene: Scene, monkeypatch: Any, when: str) -> None:
+    """Whatever ends a round (a full disk, a refused submission), the prompts do not stay behind."""
+    if when == "submitted":
+        scene.server.submissions = ["400"]
+    else:
+        whole = Outbox._put
+
+        def full(outbox: Outbox, data: bytes) -> None:
+            if outbox._size > 3_000:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            whole(outbox, data)
+
+        monkeypatch.setattr(Outbox, "_put", full)
+    with pytest.raises((OSError, BackendError)):
+        scene.run()
+    assert list((scene.home / "batches").iterdir()) == []
+    monkeypatch.undo()
+    assert scene.resume()["outcome"].null_count() == 0
 
 
 def test_a_chat_body_becomes_message_parameters() -> None:

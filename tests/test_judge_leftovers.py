@@ -45,6 +45,19 @@ journal.append("check", {"check_id": "k-0"})
 print("checking", flush=True)
 time.sleep(600)
 """
+SENDING = """
+import sys, time
+from pathlib import Path
+from judge.backends.batches import OpenAIBatches
+from judge.mail import Outbox
+parcels = []
+place = Path(sys.argv[1])
+outbox = Outbox(place.parent, OpenAIBatches.shape, 0, lambda: place.stem, repairs=False, parcels=parcels)
+outbox.add("a" * 64, b"{}", 0.0)
+outbox.close()
+print("sending", flush=True)
+time.sleep(600)
+"""
 
 
 @pytest.fixture
@@ -79,7 +92,13 @@ def doctor(home: Path, *words: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize(
-    ("code", "place"), [(WRITING, "out/page.html"), (ASKING, ""), (CHECKING, "checks/k-20260101-abc.part")]
+    ("code", "place"),
+    [
+        (WRITING, "out/page.html"),
+        (ASKING, ""),
+        (CHECKING, "checks/k-20260101-abc.part"),
+        (SENDING, "batches/judge-0123456789abcdef.jsonl"),
+    ],
 )
 def test_a_killed_writer_s_file_is_named_and_removed_and_a_living_one_s_is_not(
     code: str, place: str, tmp_path: Path, start: Any
@@ -126,7 +145,15 @@ def test_a_part_without_a_lock_is_named_and_never_removed(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    "name", ["movie.part", ".hidden.part", "notes.asking", "k-1.jsonl", ".a.0123456789abcdef.partx"]
+    "name",
+    [
+        "movie.part",
+        ".hidden.part",
+        "notes.asking",
+        "k-1.jsonl",
+        ".a.0123456789abcdef.partx",
+        "judge-0123456789abcdef.jsonl",
+    ],
 )
 def test_files_of_others_are_not_ours(name: str, tmp_path: Path) -> None:
     """Only names that this project makes are looked at."""

@@ -210,7 +210,8 @@ def test_a_key_is_in_no_repr_and_no_message() -> None:
     backend = opened("http://127.0.0.1:9/v1")
     shown = [repr(ENV), repr(backend), repr(vars(backend)), repr(backend._transport)]
     for spec in (f"openai:m?api_key={KEY}", f"openai:m?base_url=http://u:{KEY}@h/v1", f"openai:m?key_env={KEY}",
-                 f"openai:m?base_url=http://h/v1?key={KEY}", f"litellm:m?api_key={KEY}"):  # fmt: skip
+                 f"openai:m?base_url=http://h/v1?key={KEY}", f"litellm:m?api_key={KEY}",
+                 f"openai:m?base_url=htp://u:{KEY}@h/v1", f"openai:m?base_url=h/v1%3Fkey={KEY}"):  # fmt: skip
         with pytest.raises(InputError) as caught:
             open_backend(spec, ENV)
         shown.append(str(caught.value))

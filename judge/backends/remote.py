@@ -182,7 +182,9 @@ def check_url(url: str) -> None:
     except ValueError:
         usable = False
     if not usable:
-        raise InputError(f"base_url {url!r} is not a URL of a server; it looks like http://127.0.0.1:8000/v1")
+        # What stands before an @ or after a question mark may be a secret.
+        shown = url.rpartition("@")[2].partition("?")[0]
+        raise InputError(f"base_url {shown!r} is not a URL of a server; it looks like http://127.0.0.1:8000/v1")
     if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
         raise InputError(
             "base_url carries a user name, a query or a fragment; a key belongs in the environment "
