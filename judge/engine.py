@@ -345,6 +345,7 @@ class _Calls:
         self.waiter: asyncio.Future[None] | None = None
         self.failure: Exception | None = None
         self._bounds: dict[str, float | None] = {}
+        self._again: dict[str, float] = {}
         self._alone = False
         self._refused = 0.0
 
@@ -364,9 +365,18 @@ class _Calls:
             task.add_done_callback(self._end)
 
     def _lost(self, batch: Sequence[Ask], attempts: int) -> None:
-        """Journal attempts that were possibly paid before they are made again: this process may die of the next one."""
+        """Calls are made again after attempts that were possibly paid: each is reserved like a call of its own, and
+        journaled before, because this process may die of the next one. Raises ``BudgetSpent``.
+        """
+        keys = [ask.key for ask in batch]
+        more = attempts * sum(self._bounds.get(key) or 0.0 for key in keys)
+        if self.budget is not None and not self.budget.reserve(more):
+            self._refused = more
+            raise self._spent()
+        for key in keys:
+            self._again[key] = self._again.get(key, 0.0) + attempts * (self._bounds.get(key) or 0.0)
         if self.journal is not None:
-            self.journal.append("lost", {"keys": [ask.key for ask in batch], "count": attempts})
+            self.journal.append("lost", {"keys": keys, "count": attempts})
 
     def flush(self) -> None:
         """Hand what was journaled in this turn to the operating system, in one write."""
@@ -438,9 +448,9 @@ class _Calls:
                 self.failure = self.failure or error
                 continue
             for ask, reply in zip(batch, replies, strict=True):
-                bound = self._bounds.pop(ask.key, None)
+                bound, again = self._bounds.pop(ask.key, None), self._again.pop(ask.key, 0.0)
                 if self.budget is not None:
-                    self.budget.settle(bound, took(reply, bound))
+                    self.budget.settle((bound or 0.0) + again, took(reply, bound))
                 yield ask, reply
 
     async def drain(self) -> None:

@@ -228,6 +228,7 @@ class _Work:
         self.calls = self.tokens = self._flying = self._paying = self._failures = 0
         self._before = len(kept.answered)
         self._retried = dict(kept.failed)
+        self._again: dict[str, float] = {}
         self._cost: float | None = 0.0
         self._started = time.monotonic()
         self._ending: Exception | None = None
@@ -347,14 +348,26 @@ class _Work:
         for prompt, one, bound in zip(group, made, bounds, strict=True):
             self.journal.add("reply", {"key": prompt.id, "reply": encode_generation(one)})
             if self._budget is not None:
-                self._budget.settle(bound, _took(one, bound))
+                self._budget.settle((bound or 0.0) + self._again.pop(prompt.id, 0.0), _took(one, bound))
         self.journal.flush()
         self._landed.set()
         for prompt, one in zip(group, made, strict=True):
             self._book(prompt, one)
 
+    @staticmethod
+    def _spent(budget: Budget, bound: float) -> BudgetSpent:
+        return BudgetSpent(
+            f"${budget.spent:.4f} of ${budget.limit:g} are spent and one more answer may take ${bound:.4f}; raise "
+            "--max-cost to go on"
+        )
+
     def _lost(self, group: list[Prompt], attempts: int) -> None:
-        """Journal attempts that were possibly paid before they are made again."""
+        """Reserve and journal attempts that were possibly paid before they are made again; raises ``BudgetSpent``."""
+        for prompt in group:
+            more = attempts * (self.generator.quote(prompt).cost or 0.0)
+            if self._budget is not None and not self._budget.reserve(more):
+                raise self._spent(self._budget, more)
+            self._again[prompt.id] = self._again.get(prompt.id, 0.0) + more
         self.journal.append("lost", {"keys": [prompt.id for prompt in group], "count": attempts})
 
     async def _reserve(self, bound: float) -> None:
@@ -363,10 +376,7 @@ class _Work:
             return
         while not self._budget.reserve(bound):
             if not self._flying or self._ending is not None:
-                raise BudgetSpent(
-                    f"${self._budget.spent:.4f} of ${self._budget.limit:g} are spent and one more answer may take "
-                    f"${bound:.4f}; raise --max-cost to go on"
-                )
+                raise self._spent(self._budget, bound)
             self._landed.clear()
             await self._landed.wait()
 

@@ -53,9 +53,9 @@ class BudgetSpent(BackendError):
 class Budget:
     """US dollars that a run may take: reserved before each call, settled after it.
 
-    ``limit`` is the most, ``spent`` what was taken so far, ``reserved`` the upper bounds of the calls in flight.
-    Spending passes ``limit`` only by what the calls in flight cost beyond their own bounds (retries): less than one
-    window.
+    ``limit`` is the most, ``spent`` what was taken so far, ``reserved`` the upper bounds of the calls in flight. A call
+    that is made again after an attempt that was possibly paid is reserved once more (``losing``), so that spending
+    passes ``limit`` only where somebody else makes it again: a worker on another machine, by less than one window.
 
     >>> budget = Budget(1.0)
     >>> budget.reserve(0.75), budget.reserve(0.5)
@@ -95,8 +95,8 @@ def took(reply: Reply, bound: float | None) -> float:
 
 @contextmanager
 def losing(told: Callable[[int], None]) -> Iterator[None]:
-    """Calls that are begun in here tell ``told`` of attempts that were possibly paid as soon as they are made again,
-    and not only when they end: the process may die before that.
+    """Calls begun in here tell ``told`` of attempts that were possibly paid before they are made again, and not
+    only at their end: the process may die before that, or the budget not allow it (``told`` then raises).
     """
     token = _LOST.set(told)
     try:

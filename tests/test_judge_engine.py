@@ -18,7 +18,11 @@ import polars
 import pytest
 
 from judge import journal, protocol
+from judge.backends import open_backend
+from judge.backends.calling import Clock
+from judge.backends.chat import ChatBackend
 from judge.engine import RECENT, Job, judge_pairs, seldom_collecting
+from judge.environment import Environment
 from judge.errors import BackendError, BackendUnavailable, InputError
 from judge.forecast import forecast
 from judge.formats import open_evalset
@@ -470,6 +474,44 @@ def test_lost_attempts_count_against_the_budget() -> None:
 def test_what_a_reply_took(reply: Reply, bound: float | None, most: float) -> None:
     """Its own cost, its bound where that is unknown, and the bound for each attempt that was possibly paid."""
     assert took(reply, bound) == most
+
+
+def test_calls_that_are_made_again_do_not_pass_the_budget(server: Any, tmp_path: Path) -> None:
+    """A server that charges and fails cannot be paid more than the limit: each further attempt is reserved, too."""
+    path, store = evalset(tmp_path / "e.jsonl", rows=10), Store(tmp_path / "home")
+    spec = (
+        f"openai:m?mode=logprobs&repair=0&price_in=1&price_out=1&base_url={server.url('again', 'each:reset,reset,ok')}"
+    )
+    bound = 0.0
+    env = Environment(home=tmp_path, cache=tmp_path)
+
+    def opened(_spec: str = spec) -> Any:
+        nonlocal bound
+        backend = open_backend(spec, env)
+        assert isinstance(backend, ChatBackend)
+        for pair in open_evalset(path).pairs():
+            for ask in protocol.plan(pair, sample_rubric(), backend.id):
+                bound = max(bound, backend.quote(ask).cost or 0.0)
+        backend.caller.clock = Clock(draw=lambda: 0.0)
+        return backend
+
+    backend = opened()
+    plan = replace(plan_of(path, max_cost=8 * bound), judge_spec=spec)
+    with pytest.raises(BudgetSpent):
+        asyncio.run(closing(start_run(plan, backend, store), backend))
+    assert 2 <= server.book("again")["paid"] <= 8
+    asyncio.run(resume_run("r-1", store, opened, max_cost=1_000 * bound))
+    assert store.comparisons("r-1")["outcome"].null_count() == 0
+    info = store.run("r-1")
+    assert server.book("again")["paid"] == info.calls + info.possibly_paid
+
+
+async def closing(work: Awaitable[Any], backend: Any) -> None:
+    """Await and close."""
+    try:
+        await work
+    finally:
+        await backend.close()
 
 
 def test_a_run_stopped_by_its_budget_is_finished_with_more(tmp_path: Path) -> None:

@@ -209,6 +209,8 @@ class Caller:
         """Call ``send`` until it brings a value or the policy of its fault is used up; ``tokens`` is the upper bound
         that counts against tokens per minute.
 
+        What the hook of ``money.losing`` raises is raised before a call is made again.
+
         Raises ``BackendError`` (``BackendUnavailable`` where no server is there) when nothing can be answered any
         more; calls that wait for their turn then end with the same error instead of being sent.
         """
@@ -218,14 +220,10 @@ class Caller:
         count, endings = _Count(), self._endings
         while True:
             await self._admit(tokens, endings)
-            try:
-                count.tell()
-            except BaseException:
-                self._leave()
-                raise
-            count.attempts += 1
             started = self.clock.now()
             try:
+                count.tell()
+                count.attempts += 1
                 value = await send()
             except BaseException:  # a cancelled call, too: the breaker must not wait for its trial for ever
                 self.breaker.abandon()

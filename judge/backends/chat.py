@@ -430,8 +430,10 @@ class ChatBackend:
                 booked + self._form.repair_tokens,
             )
         except BackendError:
-            # What was paid for is kept; whatever stops this backend stops the next call too.
-            return replace(reply, flags=(*reply.flags, "repair_failed"), attempts=reply.attempts + 1)
+            # What was paid for is kept; whatever stops this backend stops the next call too. Of a call that is lost one
+            # attempt may have been charged that nobody has told of.
+            lost = Reply(attempts=1, possibly_paid=1, usage=Usage(cost=0.0))
+            return with_spent(replace(reply, flags=(*reply.flags, "repair_failed")), lost)
         if called.value is None:
             spent = Reply(attempts=called.attempts, possibly_paid=called.possibly_paid, usage=Usage(cost=0.0))
             return with_spent(replace(reply, flags=(*reply.flags, "repair_failed")), spent)

@@ -28,7 +28,7 @@ from urllib.parse import parse_qsl, quote_plus, urlsplit
 from .. import __version__, protocol
 from ..environment import environment
 from ..errors import BackendError, BackendUnavailable, InputError
-from ..money import FREE, Budget, BudgetSpent, Priced, Quote, took
+from ..money import FREE, Budget, BudgetSpent, Priced, Quote, lose, took
 from ..types import Ask, JudgeId, Reply, Usage
 from . import Backend, Preparing, open_backend, probed, ready
 from .capability import NO_PROBE, Capability, with_spent
@@ -319,6 +319,8 @@ class RayBackend:
         for lost in range(_SENT):
             seat = await self._take()
             try:
+                if lost:
+                    lose(lost)
                 answer = await seat.actor.ask.remote(list(asks))
             except RayError as error:
                 self._lose(seat, error)
