@@ -239,7 +239,7 @@ def _run_of(store: Store, candidate: Entry | None) -> tuple[str, str]:
     if candidate is None:
         return "", ""
     for info in store.runs()[:_LOOKED_AT]:
-        names = {name for name, _baseline in store.models(info.run_id).values()}
+        names = {name for name, _baseline in store.models(info.run_id)}
         if info.sealed and any(name and candidate.subject in name for name in names):
             return info.run_id, info.created_at
     return "", ""

@@ -126,7 +126,7 @@ def test_what_has_no_verdict_stays_without_numbers(tmp_path: Path) -> None:
 def test_styles_count_markers_outside_code() -> None:
     """A marker is counted per hundred words of prose, candidate minus baseline; code blocks do not count."""
     plain = " ".join(["word"] * 48)
-    found = styles({"p": (f"**bold** {plain} sorry", plain), "q": ("```\n# not a header\n```", "# header")})
+    found = styles([("p", (f"**bold** {plain} sorry", plain)), ("q", ("```\n# not a header\n```", "# header"))])
     assert found["bold"]["p"] == pytest.approx(100 / 50)
     assert found["apologies"]["p"] == pytest.approx(2.0)
     assert found["headers"]["q"] == pytest.approx(-50.0)

@@ -190,8 +190,8 @@ def _pairs(options: Options) -> tuple[str, int, Iterator[Pair], RunInfo | None]:
         raise click.UsageError("--map names columns of a file; a run has its fields")
     info = _run(options)
     store = Store(_home(options))
-    ids = list(store.models(info.run_id))
-    return f"run {info.run_id}", len(ids), iter(store.pairs(info.run_id, ids)), info
+    ids = store.ids(info.run_id)
+    return f"run {info.run_id}", len(ids), store.pairs(info.run_id, ids), info
 
 
 def _home(options: Options) -> Path:

@@ -47,7 +47,7 @@ def command(
     store = Store(Path(home) if home else environment().home)
     bring_in(store)
     info = store.run(run_id)
-    if store.comparisons(info.run_id).is_empty():
+    if not store.ids(info.run_id):
         click.echo(
             f"error: run {info.run_id} has no comparison yet; finish it with: {advised('resume', info.run_id)}",
             err=True,
