@@ -10,7 +10,7 @@ from ..advice import advised
 from ..environment import environment
 from ..writing import write_whole
 from .making import make_hack
-from .screen import bring_in, home_option, safe
+from .screen import bring_in, complain, home_option, safe
 
 __all__ = ["command"]
 
@@ -48,10 +48,7 @@ def command(
     bring_in(store)
     info = store.run(run_id)
     if not store.ids(info.run_id):
-        click.echo(
-            f"error: run {info.run_id} has no comparison yet; finish it with: {advised('resume', info.run_id)}",
-            err=True,
-        )
+        complain(f"run {info.run_id} has no comparison yet; finish it with: {advised('resume', info.run_id)}")
         return 4
     report, kept = make_hack(store, info, rounds=rounds, seed=seed)
     if html is not None:
