@@ -567,6 +567,7 @@ def test_the_difference_of_lengths_is_held_as_a_logarithm_and_said_in_percent() 
     ("name", "unit", "said"),
     [
         ("length.log_ratio", "characters", "+22.1% [+10.5, +35.0]"),
+        ("length.log_ratio", "ln", "+22.1% [+10.5, +35.0]"),
         ("length.cut", "share", "+20.0 pp [+10.0, +30.0]"),
         ("length.words_ratio", "ratio of words", "0.200 [0.100, 0.300]"),
         ("refusal.must_help", "share refusing", "+20.0 pp [+10.0, +30.0]"),

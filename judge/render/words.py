@@ -139,7 +139,7 @@ def unit_of(name: str, unit: str, of: str) -> Unit:
     ('plain', 'share')
     """
     difference = of == "difference"
-    if difference and name.startswith("length.") and unit in LENGTHS:
+    if difference and name.startswith("length.") and unit in (*LENGTHS, "ln"):
         return "ln"
     if unit.startswith(("share", "points")):
         return "points" if difference else "share"

@@ -520,7 +520,7 @@ class Store:
 
 def _bodies(*paths: str) -> str:
     """A query for what stands at some paths of every body (``said``): one reading of a body for all of them takes a
-    seventh of the time and a fifth of the memory of one for each.
+    fifth of the time and of the memory of one for each.
     """
     listed = ", ".join(f"'{path}'" for path in paths)
     return (
