@@ -16,7 +16,7 @@ by up to several points; give ``difficulty`` (``difficulties`` of past runs on t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -154,9 +154,8 @@ def controlled(
     if frame is None:
         return None
     rng = np.random.default_rng(seed)
-    counts = _draws(frame.codes, rounds, rng)
-    points = _rates(frame, frame.y, np.ones((1, frame.y.size)), prior)
-    draws = _rates(frame, frame.y, counts, prior)
+    (points,) = _rates(frame, (frame.y,), _once(frame), prior)
+    (draws,) = _rates(frame, (frame.y,), _draws(frame.codes, rounds, rng), prior)
     given = "" if prior is None else f", prior N({prior.centre}, {prior.sd}^2)"
     method = f"logistic, {rounds} prompt bootstrap rounds{given}"
     return _summary(frame, points[0], draws, level, method)
@@ -197,22 +196,20 @@ def human_controlled(
         return None
     rng = np.random.default_rng(seed)
     lab, rest = frame.part(known), frame.part(~known)
-    lab_draws, rest_draws = _draws(lab.codes, rounds, rng), _draws(rest.codes, rounds, rng)
 
-    def three(lab_weights: Array, rest_weights: Array) -> tuple[Array, Array, Array]:
+    def three(lab_weights: Iterable[Array], rest_weights: Iterable[Array]) -> tuple[Array, ...]:
         return (
-            _rates(lab, label[known], lab_weights, None),
-            _rates(lab, lab.y, lab_weights, None),
-            _rates(rest, rest.y, rest_weights, None),
+            *_rates(lab, (label[known], lab.y), lab_weights, None),
+            *_rates(rest, (rest.y,), rest_weights, None),
         )
 
-    truth, judged, others = three(lab_draws, rest_draws)
+    truth, judged, others = three(_draws(lab.codes, rounds, rng), _draws(rest.codes, rounds, rng))
     power = np.zeros(truth.shape[1])
     for k in range(truth.shape[1]):
         covariance = np.cov(truth[:, k], judged[:, k])
         total = covariance[1, 1] + np.var(others[:, k], ddof=1)
         power[k] = np.clip(covariance[0, 1] / total, 0.0, 1.0) if total > 0.0 else 0.0
-    point = three(np.ones((1, lab.y.size)), np.ones((1, rest.y.size)))
+    point = three(_once(lab), _once(rest))
     value = (point[0] + power * (point[2] - point[1]))[0]
     draws = truth + power * (others - judged)
     method = f"prediction-powered logistic, {int(known.sum())} labels, {rounds} prompt bootstrap rounds"
@@ -344,15 +341,28 @@ def _check_range(y: Array) -> None:
         raise InputError("preferences must lie in [0, 1] (P(win) + P(tie)/2), or be NaN where invalid")
 
 
-def _draws(codes: _Codes, rounds: int, rng: np.random.Generator) -> Array:
-    groups = int(codes.max()) + 1
-    picks = rng.integers(0, groups, size=(rounds, groups)) + np.arange(rounds)[:, None] * groups
-    counts = np.bincount(picks.ravel(), minlength=rounds * groups).reshape(rounds, groups)
-    return np.asarray(counts[:, codes], dtype=np.float64)
+def _once(frame: _Frame) -> tuple[Array]:
+    """The weights that count every row once."""
+    return (np.ones((1, frame.y.size)),)
 
 
-def _rates(frame: _Frame, y: Array, weights: Array, prior: Prior | None) -> Array:
-    """(rounds, 2 + features): raw rate, controlled rate and feature slopes for each row of weights.
+def _draws(codes: _Codes, rounds: int, rng: np.random.Generator) -> Iterator[Array]:
+    """How often each row is drawn in each round, a few rounds at a time: all of them are rounds times rows."""
+    groups, step = int(codes.max()) + 1, 8 * _at_once(codes.size)
+    for first in range(0, rounds, step):
+        size = min(step, rounds - first)
+        picks = rng.integers(0, groups, size=(size, groups)) + np.arange(size)[:, None] * groups
+        counts = np.bincount(picks.ravel(), minlength=size * groups).reshape(size, groups)
+        yield np.asarray(counts[:, codes], dtype=np.float64)
+
+
+def _at_once(rows: int) -> int:
+    """How many rounds are fitted at once."""
+    return max(1, _BLOCK // rows)
+
+
+def _rates(frame: _Frame, outcomes: Sequence[Array], draws: Iterable[Array], prior: Prior | None) -> tuple[Array, ...]:
+    """For each of ``outcomes`` (rounds, 2 + features): raw rate, controlled rate and feature slopes of each draw.
 
     Every fit starts from the one that weighs all rows alike, two or three steps from where it ends.
     """
@@ -360,15 +370,20 @@ def _rates(frame: _Frame, y: Array, weights: Array, prior: Prior | None) -> Arra
     ridge, centre = np.full(size, 1e-3), np.zeros(size)
     if prior is not None:
         ridge[0], centre[0] = 1.0 / prior.sd**2, prior.centre
-    total = weights.sum(axis=1)
-    start, _hessian = _fit(frame.design, y[None, :], np.ones((1, y.size)), ridge, centre)
-    step = max(1, _BLOCK // y.size)
-    blocks = [weights[first : first + step] for first in range(0, len(weights), step)]
-    fits = [_fit(frame.design, y[None, :], block, ridge, centre, start=start[0])[0] for block in blocks]
-    beta = np.concatenate(fits)
-    rest = frame.design[:, frame.width :]
-    equal = logistic(beta[:, frame.width :] @ rest.T)
-    return np.column_stack([weights @ y / total, (weights * equal).sum(axis=1) / total, beta[:, : frame.width]])
+    (ones,) = _once(frame)
+    starts = [_fit(frame.design, y[None, :], ones, ridge, centre)[0][0] for y in outcomes]
+    step, rest = _at_once(frame.y.size), frame.design[:, frame.width :]
+    found: list[list[Array]] = [[] for _ in outcomes]
+    for weights in draws:
+        total = weights.sum(axis=1)
+        blocks = [weights[first : first + step] for first in range(0, len(weights), step)]
+        for y, start, own in zip(outcomes, starts, found, strict=True):
+            fits = [_fit(frame.design, y[None, :], block, ridge, centre, start=start)[0] for block in blocks]
+            beta = np.concatenate(fits)
+            equal = logistic(beta[:, frame.width :] @ rest.T)
+            rates = (weights @ y / total, (weights * equal).sum(axis=1) / total, beta[:, : frame.width])
+            own.append(np.column_stack(rates))
+    return tuple(np.concatenate(own) for own in found)
 
 
 def _fit(

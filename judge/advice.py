@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import shlex
 
-__all__ = ["HOMELESS", "VERBS", "advised", "homed", "note_home", "parted"]
+__all__ = ["HOMELESS", "VERBS", "advised", "homed", "note_home", "parted", "unbroken"]
 
 _home = ""
 
@@ -29,6 +29,9 @@ _BARE = re.compile(
     rf"(?:(?<=: )|(?<=\()|(?<=then )|(?<=, or )|(?<=run )|^)(judge (?:{'|'.join(VERBS)})\b(?:'[^'\n]*'|[^,;()'`\n])*)",
     re.MULTILINE,
 )
+
+_PATH = re.compile(r"^(?:~|\.{0,2}/)[^:\n]*(?=:)", re.MULTILINE)
+"""The file that a message begins with."""
 
 
 def note_home(home: str | None) -> None:
@@ -85,6 +88,19 @@ def parted(text: str) -> list[tuple[str, bool]]:
             at = found.start(1) + len(command)
     pieces.append((text[at:], False))
     return [(piece.strip(" `,;"), command) for piece, command in pieces if piece.strip(" `,;.)")]
+
+
+def unbroken(text: str) -> list[str]:
+    """The words of a line between which it may be broken: a command, and a path that it begins with, are one each.
+
+    >>> unbroken("/my runs/a.jsonl: no such file; see: judge report --list")
+    ['/my runs/a.jsonl:', 'no', 'such', 'file;', 'see:', 'judge report --list']
+    """
+    for pattern in (_PATH, _QUOTED, _BARE):
+        text = pattern.sub(
+            lambda found: found[0].rstrip().replace(" ", "\0") + found[0][len(found[0].rstrip()) :], text
+        )
+    return [word.replace("\0", " ") for word in text.split()]
 
 
 def _with_home(command: str) -> str:

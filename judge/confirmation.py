@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from calibration.estimates import mean
 
-from .evidence import compared_names
+from .evidence import compared
 from .limits import percentage
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def canary_of(store: Store, info: RunInfo, rollout: Rollout) -> Canary:
     """Hold a run against a rollback; nothing is written."""
     faults = []
     frame = store.comparisons(info.run_id)
-    answered, _ = compared_names(store.models(info.run_id).values(), info.header["evalset"]["digest"])
+    answered, _ = compared(store, info)
     if not info.sealed:
         faults.append(f"it is not finished: judge resume {info.run_id}")
     if datetime.fromisoformat(info.created_at) < datetime.fromisoformat(rollout.since):

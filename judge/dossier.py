@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from calibration.belief import more_labels
 from calibration.confidence import Calibration
@@ -26,7 +26,7 @@ from .canaries import canary_verdict
 from .clock import days_since
 from .decision import Calibrated, Canaries, Evidence, Missing, Preference, RunFacts, Segment, Standing
 from .errors import InputError
-from .evidence import compared_names, labels_of, run_evidence
+from .evidence import compared, labels_of, run_evidence
 from .kept import probed, read_kept, require_named
 from .slices import slices_of
 from .types import Measure
@@ -44,6 +44,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Asked", "gather", "require_asked"]
 
+_COLUMNS = (
+    "pair_id", "repeat", "prompt_digest", "category", "metadata", "preference", "invalid", "candidate_chars",
+    "baseline_chars", "cached",
+)  # fmt: skip
 _SHOWN = 20
 _ROUNDS = 1000
 _REST = "\x00rest"
@@ -71,7 +75,7 @@ def gather(store: Store, info: RunInfo, policy: Policy, asked: Asked, *, now: da
     """Everything that the gate looks at. Raises ``InputError`` where something was named that is about another run,
     rubric or judge.
     """
-    frame = store.comparisons(info.run_id)
+    frame = store.comparisons(info.run_id, _COLUMNS)
     facts = _facts(store, info, frame, now)
     require_asked(store, info, asked)
     left = read_kept(store, info, checks=asked.checks, hacks=asked.hacks)
@@ -140,7 +144,7 @@ def _canaries(store: Store, info: RunInfo, frame: polars.DataFrame) -> Canaries 
 
 def _facts(store: Store, info: RunInfo, frame: polars.DataFrame, now: datetime) -> RunFacts:
     head = info.header
-    candidate, baseline = compared_names(store.models(info.run_id).values(), head["evalset"]["digest"])
+    candidate, baseline = compared(store, info)
     return RunFacts(
         run_id=info.run_id,
         sealed=info.sealed,
@@ -246,7 +250,7 @@ def _sliced(
     evidence: JudgeEvidence,
     gold: GoldSet,
     frame: polars.DataFrame,
-    traits: Mapping[str, Any],
+    traits: polars.DataFrame,
     policy: Policy,
     seed: int,
 ) -> tuple[Segment, ...] | Refused:

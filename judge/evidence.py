@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Iterable
+from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from calibration.evidence import Evidence, Said
@@ -21,10 +22,14 @@ if TYPE_CHECKING:
 
     from .store import RunInfo, Store
 
-__all__ = ["compared_names", "labels_of", "run_evidence", "styles"]
+__all__ = ["compared", "compared_names", "labels_of", "run_evidence", "styles"]
 
 _STYLES = ("bold", "headers", "lists", "hedges", "apologies")
 """The markers of ``hacking.features`` whose taste a calibration measures."""
+_COLUMNS = (
+    "pair_id", "repeat", "prompt_digest", "category", "outcome", "preference", "p_win", "p_tie", "p_loss",
+    "cf_outcome", "cf_win", "cf_tie", "bf_outcome", "bf_win", "bf_tie", "candidate_chars", "baseline_chars",
+)  # fmt: skip
 
 
 def run_evidence(
@@ -37,38 +42,29 @@ def run_evidence(
     then withheld unless all its pairs are there. Probabilities of repeats are averaged over those with a verdict, and
     the rubric's tie rule makes the outcome of that mean. Raises ``InputError`` for a run without a comparison.
     """
-    frame = store.comparisons(info.run_id)
+    answers = store.answers(info.run_id)
+    frame = store.comparisons(info.run_id, _COLUMNS).join(answers, on="pair_id", how="left", maintain_order="left")
     if frame.is_empty():
         raise InputError(f"run {info.run_id} has no comparison yet; finish it with: judge resume {info.run_id}")
-    models = store.models(info.run_id)
-    groups: dict[str, list[dict[str, Any]]] = {}
-    for row in frame.iter_rows(named=True):
-        groups.setdefault(row["pair_id"], []).append(row)
-    whole = part_of or info
-    named = models if part_of is None else store.models(whole.run_id)
-    candidate, baseline = compared_names(named.values(), whole.header["evalset"]["digest"])
-    tie_rule, texts = rubric_of(info.header).tie_rule, store.digests(info.run_id)
-    head = info.header
+    head, tie_rule = info.header, rubric_of(info.header).tie_rule
     rubric = pinned(str(head["rubric"]), str(head["rubric_digest"]), released=head.get("rubric_released", True))
+    rows, said = [], []
+    same: dict[Any, Any] = {}  # few categories, models and outcomes stand on many pairs: each is held once
+    for _, repeats in groupby(frame.iter_rows(named=True), key=itemgetter("pair_id")):
+        own = list(repeats)
+        rows.append(_judged(own, same))
+        said.append(_said(own, rows[-1], tie_rule, same))
     run = JudgedRun(
-        tuple(_judged(rows) for rows in groups.values()),
-        candidate,
-        baseline,
+        tuple(rows),
+        *compared(store, part_of or info),
         rubric,
-        None if part_of is None else len(named),
+        None if part_of is None else len(store.ids(part_of.run_id)),
     )
+    ids = {row.pair_id: row.pair_id for row in rows}
     cost, tokens, seconds = store.usage(info.run_id)
     return Evidence(
         run=run,
-        said=tuple(
-            replace(
-                _said(rows, row, tie_rule),
-                candidate=models[row.pair_id][0] or None,
-                baseline=models[row.pair_id][1] or None,
-                texts=texts.get(row.pair_id, ""),
-            )
-            for rows, row in zip(groups.values(), run.rows, strict=True)
-        ),
+        said=tuple(said),
         rubric=rubric,
         judge=str(JudgeId(**info.header["judge"])),
         identity={
@@ -77,15 +73,12 @@ def run_evidence(
             "replies since": store.replies_since(info),
         },
         styles=styles(
-            {
-                pair.id: (pair.candidate.text, pair.baseline.text)
-                for pair in store.pairs(info.run_id, list(read_texts_of))
-            }
+            (pair.id, (pair.candidate.text, pair.baseline.text)) for pair in store.pairs(info.run_id, read_texts_of)
         ),
         cost=cost,
         tokens=tokens,
         seconds=seconds,
-        sequence=tuple(pair for pair in texts if pair in groups),
+        sequence=tuple(ids[pair] for pair in answers["pair_id"] if pair in ids),
     )
 
 
@@ -95,9 +88,10 @@ def labels_of(store: Store, info: RunInfo) -> GoldSet:
     Where every pair has one, the whole run is labelled and they may speak for its rate; else nothing says how the
     labelled ones were picked.
     """
-    frame = store.comparisons(info.run_id).unique("pair_id", keep="first", maintain_order=True)
-    candidate, baseline = compared_names(store.models(info.run_id).values(), info.header["evalset"]["digest"])
-    rows = [row for row in frame.iter_rows(named=True) if row["label"]]
+    columns = ("pair_id", "repeat", "prompt_digest", "category", "label")
+    frame = store.comparisons(info.run_id, columns).unique("pair_id", keep="first", maintain_order=True)
+    candidate, baseline = compared(store, info)
+    rows = frame.filter(frame["label"] != "").to_dicts()
     return GoldSet(
         tuple(
             GoldItem(
@@ -114,6 +108,11 @@ def labels_of(store: Store, info: RunInfo) -> GoldSet:
             for row in rows
         )
     )
+
+
+def compared(store: Store, info: RunInfo) -> tuple[str, str]:
+    """What a run compares, candidate and baseline (``compared_names``)."""
+    return compared_names(store.models(info.run_id), info.header["evalset"]["digest"])
 
 
 def compared_names(models: Iterable[tuple[str | None, str | None]], evalset_digest: str) -> tuple[str, str]:
@@ -133,17 +132,20 @@ def compared_names(models: Iterable[tuple[str | None, str | None]], evalset_dige
     return str(found[0]), str(found[1])
 
 
-def styles(texts: Mapping[str, tuple[str, str]]) -> dict[str, dict[str, float]]:
-    """By marker and pair id, how much more of it the candidate's answer has: counts per 100 words, difference."""
+def styles(texts: Iterable[tuple[str, tuple[str, str]]]) -> dict[str, dict[str, float]]:
+    """By marker and pair id, how much more of it the candidate's answer has: counts per 100 words, difference.
+
+    ``texts`` are pair ids with the candidate's and the baseline's answer.
+    """
     found: dict[str, dict[str, float]] = {name: {} for name in _STYLES}
-    for pair, sides in texts.items():
+    for pair, sides in texts:
         both = [rates(text, _STYLES) for text in sides]
         for name in _STYLES:
             found[name][pair] = both[0][name] - both[1][name]
     return found
 
 
-def _judged(rows: list[dict[str, Any]]) -> Judged:
+def _judged(rows: list[dict[str, Any]], same: dict[Any, Any]) -> Judged:
     valid = [row for row in rows if row["preference"] is not None]
     first = rows[0]
     p = [sum(row[name] for row in valid) / len(valid) if valid else None for name in ("p_win", "p_tie", "p_loss")]
@@ -153,23 +155,30 @@ def _judged(rows: list[dict[str, Any]]) -> Judged:
         p_win=p[0],
         p_tie=p[1],
         p_loss=p[2],
-        category=first["category"],
+        category=same.setdefault(first["category"], first["category"]),
         candidate_length=first["candidate_chars"],
         baseline_length=first["baseline_chars"],
     )
 
 
-def _said(rows: list[dict[str, Any]], judged: Judged, tie_rule: TieRule) -> Said:
+def _said(rows: list[dict[str, Any]], judged: Judged, tie_rule: TieRule, same: dict[Any, Any]) -> Said:
     outcome = None
     if judged.p_win is not None and judged.p_tie is not None and judged.p_loss is not None:
         single = rows[0]["outcome"] if len(rows) == 1 else None
         outcome = Outcome(single or tie_rule.outcome(judged.p_win, judged.p_tie, judged.p_loss))
+    first, second = (
+        tuple(Outcome(row[name]) if row[name] else None for row in rows) for name in ("cf_outcome", "bf_outcome")
+    )
+    candidate, baseline = rows[0]["candidate"] or None, rows[0]["baseline"] or None
     return Said(
         outcome=outcome,
-        first=tuple(Outcome(row["cf_outcome"]) if row["cf_outcome"] else None for row in rows),
-        second=tuple(Outcome(row["bf_outcome"]) if row["bf_outcome"] else None for row in rows),
+        first=same.setdefault(first, first),
+        second=same.setdefault(second, second),
         soft=(_soft(rows, "cf"), _soft(rows, "bf")),
+        candidate=same.setdefault(candidate, candidate),
+        baseline=same.setdefault(baseline, baseline),
         each=tuple(row["preference"] for row in rows),
+        texts=rows[0]["texts"] or "",
     )
 
 

@@ -10,7 +10,6 @@ from calibration.estimates import Estimate
 
 from .decision import Missing, Result, Ruling, Word
 from .render.words import Unit, number, span
-from .types import Measure
 
 if TYPE_CHECKING:
     from .policy import Policy
@@ -27,7 +26,6 @@ __all__ = [
     "listed",
     "percentage",
     "settle",
-    "unit_of",
 ]
 
 Side = Literal["at least", "at most"]
@@ -108,17 +106,6 @@ def interval_words(found: Estimate, limit: float, side: Side, unit: Unit) -> str
         f"{number(found.value, unit)} {span(found, unit)}: {name} bound {number(end, unit)}, must be {side} "
         f"{number(limit, unit)} (n = {found.n})"
     )
-
-
-def unit_of(measure: Measure, of: str) -> Unit:
-    """How a measure's number is written: points for the difference of two shares, percent for that of lengths (which is
-    of logarithms), else what the measure says.
-    """
-    if measure.name.startswith("length.") and of == "difference":
-        return "ln"
-    if measure.unit.startswith(("share", "points")):
-        return "points" if of == "difference" else "share"
-    return "plain"
 
 
 def listed(names: Sequence[str]) -> str:

@@ -11,7 +11,7 @@ from .errors import InputError
 if TYPE_CHECKING:
     from .register import Entry, Register
 
-__all__ = ["decision_entry", "decisions", "licence", "override", "override_of", "two_people"]
+__all__ = ["decision_entry", "decisions", "licence", "override", "overrides_of", "two_people"]
 
 
 def decisions(register: Register) -> list[Entry]:
@@ -54,10 +54,9 @@ def override(register: Register, name: str, *, reason: str, people: tuple[str, s
     return register.append("override", entry.id, body, at=at, by=by)
 
 
-def override_of(entries: Sequence[Entry], decision: str) -> Entry | None:
-    """The last override of a decision among these entries; ``None`` where nobody overrode it."""
-    mine = [entry for entry in entries if entry.kind == "override" and entry.body.get("decision") == decision]
-    return mine[-1] if mine else None
+def overrides_of(entries: Sequence[Entry], decision: str) -> list[Entry]:
+    """The overrides of a decision among these entries, the oldest first."""
+    return [entry for entry in entries if entry.kind == "override" and entry.body.get("decision") == decision]
 
 
 def two_people(people: tuple[str, str], reason: str) -> tuple[str, str]:
@@ -82,11 +81,11 @@ def licence(register: Register, name: str) -> tuple[Entry, Decision]:
         raise InputError(f"{entry.id} is a {entry.kind}; a rollout starts from a decision: judge gate show --list")
     decision = Decision.from_dict(entry.body)
     if decision.word is not Word.SHIP:
-        made = override_of(register.entries("override"), entry.id)
-        if made is not None:
+        made = overrides_of(register.entries("override"), entry.id)
+        if made:
             raise InputError(
-                f"{entry.id} says {decision.word} and was overridden by {made.id}; start from that: judge rollout "
-                f"start {made.id}"
+                f"{entry.id} says {decision.word} and was overridden by {made[-1].id}; start from that: judge rollout "
+                f"start {made[-1].id}"
             )
         raise InputError(
             f"{entry.id} says {decision.word}; only SHIP starts a rollout. See what stands in the way with `judge gate "

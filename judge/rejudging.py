@@ -14,7 +14,7 @@ import numpy as np
 import orjson
 
 from .errors import InputError
-from .evidence import compared_names
+from .evidence import compared
 from .formats import EvalSet, open_evalset, write_evalset
 from .journal import encode_pair
 from .store.runs import AGAIN
@@ -44,10 +44,9 @@ def run_with_labels(store: Store, gold: GoldSet, run_id: str | None) -> RunInfo 
     for info in store.runs():
         if store.is_aside(info) or not info.sealed:
             continue
-        models = store.models(info.run_id)
-        if not wanted & models.keys():
+        if wanted.isdisjoint(store.ids(info.run_id)):
             continue
-        if named & {compared_names(models.values(), info.header["evalset"]["digest"]), *models.values()}:
+        if named & {compared(store, info), *store.models(info.run_id)}:
             return info
         second = second or info
     return second
@@ -59,7 +58,7 @@ def labelled_evalset(store: Store, info: RunInfo, gold: GoldSet, *, anchors: int
     Raises ``InputError`` where the run holds none of the labelled pairs.
     """
     labelled = {item.pair_id for item in gold.items}
-    known = store.models(info.run_id).keys()
+    known = set(store.ids(info.run_id))
     wanted = sorted(labelled & known)
     if not wanted:
         raise InputError(

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import InputError
+from .overrides import overrides_of
 from .register import Entry, Register
 from .render.words import counted
 
@@ -239,7 +240,7 @@ def _run_of(store: Store, candidate: Entry | None) -> tuple[str, str]:
     if candidate is None:
         return "", ""
     for info in store.runs()[:_LOOKED_AT]:
-        names = {name for name, _baseline in store.models(info.run_id).values()}
+        names = {name for name, _baseline in store.models(info.run_id)}
         if info.sealed and any(name and candidate.subject in name for name in names):
             return info.run_id, info.created_at
     return "", ""
@@ -263,7 +264,7 @@ def _rollout(entries: Sequence[Entry], decision: Entry | None) -> _Found:
     if decision is None:
         return _Found("rollout", "nothing is decided", "", "judge rollout start DECISION")
     word = str(decision.body.get("word", "")).upper()
-    overrides = [entry for entry in entries if entry.kind == "override" and entry.subject == decision.id]
+    overrides = overrides_of(entries, decision.id)
     licences = {decision.id, *(entry.id for entry in overrides)}
     rollouts = [entry for entry in entries if entry.kind == "rollout"]
     # A flag may be moved for another decision meanwhile: what counts is what this one set out with.

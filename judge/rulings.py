@@ -27,7 +27,8 @@ from .decision import (
     Word,
 )
 from .grounding.report import BY_WORDS
-from .limits import Side, absent, age, aged, effect_of, held, interval_words, listed, settle, unit_of
+from .limits import Side, absent, age, aged, effect_of, held, interval_words, listed, settle
+from .render.words import unit_of
 from .types import Measure, Severity
 from .win_rulings import length, segments, win
 
@@ -161,7 +162,7 @@ def _guard(policy: Policy, guard: Guard, evidence: Evidence) -> Ruling:
     limit = guard.at_most if guard.at_most is not None else guard.at_least
     assert limit is not None  # a policy gives exactly one
     result = held(found, limit, side, strict=False)
-    unit = unit_of(measure, guard.of)
+    unit = unit_of(measure.name, measure.unit, guard.of)
     return Ruling(
         rule=name,
         stage="guards",

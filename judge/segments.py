@@ -22,7 +22,7 @@ from calibration.segments import benjamini_hochberg, segment_rates
 
 from .decision import Missing
 from .errors import InputError
-from .evidence import compared_names
+from .evidence import compared
 from .kept import read_kept
 from .register import Register
 from .slices import slices_of, usual_columns
@@ -37,6 +37,10 @@ __all__ = ["Change", "Moved", "SegmentReport", "Slice", "header_changes", "segme
 Verdict = Literal["worse", "better", "unclear", "too few"]
 Kind = Literal["behaviour", "truthfulness", "format", "latency"]
 _ITEMS = 10
+_COLUMNS = (
+    "pair_id", "repeat", "category", "metadata", "prompt_digest", "preference", "candidate_chars", "baseline_chars",
+)  # fmt: skip
+_NEITHER = (None, None)
 _ORDER: dict[Verdict, int] = {"worse": 0, "unclear": 1, "too few": 2, "better": 3}
 _KINDS: tuple[tuple[str, Kind], ...] = (
     ("json", "format"),
@@ -135,18 +139,18 @@ def segment_report(
     ``by`` names columns (none: the usual ones that the run has). Raises ``InputError`` for a column that no item has, a
     run without a comparison, and two runs that share no pair.
     """
-    frame = _means(store.comparisons(info.run_id), info)
-    traits = store.traits(info.run_id)
+    candidate, _ = compared(store, info)
+    frame, traits = _means(store, info), store.traits(info.run_id)
+    before = None if against is None else _means(store, against)
     columns = tuple(by) or usual_columns(frame, traits)
     slices = slices_of(frame, traits, columns)
-    values, left_out, notes = _values(store, frame, info, against)
-    held = _Held(values, dict(zip(frame["pair_id"].to_list(), frame["prompt_digest"].to_list(), strict=True)),
-                 against is not None)  # fmt: skip
+    values, left_out, notes = _values(frame, before, info, against)
+    held = _Held(values, dict(zip(frame["pair_id"], frame["prompt_digest"], strict=True)), against is not None)
     found = [(column, part, inside) for column in columns for part, inside in held.tested(slices[column])]
     enough = [k for k, (_, part, _) in enumerate(found) if part.p is not None and part.raw.clusters >= minimum]
     adjusted = benjamini_hochberg([found[k][1].p or 0.0 for k in enough]).tolist() if enough else []
     q_of = dict(zip(enough, adjusted, strict=True))
-    look = _Look(store, info, against, frame, traits)
+    look = _Look(store, info, against, (frame, before), traits)
     made = []
     for k, (column, part, inside) in enumerate(found):
         verdict = _verdict(part, q_of.get(k), held.reference, q)
@@ -154,7 +158,6 @@ def segment_report(
         made.append(Slice(column, part.name, part.n, part.raw.clusters, part.raw, part.shrunk, q_of.get(k), verdict,
                           moved, held.worst(inside)))  # fmt: skip
     made.sort(key=lambda part: (_ORDER[part.verdict], part.raw.value, part.column, part.value))
-    candidate, _ = compared_names(store.models(info.run_id).values(), info.header["evalset"]["digest"])
     whole = held.tested(dict.fromkeys(values, ("all",)))
     return SegmentReport(
         run_id=info.run_id,
@@ -188,6 +191,9 @@ class _Held:
     def tested(self, column: Mapping[str, tuple[str, ...]]) -> list[tuple[Tested, list[str]]]:
         """Every slice of a column, tested, with its pairs."""
         rows = [(value, pair) for pair in self.values for value in column[pair]]
+        inside: dict[str, list[str]] = {}
+        for value, pair in rows:
+            inside.setdefault(value, []).append(pair)
         parts = segment_rates(
             [self.values[pair] for _, pair in rows],
             [value for value, _ in rows],
@@ -195,7 +201,7 @@ class _Held:
             reference=self.reference,
             bounds=(-1.0, 1.0) if self.changes else (0.0, 1.0),
         )
-        return [(part, [pair for value, pair in rows if value == part.name]) for part in parts]
+        return [(part, inside[part.name]) for part in parts]
 
     def worst(self, inside: Sequence[str]) -> tuple[str, ...]:
         """The pairs below the reference, lowest first."""
@@ -211,10 +217,11 @@ def _verdict(part: Tested, q: float | None, reference: float, limit: float) -> V
     return "worse" if part.raw.value < reference else "better"
 
 
-def _means(frame: polars.DataFrame, info: RunInfo) -> polars.DataFrame:
+def _means(store: Store, info: RunInfo) -> polars.DataFrame:
     """One row a pair: the mean preference over its repeats that have a verdict."""
     import polars
 
+    frame = store.comparisons(info.run_id, _COLUMNS)
     if frame.is_empty():
         raise InputError(f"run {info.run_id} has no comparison yet; finish it with: judge resume {info.run_id}")
     means = frame.group_by("pair_id").agg(polars.col("preference").mean())
@@ -223,14 +230,13 @@ def _means(frame: polars.DataFrame, info: RunInfo) -> polars.DataFrame:
 
 
 def _values(
-    store: Store, frame: polars.DataFrame, info: RunInfo, against: RunInfo | None
+    frame: polars.DataFrame, other: polars.DataFrame | None, info: RunInfo, against: RunInfo | None
 ) -> tuple[dict[str, float], int, tuple[str, ...]]:
     """By pair id its preference, or the change of it; how many pairs are left out; and what is odd."""
     own = _preferences(frame)
-    if against is None:
+    if against is None or other is None:
         notes = () if info.sealed else (f"run {info.run_id} is not finished: this is a part of it",)
         return own, frame.height - len(own), notes
-    other = _means(store.comparisons(against.run_id), against)
     before = _preferences(other)
     places = [dict(zip(one["pair_id"], one["prompt_digest"], strict=True)) for one in (frame, other)]
     shared = {pair for pair in places[0] if places[1].get(pair) == places[0][pair]}
@@ -258,12 +264,16 @@ class _Look:
     """What moved inside a slice that got worse, from what is stored: failed checks, latency, length, verdicts."""
 
     def __init__(
-        self, store: Store, info: RunInfo, against: RunInfo | None, frame: polars.DataFrame, traits: Mapping[str, Any]
+        self,
+        store: Store,
+        info: RunInfo,
+        against: RunInfo | None,
+        frames: tuple[polars.DataFrame, polars.DataFrame | None],
+        traits: polars.DataFrame,
     ) -> None:
-        self.store, self.info, self.against, self.frame, self.traits = store, info, against, frame, traits
-        self.before = None if against is None else store.traits(against.run_id)
-        self.chars = _chars(frame)
-        self.chars_before = None if against is None else _chars(_means(store.comparisons(against.run_id), against))
+        now, before = frames
+        self.ms = _sides(traits, "ms", None if against is None else store.traits(against.run_id))
+        self.chars = _sides(now, "chars", before)
         self.checks = read_kept(store, info).suites
 
     def moved(self, inside: Sequence[str]) -> tuple[Moved, ...]:
@@ -289,26 +299,14 @@ class _Look:
 
     def _latency(self, inside: Sequence[str]) -> Moved:
         """Candidate against baseline, or the candidate now against then: the geometric mean of the ratio."""
-        pairs = []
-        for pair in inside:
-            now = self.traits[pair]["candidate"]["latency_ms"]
-            base = (
-                self.traits[pair]["baseline"] if self.before is None else self.before.get(pair, {}).get("candidate", {})
-            )
-            then = base.get("latency_ms")
-            if now and then:
-                pairs.append((now, then))
+        pairs = [(now, then) for now, then in (self.ms.get(pair, _NEITHER) for pair in inside) if now and then]
         found = geometric_mean_ratio([a for a, _ in pairs], [b for _, b in pairs]) if len(pairs) > 1 else None
         if found is None:
             return Moved("latency", "latency", None, shown=False, why="the answers do not say their latency_ms")
         return Moved("latency", "latency ratio", found, shown=found.low > 1.0 or found.high < 1.0)
 
     def _length(self, inside: Sequence[str]) -> Moved:
-        now = [self.chars[pair] for pair in inside]
-        then = self.chars_before
-        rows = [(c, b) for c, b in now] if then is None else [
-            (self.chars[pair][0], then[pair][0]) for pair in inside if pair in then
-        ]  # fmt: skip
+        rows = [self.chars[pair] for pair in inside if pair in self.chars]
         found = log_length([b for _, b in rows], [c for c, _ in rows])
         if found is None:
             return Moved("format", "length", None, shown=False, why="no answer has a length")
@@ -317,17 +315,19 @@ class _Look:
         return Moved("format", "length ratio", ratio, shown=ratio.low > 1.0 or ratio.high < 1.0)
 
 
-def _chars(frame: polars.DataFrame) -> dict[str, tuple[float, float]]:
-    columns = (frame[name].to_list() for name in ("pair_id", "candidate_chars", "baseline_chars"))
-    return {pair: (float(one), float(two)) for pair, one, two in zip(*columns, strict=True)}
+def _sides(now: polars.DataFrame, unit: str, before: polars.DataFrame | None) -> dict[str, tuple[Any, Any]]:
+    """By pair id the candidate's number and what it is held against: the baseline's, or the candidate's before."""
+    ours, theirs = f"candidate_{unit}", f"baseline_{unit}"
+    if before is not None:
+        theirs = f"{ours}_before"
+        now = now.join(before.rename({ours: theirs}).select("pair_id", theirs), on="pair_id")
+    return {pair: (one, other) for pair, one, other in now.select("pair_id", ours, theirs).iter_rows()}
 
 
 def header_changes(store: Store, before: RunInfo, after: RunInfo) -> tuple[Change, ...]:
     """What differs between two runs: what is compared, data, rubric, judge and config; equal things are not listed."""
     heads = (before.header, after.header)
-    names = [
-        compared_names(store.models(run.run_id).values(), run.header["evalset"]["digest"]) for run in (before, after)
-    ]
+    names = [compared(store, run) for run in (before, after)]
     rows: list[tuple[str, str, Any, Any]] = [
         ("base", "candidate", names[0][0], names[1][0]),
         ("base", "baseline", names[0][1], names[1][1]),
@@ -353,7 +353,7 @@ def _adapter(name: str) -> str:
 
 
 def _data_changes(store: Store, before: RunInfo, after: RunInfo) -> list[Change]:
-    old, new = store.digests(before.run_id), store.digests(after.run_id)
+    old, new = (dict(store.answers(run.run_id).select("pair_id", "texts").iter_rows()) for run in (before, after))
     shared = old.keys() & new.keys()
     changed = sorted(pair for pair in shared if old[pair] != new[pair])
     found = []

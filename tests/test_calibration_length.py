@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 import warnings
 
 import numpy as np
@@ -268,3 +269,27 @@ def test_equal_length_beyond_the_data_is_told() -> None:
     assert not reaches_equality(np.concatenate([longer, np.full(9, 0.05)]))
     assert reaches_equality(np.concatenate([longer, np.full(11, 0.05)]))
     assert not reaches_equality(np.array([0.5, -0.5, np.nan, 0.0]))
+
+
+def test_the_rounds_are_drawn_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few rounds at once give what all at once give, and a long run is never multiplied by its rounds in memory."""
+    rng = np.random.default_rng(5)
+    n = 20_000
+    y, x = rng.random(n), np.tanh(rng.normal(size=n))
+    human = np.where(rng.random(n) < 0.02, (rng.random(n) < y).astype(float), np.nan)
+    found = [controlled(y[:2000], x[:2000], rounds=100), human_controlled(y[:2000], x[:2000], human[:2000], rounds=100)]
+    monkeypatch.setattr("calibration.length._BLOCK", 10_000_000)
+    whole = [controlled(y[:2000], x[:2000], rounds=100), human_controlled(y[:2000], x[:2000], human[:2000], rounds=100)]
+    monkeypatch.undo()
+    for few, all_ in zip(found, whole, strict=True):
+        assert few is not None
+        assert all_ is not None
+        for one, other in zip((few.raw, few.controlled), (all_.raw, all_.controlled), strict=True):
+            assert (one.value, one.low, one.high) == pytest.approx((other.value, other.low, other.high), abs=1e-9)
+    tracemalloc.start()
+    try:
+        assert controlled(y, x, rounds=200) is not None
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 200 * n * 8  # one matrix of all weights

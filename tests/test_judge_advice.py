@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,7 @@ from click.testing import CliRunner
 from judge.advice import HOMELESS, VERBS, advised, homed, note_home
 from judge.again import probe_command, run_command
 from judge.cli import _run, root
+from judge.cli.screen import complain
 from judge.store import Store
 
 
@@ -170,3 +172,25 @@ def test_the_home_is_known_in_every_thread() -> None:
     with ThreadPoolExecutor(1) as pool:
         assert pool.submit(homed, "`judge report`").result() == "`judge report --home h`"
     note_home(None)
+
+
+def test_an_error_is_broken_at_the_terminals_width_and_in_no_path_or_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On a terminal no line is wider than it, except for what must be pasted whole; elsewhere it is one line."""
+    path, command = "/data/my runs/a b.jsonl", "judge label r-1a2b3c --to labels.jsonl --as YOU --home '/data/my runs'"
+    message = (
+        f"{path}: none of its 700 labelled pairs is of run r-1a2b3c (35: another candidate or baseline); name the run "
+        f"that they are of, or label this one: {command}\n  b.jsonl:3: a second line of its own that is long too"
+    )
+    complain(message)
+    assert capsys.readouterr().err == f"error: {message}\n"
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    monkeypatch.setattr("shutil.get_terminal_size", lambda: os.terminal_size((44, 20)))
+    complain(message)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == f"error: {path}: none of its"
+    assert f"  {command}" in lines
+    assert all(len(line) <= 44 for line in lines if command not in line)
+    assert lines[-2:] == ["  b.jsonl:3: a second line of its own that", "  is long too"]
+    assert " ".join(" ".join(lines).split()) == " ".join(f"error: {message}".split())

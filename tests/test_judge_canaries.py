@@ -80,7 +80,7 @@ def test_a_good_run_passes_and_counts_only_its_own_pairs(tmp_path: Path) -> None
     assert report.overall == plain.overall
     assert report.overall.n == 60
     assert plain.canaries.state == "none"
-    assert len(store.models("r-can")) == len(store.digests("r-can")) == 60
+    assert len(store.ids("r-can")) == store.answers("r-can").height == 60
     assert store.canaries("r-can").height == 6
     assert "All canaries are as they must be" in render.to_text(report)
 
@@ -271,7 +271,7 @@ def test_checks_labels_and_slices_see_no_canary(tmp_path: Path) -> None:
     assert material.rows == 60
     assert {pair.id for pair in material.pairs()} == own
     assert {pair.id for pair in run_source(store, "r-can").read()} == own
-    assert set(store.traits("r-can")) == set(store.models("r-can")) == own
+    assert set(store.traits("r-can")["pair_id"]) == set(store.ids("r-can")) == own
 
 
 def test_judge_check_counts_no_canary(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,11 +8,16 @@ import random
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
 
 from calibration.confidence import Calibration
+from calibration.evidence import Evidence
+from judge import cli
+from judge.evidence import run_evidence
+from judge.store import RunInfo, Store
 from rubrics import load
 
 REPO = Path(__file__).parent.parent
@@ -207,3 +212,17 @@ def test_bad_input_is_one_clear_error(place: Path, args: tuple[str, ...], messag
     done = judge("calibrate", *args, home=place / "home")
     assert (done.returncode, done.stdout) == (2, "")
     assert message in done.stderr
+
+
+def test_a_run_is_read_once(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whether any label fits and what the judge is worth come from one reading of the run."""
+    read: list[str] = []
+
+    def counting(store: Store, info: RunInfo, **options: Any) -> Evidence:
+        read.append(info.run_id)
+        return run_evidence(store, info, **options)
+
+    monkeypatch.setattr("judge.evidence.run_evidence", counting)
+    assert cli._run(["calibrate", "--gold", str(place / "labels.jsonl"), "--home", str(place / "home")]) == 0
+    assert len(read) == 1
+    assert "scripted/longer" in capsys.readouterr().err

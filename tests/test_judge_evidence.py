@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from calibration.gold import GoldSet
 from judge.backends import Backend
 from judge.evidence import compared_names, run_evidence, styles
 from judge.formats import open_evalset, write_evalset
+from judge.journal import decode_pair
 from judge.rejudging import labelled_evalset, run_with_labels, stored
 from judge.runs import RunPlan, start_run
 from judge.store import Store
@@ -126,7 +128,7 @@ def test_what_has_no_verdict_stays_without_numbers(tmp_path: Path) -> None:
 def test_styles_count_markers_outside_code() -> None:
     """A marker is counted per hundred words of prose, candidate minus baseline; code blocks do not count."""
     plain = " ".join(["word"] * 48)
-    found = styles({"p": (f"**bold** {plain} sorry", plain), "q": ("```\n# not a header\n```", "# header")})
+    found = styles([("p", (f"**bold** {plain} sorry", plain)), ("q", ("```\n# not a header\n```", "# header"))])
     assert found["bold"]["p"] == pytest.approx(100 / 50)
     assert found["apologies"]["p"] == pytest.approx(2.0)
     assert found["headers"]["q"] == pytest.approx(-50.0)
@@ -218,3 +220,38 @@ def test_written_pairs_are_read_back_equal(tmp_path: Path) -> None:
     copy = open_evalset(tmp_path / "copy.jsonl")
     assert list(copy.pairs()) == pairs
     assert copy.digest == open_evalset(path).digest
+
+
+def test_texts_are_read_a_few_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pairs come in order of id whatever was asked for, once each, and no more are in memory than were wanted."""
+    store = Store(tmp_path / "home")
+    judged(store, evalset_of(tmp_path))
+    monkeypatch.setattr("judge.store.runs._TEXTS", 2)
+    decoded: list[str] = []
+    monkeypatch.setattr("judge.journal.decode_pair", lambda body: decoded.append(body["id"]) or decode_pair(body))
+    stream = store.pairs("r-1", ["p5", "p0", "p3", "elsewhere", "p1", "p3"])
+    assert next(stream).id == "p0"
+    assert decoded == ["p0"]
+    assert [pair.id for pair in stream] == ["p1", "p3", "p5"]
+    assert list(store.pairs("r-1", ())) == []
+
+
+def test_traits_and_models_are_what_the_bodies_say(tmp_path: Path) -> None:
+    """Tags with quotes, commas and brackets, the length of all documents, tool calls, latency: as the eval set had."""
+    tags = ['say "so"', "a, b", "[c]", "\u00e9\\n"]
+    rows: list[dict[str, object]] = [
+        {"id": "p0", "prompt": "q", "tags": tags, "context": ["\u00e9t\u00e9", "four"],
+         "candidate": {"text": "longer", "model": "new", "latency_ms": 12.5},
+         "baseline": {"text": "b", "model": "old"}},
+        {"id": "p1", "prompt": "r", "candidate": {"text": "a", "tool_calls": [{"name": "f", "arguments": {}}]},
+         "baseline": {"text": "longer"}},
+    ]  # fmt: skip
+    path = tmp_path / "evals.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    store = Store(tmp_path / "home")
+    judged(store, path)
+    assert store.traits("r-1").rows() == [("p0", tags, 7, False, 12.5, None), ("p1", [], 0, True, None, None)]
+    assert store.models("r-1") == {("new", "old"), (None, None)}
+    answers = store.answers("r-1")
+    assert answers.select("pair_id", "candidate", "baseline").rows() == [("p0", "new", "old"), ("p1", None, None)]
+    assert answers["texts"][0] == hashlib.md5(b"longer\x1fb").hexdigest()  # noqa: S324 - a name, no secret

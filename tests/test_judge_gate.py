@@ -554,15 +554,39 @@ def test_an_edited_policy_is_refused_under_its_old_name(tmp_path: Any) -> None:
 
 def test_the_difference_of_lengths_is_held_as_a_logarithm_and_said_in_percent() -> None:
     """A guard on `length.log_ratio` of 0.2231 reads as 25% longer, and so do the interval and the measured end."""
-    from judge.limits import interval_words, unit_of
-    from judge.types import Measure
+    from judge.limits import interval_words
+    from judge.render.words import unit_of
 
     found = Estimate(math.log(1.3), math.log(0.97), math.log(1.73), 0.95, 108, 108, "t")
-    measure = Measure("length.log_ratio", "behaviour", "reliability", "characters", difference=found)
-    assert unit_of(measure, "difference") == "ln"
-    assert interval_words(found, 0.2231, "at most", unit_of(measure, "difference")) == (
+    assert interval_words(found, 0.2231, "at most", unit_of("length.log_ratio", "characters", "difference")) == (
         "+30.0% [-3.0, +73.0]: upper bound +73.0%, must be at most +25.0% (n = 108)"
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "unit", "said"),
+    [
+        ("length.log_ratio", "characters", "+22.1% [+10.5, +35.0]"),
+        ("length.log_ratio", "ln", "+22.1% [+10.5, +35.0]"),
+        ("length.cut", "share", "+20.0 pp [+10.0, +30.0]"),
+        ("length.words_ratio", "ratio of words", "0.200 [0.100, 0.300]"),
+        ("refusal.must_help", "share refusing", "+20.0 pp [+10.0, +30.0]"),
+        ("hedging.rate", "per 100 words", "+0.200 [+0.100, +0.300]"),
+    ],
+)
+def test_a_difference_is_written_alike_by_gate_report_and_page(name: str, unit: str, said: str) -> None:
+    """Only logarithms of lengths read as percent longer: no share and no ratio whose name begins with ``length``."""
+    from dashboard.screens.hacking import _gap
+    from judge.limits import interval_words
+    from judge.render.hacking import gap_words
+    from judge.render.words import plain, unit_of
+    from judge.types import Measure
+
+    found = Estimate(0.2, 0.1, 0.3, 0.95, 90, 90, "t")
+    measure = Measure(name, "behaviour", "reliability", unit, difference=found)
+    assert interval_words(found, 0.4, "at most", unit_of(name, unit, "difference")).startswith(f"{said}: ")
+    assert " ".join(gap_words(measure)) == said
+    assert " ".join(_gap(plain(measure), unit)) == said
 
 
 @pytest.mark.parametrize("end", [20.0, 709.0, 800.0, 1e9])

@@ -283,7 +283,7 @@ def _styles(rows: Sequence[Preference], prompts: Sequence[str]) -> dict[str, Est
     from judge.evidence import styles
 
     found: dict[str, Estimate] = {}
-    texts = {str(place): (row.chosen_text, row.rejected_text) for place, row in enumerate(rows)}
+    texts = ((str(place), (row.chosen_text, row.rejected_text)) for place, row in enumerate(rows))
     for name, differences in styles(texts).items():
         uneven = [(float(value > 0), prompts[int(place)]) for place, value in differences.items() if value != 0]
         estimate = share([hit for hit, _ in uneven], clusters=[prompt for _, prompt in uneven])

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import streamlit as st
 
 from judge.grounding.report import BY_WORDS
 from judge.kept import probes_judge_of
-from judge.lengths import longer
 from judge.register import Entry
-from judge.render.words import markdown, number, p_value, safe
+from judge.render.words import LENGTHS, ends, markdown, number, p_value, safe, unit_of
 
 from .. import answers, listing
 from ..place import Place, chart, empty, link, table
@@ -28,7 +27,6 @@ _TITLES = {
     "ground": "What the answers say without a source",
 }
 _Q = 0.05
-_LENGTHS = ("characters", "words", "tokens")
 
 
 def show(place: Place) -> None:
@@ -146,20 +144,15 @@ def _side(measure: Mapping[str, Any], side: str, unit: str) -> str:
     value = _part(measure, side).get("value")
     if not isinstance(value, int | float):
         return "–"
-    return f"{value:,.0f}" if unit in _LENGTHS else number(value, "share" if unit.startswith("share") else "plain")
+    return f"{value:,.0f}" if unit in LENGTHS else number(value, unit_of(str(measure.get("name", "")), unit, side))
 
 
 def _gap(measure: Mapping[str, Any], unit: str) -> tuple[str, str]:
-    """The difference and its interval, written as in the terminal: points, or percent longer."""
-    gap = _part(measure, "difference")
-    name = str(measure.get("name", ""))
-    said = (
-        longer
-        if unit in _LENGTHS and name.startswith("length.")  # the difference of lengths is of logarithms
-        else partial(number, unit="points" if unit.startswith("share") else "signed")
-    )
-    ends = [said(gap[end]) if gap.get(end) is not None else "no limit" for end in ("low", "high")]
-    return said(gap["value"]), "[" + ", ".join(end.removesuffix("%").removesuffix(" pp") for end in ends) + "]"
+    """The difference and its interval, written as in the terminal."""
+    gap, how = _part(measure, "difference"), unit_of(str(measure.get("name", "")), unit, "difference")
+    # JSON has no infinity: an open end was written as null.
+    low, high = (end if gap.get(name) is None else gap[name] for name, end in (("low", -math.inf), ("high", math.inf)))
+    return number(gap["value"], how), ends(low, high, how)
 
 
 def _probes(entry: Entry, found: Sequence[Mapping[str, Any]], body: Mapping[str, Any]) -> None:

@@ -101,7 +101,7 @@ def _run(argv: list[str]) -> int:
 
 def _fail(message: str, code: int) -> int:
     from ..advice import homed
-    from .screen import safe
+    from .screen import complain
 
-    click.echo(f"error: {safe(homed(message))}", err=True)
+    complain(homed(message))
     return code

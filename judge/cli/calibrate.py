@@ -150,15 +150,19 @@ def _measured(options: Options, store: Store, gold: GoldSet, info: RunInfo | Non
     """The report of one way to judge: a stored run as it is, or the labelled pairs judged now."""
     from ..evidence import run_evidence
 
+    evidence = None
     if info is not None:
-        _some_match(options, store, gold, info)
+        evidence = run_evidence(store, info, read_texts_of=_ids(gold))
+        _some_match(options, evidence, gold, info)
     ways = _Ways(options, store, gold, info)
     rubric, spec = ways.rubric(options.rubric), options.judge_spec or ways.spec
-    if info is not None and (rubric.digest, spec) == (info.header["rubric_digest"], info.header["judge_spec"]):
+    if info is None or (rubric.digest, spec) != (info.header["rubric_digest"], info.header["judge_spec"]):
+        evidence = ways.evidence(rubric, spec)
+    else:
         click.echo(f"run {info.run_id}: rubric {rubric.ref}", err=True)
         click.echo(f"  judge {safe(info.judge)}", err=True)
-        return _report(options, store, gold, run_evidence(store, info, read_texts_of=_ids(gold)))
-    return _report(options, store, gold, ways.evidence(rubric, spec))
+    assert evidence is not None  # a run was read, or the pairs were judged
+    return _report(options, store, gold, evidence)
 
 
 def _experiment(options: Options, store: Store, gold: GoldSet, info: RunInfo | None) -> CalibrationReport:
@@ -274,14 +278,13 @@ def _run(options: Options, store: Store, gold: GoldSet) -> RunInfo | None:
     return info
 
 
-def _some_match(options: Options, store: Store, gold: GoldSet, info: RunInfo) -> None:
+def _some_match(options: Options, evidence: Evidence, gold: GoldSet, info: RunInfo) -> None:
     """Refuse labels of which not one is about the answers of the run: there is nothing to measure then."""
     from calibration.evidence import match
 
     from ..errors import InputError
-    from ..evidence import run_evidence
 
-    found = match(run_evidence(store, info), gold)
+    found = match(evidence, gold)
     if not len(found.gold):
         where = options.gold[0] if options.gold else f"run {info.run_id}"
         left = ", ".join(f"{count}: {why}" for why, count in found.left_out.items())

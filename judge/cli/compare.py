@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from .screen import safe
+from .screen import complain
 
 __all__ = ["command"]
 
@@ -58,7 +58,7 @@ def command(
     )
     click.echo(render.comparison_json(result) if as_json else render.comparison_text(result))
     if result.invalid is not None:
-        click.echo(f"error: could not judge: {safe(result.invalid.value)}", err=True)
+        complain(f"could not judge: {result.invalid.value}")
         return 3
     return 0
 

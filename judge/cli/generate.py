@@ -17,7 +17,7 @@ import click
 from ..advice import advised
 from ..clock import stamp
 from .run import surroundings
-from .screen import Ticker, dollars, minutes, safe
+from .screen import Ticker, complain, dollars, minutes, safe
 
 if TYPE_CHECKING:
     from ..backends.generators import Generator
@@ -261,9 +261,9 @@ def _show(result: Result, evalset: Path, *, as_json: bool) -> None:
     paid = f" ({result.possibly_paid} calls were possibly paid{most})" if result.possibly_paid else ""
     click.echo(f"  cost: {cost}{paid}", err=True)
     if result.failed:
-        missing = f"error: {len(result.failed)} of {result.items} prompts have no answer"
+        missing = f"{len(result.failed)} of {result.items} prompts have no answer"
         written = f"; {result.output} holds the others" if found.answers else "; nothing was written"
-        click.echo(f"{missing}{written}. Ask for them again with: {_again()}", err=True)
+        complain(f"{missing}{written}. Ask for them again with: {_again()}")
     else:
         then = advised("run", evalset, "--baseline", "OTHER.jsonl", "--candidate", result.output)
         click.echo(f"next: {safe(then)}", err=True)

@@ -12,7 +12,7 @@ import click
 from ..environment import environment
 from ..writing import whole, write_whole
 from .making import keep_grounding
-from .screen import Ticker, bring_in, home_option, safe
+from .screen import Ticker, bring_in, complain, home_option, safe
 
 if TYPE_CHECKING:
     from ..grounding.coefficients import Coefficients
@@ -157,7 +157,7 @@ def _report(options: Options, weighed: Coefficients) -> int:
             err=True,
         )
     if not found.judged:
-        click.echo("error: not one pair could be judged on both sides", err=True)
+        complain("not one pair could be judged on both sides")
         return 3
     return 0
 
@@ -190,8 +190,8 @@ def _pairs(options: Options) -> tuple[str, int, Iterator[Pair], RunInfo | None]:
         raise click.UsageError("--map names columns of a file; a run has its fields")
     info = _run(options)
     store = Store(_home(options))
-    ids = list(store.models(info.run_id))
-    return f"run {info.run_id}", len(ids), iter(store.pairs(info.run_id, ids)), info
+    ids = store.ids(info.run_id)
+    return f"run {info.run_id}", len(ids), store.pairs(info.run_id, ids), info
 
 
 def _home(options: Options) -> Path:

@@ -10,7 +10,7 @@ from ..advice import advised
 from ..environment import environment
 from ..writing import write_whole
 from .making import make_hack
-from .screen import bring_in, home_option, safe
+from .screen import bring_in, complain, home_option, safe
 
 __all__ = ["command"]
 
@@ -47,11 +47,8 @@ def command(
     store = Store(Path(home) if home else environment().home)
     bring_in(store)
     info = store.run(run_id)
-    if store.comparisons(info.run_id).is_empty():
-        click.echo(
-            f"error: run {info.run_id} has no comparison yet; finish it with: {advised('resume', info.run_id)}",
-            err=True,
-        )
+    if not store.ids(info.run_id):
+        complain(f"run {info.run_id} has no comparison yet; finish it with: {advised('resume', info.run_id)}")
         return 4
     report, kept = make_hack(store, info, rounds=rounds, seed=seed)
     if html is not None:

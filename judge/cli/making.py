@@ -93,12 +93,11 @@ def make_missing(store: Store, info: RunInfo) -> list[str]:
     if "check" not in kinds:
         done = make_pass(load_suite("default"), of_run(store.journal_path(info.run_id)), store)
         made.append(f"judge check {info.run_id} ({done.check_id})")
-    if "hack" not in kinds and not store.comparisons(info.run_id).is_empty():
+    if "hack" not in kinds and store.ids(info.run_id):
         _, kept = make_hack(store, info)
         made.append(f"judge hack {info.run_id} ({kept.entry.id})")
     if "ground" not in kinds:
-        ids = list(store.models(info.run_id))
-        found = report(ground_pairs(store.pairs(info.run_id, ids)))
+        found = report(ground_pairs(store.pairs(info.run_id, store.ids(info.run_id))))
         if found.judged:
             made.append(f"judge ground {info.run_id} ({keep_grounding(store, info, found).entry.id})")
     return made

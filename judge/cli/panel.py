@@ -33,7 +33,7 @@ from .run import (
     surroundings,
     time_words,
 )
-from .screen import bring_in, progress, safe
+from .screen import bring_in, complain, progress, safe
 
 if TYPE_CHECKING:
     from calibration.confidence import Calibration
@@ -152,7 +152,7 @@ def show(store: Store, group_id: str, how: Showing) -> int:
     if not sealed:
         click.echo(f"note: this is not finished; finish it with: {advised('resume', group.id)}", err=True)
     if judged == 0:
-        click.echo("error: not one comparison could be judged", err=True)
+        complain("not one comparison could be judged")
         return 3
     if how.after:
         click.echo(f"next: {advised('report', group.id)}", err=True)

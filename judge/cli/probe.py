@@ -15,7 +15,7 @@ from ..clock import stamp
 from ..writing import write_whole
 from .engines import engine_options, opener
 from .run import Options, announce, drive, dry_run, plan_of, surroundings
-from .screen import home_option, progress, safe
+from .screen import complain, home_option, progress, safe
 
 if TYPE_CHECKING:
     from ..runs import RunPlan
@@ -154,6 +154,6 @@ def _show(asked: _Asked, options: Options, store: Store, run_id: str) -> int:
         click.echo(text if options.as_json else shape(report))
     click.echo(f"kept as {kept.entry.id} ({safe(str(kept.path))})", err=True)
     if not any(measure.difference for measure in report.measures):
-        click.echo(f"error: not one comparison could be judged; see: {advised('report', run_id)}", err=True)
+        complain(f"not one comparison could be judged; see: {advised('report', run_id)}")
         return 3
     return 0

@@ -8,7 +8,7 @@ from typing import Literal
 import click
 
 from ..environment import environment
-from .screen import bring_in, home_option
+from .screen import bring_in, complain, home_option
 
 __all__ = ["command"]
 
@@ -66,7 +66,7 @@ def command(
         seed=seed,
     )
     if found is None:
-        click.echo("error: fewer than two prompts have a verdict between two systems; nothing can be rated", err=True)
+        complain("fewer than two prompts have a verdict between two systems; nothing can be rated")
         return 4
     shape = render.rank_json if as_json else render.rank_markdown if as_md else render.rank_text
     click.echo(shape(found))

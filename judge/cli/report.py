@@ -11,7 +11,7 @@ from ..advice import advised
 from ..environment import environment
 from ..render.words import counted, wrap
 from ..writing import write_whole
-from .screen import bring_in, home_option, safe
+from .screen import bring_in, complain, home_option, safe
 
 if TYPE_CHECKING:
     import polars
@@ -86,10 +86,7 @@ def command(
     info = store.run(run_id)
     frame = store.comparisons(info.run_id) if tie_margin is None else store.resettled(info.run_id, tie_margin)
     if frame.is_empty():
-        click.echo(
-            f"error: run {info.run_id} has no comparison yet; finish it with: {advised('resume', info.run_id)}",
-            err=True,
-        )
+        complain(f"run {info.run_id} has no comparison yet; finish it with: {advised('resume', info.run_id)}")
         return 4
     if receipts is not None:
         _write_receipts(store, info.run_id, receipts)

@@ -15,7 +15,7 @@ import click
 from ..advice import advised, homed
 from ..clock import stamp
 from ..environment import environment
-from .screen import bring_in, home_option, safe
+from .screen import bring_in, complain, home_option, safe
 
 if TYPE_CHECKING:
     from ..register import Register
@@ -186,7 +186,7 @@ def status_(*, name: str, traffic: Path | None, as_json: bool, home: str | None)
     _next(rollout)
     trouble = place.trouble(rollout)
     if trouble:
-        click.echo(f"error: {safe(trouble)}", err=True)
+        complain(trouble)
         return 3
     return 0 if proposal is None else {Move.ADVANCE: 0, Move.HOLD: 4, Move.ROLL_BACK: 1}[proposal.move]
 

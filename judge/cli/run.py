@@ -17,7 +17,7 @@ from ..clock import stamp
 from ..environment import environment
 from ..render.words import counted, wrap
 from .engines import engine_options, opener
-from .screen import home_option, progress, safe
+from .screen import complain, home_option, progress, safe
 
 if TYPE_CHECKING:
     from ..backends import Backend
@@ -414,7 +414,7 @@ def finish(store: Store, run_id: str, *, as_json: bool) -> int:
     click.echo(render.to_json(report) if as_json else render.to_text(report))
     if report.overall.judged == 0:
         reasons = ", ".join(f"{count} {reason}" for reason, count in report.invalid_reasons)
-        click.echo(f"error: not one comparison could be judged ({reasons})", err=True)
+        complain(f"not one comparison could be judged ({reasons})")
         return 3
     click.echo(f"next: {advised('report', run_id, '--html', 'report.html')}", err=True)
     return 0

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import math
+import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import click
 
-from ..advice import note_home
+from ..advice import note_home, unbroken
 from ..environment import environment
 from ..render import safe
+from ..render.words import columns
 
 if TYPE_CHECKING:
     from ..runs import Progress
     from ..store import Findings, Store
 
-__all__ = ["Ticker", "bring_in", "dollars", "home_option", "minutes", "progress", "safe"]
+__all__ = ["Ticker", "bring_in", "complain", "dollars", "home_option", "minutes", "progress", "safe"]
 
 
 def _noted(_context: click.Context, _option: click.Parameter, home: str | None) -> str | None:
@@ -79,6 +81,29 @@ def bring_in(store: Store, *others: Findings) -> None:
 
     for problem in (*store.catch_up(report), *(problem for other in others for problem in other.catch_up())):
         click.echo(f"note: {safe(problem)}", err=True)
+
+
+def complain(message: str) -> None:
+    """Say on stderr what is wrong. On a terminal lines are broken at its width, but in no path and no command, so that
+    these can be copied; elsewhere a message is one line, to be searched for.
+    """
+    said = safe(f"error: {message}")
+    if sys.stderr.isatty():
+        width = shutil.get_terminal_size().columns
+        first, *rest = safe(message).splitlines() or [""]
+        lines = [("error: ", first), *((text[: len(text) - len(text.lstrip())], text) for text in rest)]
+        said = "\n".join(line for start, text in lines for line in _folded(start, text, width))
+    click.echo(said, err=True)
+
+
+def _folded(start: str, text: str, width: int) -> Iterator[str]:
+    line, empty = start, True
+    for word in unbroken(text):
+        if not empty and columns(line) + 1 + columns(word) > width:
+            yield line
+            line, empty = "  ", True
+        line, empty = f"{line}{word}" if empty else f"{line} {word}", False
+    yield line
 
 
 def minutes(seconds: float) -> str:

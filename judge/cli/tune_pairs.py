@@ -272,7 +272,7 @@ def _checked_by(check_id: str, store: Store) -> tuple[str, Iterator[Found]]:
 
 
 def _texts(store: Store, run_id: str) -> dict[str, Pair]:
-    return {pair.id: pair for pair in store.pairs(run_id, list(store.models(run_id)))}
+    return {pair.id: pair for pair in store.pairs(run_id, store.ids(run_id))}
 
 
 def _preferences(path: Path, wanted: _Wanted) -> Iterator[Any]:

@@ -21,7 +21,7 @@ import click
 
 from ..advice import advised
 from ..environment import environment
-from .screen import bring_in, home_option, safe
+from .screen import bring_in, complain, home_option, safe
 
 __all__ = ["command"]
 
@@ -165,9 +165,11 @@ def _serve(words: list[str], address: str, port: int, *, open_browser: bool) -> 
         if server.poll() is None:
             server.terminate()
     well = code in (0, -15)
-    again = advised("view")
-    click.echo(_ENDED.format(again=again) if well else f"error: the dashboard broke off (code {code})", err=True)
-    return 0 if well else 3
+    if not well:
+        complain(f"the dashboard broke off (code {code})")
+        return 3
+    click.echo(_ENDED.format(again=advised("view")), err=True)
+    return 0
 
 
 def _answers(port: int, server: subprocess.Popen[bytes]) -> bool:

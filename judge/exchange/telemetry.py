@@ -16,6 +16,7 @@ from typing import Any
 
 import orjson
 
+from ..endings import finish_in
 from ..errors import InputError
 from ..formats import Problem
 from .rows import OURS, BadRow, Found, Options, Row, check_text, default_id, merge, tried, write_file
@@ -187,10 +188,9 @@ def _about(attributes: Mapping[str, Any]) -> Row:
 def _finish(attributes: Mapping[str, Any]) -> str | None:
     """How the answer ended: the reason of the last message, else the last of the span's ``finish_reasons``."""
     said = _structured(attributes[_OUTPUT])
-    told = said[-1].get("finish_reason") if isinstance(said, list) and said and isinstance(said[-1], Mapping) else None
+    last = said[-1] if isinstance(said, list) and said and isinstance(said[-1], Mapping) else {}
     reasons = attributes.get("gen_ai.response.finish_reasons")
-    last = reasons[-1] if isinstance(reasons, list) and reasons else None
-    return next((reason for reason in (told, last) if isinstance(reason, str) and reason), None)
+    return finish_in(last, {"finish_reason": reasons[-1]} if isinstance(reasons, list) and reasons else {})
 
 
 def _turns(messages: Any) -> list[Row]:

@@ -221,12 +221,10 @@ def _adjusted(rows: Sequence[tuple[ProbeRow, float | None]]) -> Iterator[ProbeRo
 def _flags(store: Store, run_id: str, rows: Sequence[dict[str, Any]]) -> dict[str, bool]:
     """By pair id, whether the screen flags the weak answer of an attack."""
     sides = {row["pair_id"]: row["side"] for row in rows}
-    ids = sorted(sides)
     found: dict[str, bool] = {}
-    for start in range(0, len(ids), 500):
-        for pair in store.pairs(run_id, ids[start : start + 500]):
-            answer = pair.candidate if sides[pair.id] == "candidate" else pair.baseline
-            found[pair.id] = bool(look(shown(answer)))
+    for pair in store.pairs(run_id, sides):
+        answer = pair.candidate if sides[pair.id] == "candidate" else pair.baseline
+        found[pair.id] = bool(look(shown(answer)))
     return found
 
 

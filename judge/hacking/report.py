@@ -9,6 +9,7 @@ store: the same run gives the same report, byte by byte.
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ from calibration.segments import benjamini_hochberg
 
 from ..cuts import Cut, cut_answers
 from ..errors import InputError
-from ..evidence import compared_names
+from ..evidence import compared
 from ..protocol import shown
 from ..screening import FLAGS, look
 from ..types import JudgeId, Measure
@@ -29,6 +30,8 @@ from .features import FEATURES, Feature, seen
 from .wording import SAMPLE, Spoken, Wording, constant, digest, sampled, wording
 
 if TYPE_CHECKING:
+    import polars
+
     from ..store import RunInfo, Store
     from ..types import Pair
 
@@ -39,7 +42,9 @@ Q = 0.05
 _FEWEST = 10
 """Prompts below which no change is tested: two pairs that differ alike show nothing."""
 _SAMPLES = 3
-_CHUNK = 500
+_COLUMNS = (
+    "pair_id", "repeat", "prompt_digest", "outcome", "preference", "candidate_finish", "baseline_finish",
+)  # fmt: skip
 _SHOWN = 700
 _READ = 50_000
 """Characters of a text that are read for its wording: a resampled phrase table of one endless answer takes minutes."""
@@ -132,15 +137,16 @@ def hack_report(store: Store, info: RunInfo, *, rounds: int = 1000, seed: int = 
 
     Raises ``InputError`` for a run without a comparison.
     """
-    frame = store.comparisons(info.run_id).unique("pair_id", keep="first", maintain_order=True)
+    judged = store.comparisons(info.run_id, _COLUMNS)
+    frame = judged.unique("pair_id", keep="first", maintain_order=True)
     if frame.is_empty():
         raise InputError(f"run {info.run_id} has no comparison yet; finish it with: judge resume {info.run_id}")
-    ids, prompts = frame["pair_id"].to_list(), dict(zip(frame["pair_id"], frame["prompt_digest"], strict=True))
-    read = _Reading(sampled(ids))
-    for pair in _pairs(store, info.run_id, ids):
+    prompts = dict(frame.select("pair_id", "prompt_digest").iter_rows())
+    read = _Reading(sampled(list(prompts)))
+    for pair in store.pairs(info.run_id, prompts):
         read.take(pair, prompts[pair.id])
-    preferences = _preferences(store, info.run_id)
-    names = compared_names(store.models(info.run_id).values(), info.header["evalset"]["digest"])
+    preferences = _preferences(judged)
+    names = compared(store, info)
     rows = [_row(feature, read) for feature in FEATURES]
     said = wording(read.spoken)
     rows += list(_wording_rows(said))
@@ -152,7 +158,7 @@ def hack_report(store: Store, info: RunInfo, *, rounds: int = 1000, seed: int = 
         judge=str(JudgeId(**info.header["judge"])),
         candidate=names[0],
         baseline=names[1],
-        pairs=len(ids),
+        pairs=len(prompts),
         prompts=len(set(prompts.values())),
         judged=sum(value is not None for value in preferences.values()),
         rows=tuple(rows),
@@ -160,7 +166,7 @@ def hack_report(store: Store, info: RunInfo, *, rounds: int = 1000, seed: int = 
         wording=said,
         screened=tuple(_screened(read)),
         cut=cut_answers(frame),
-        notes=tuple(_notes(info, len(ids), rows, long=read.long)),
+        notes=tuple(_notes(info, len(prompts), rows, long=read.long)),
         header={key: info.header[key] for key in ("rubric_digest", "judge", "evalset", "seed") if key in info.header},
     )
 
@@ -172,9 +178,8 @@ class _Reading:
         self.sample = sample
         self.ids: list[str] = []
         self.prompts: list[str] = []
-        self.values: dict[str, tuple[list[float], list[float]]] = {feature.name: ([], []) for feature in FEATURES}
+        self.values = {feature.name: (array("d"), array("d")) for feature in FEATURES}
         self.flags: dict[str, tuple[list[str], list[str]]] = {name: ([], []) for name in (*FLAGS, _CONSTANT)}
-        self.digests: list[tuple[str, str]] = []
         self.answers: tuple[list[tuple[str, str]], list[tuple[str, str]]] = ([], [])
         self.spoken: list[Spoken] = []
         self.long = 0
@@ -208,16 +213,11 @@ class _Reading:
                     self.flags[_CONSTANT][side].append(name)
 
 
-def _pairs(store: Store, run_id: str, ids: Sequence[str]) -> Iterator[Pair]:
-    for start in range(0, len(ids), _CHUNK):
-        yield from store.pairs(run_id, ids[start : start + _CHUNK])
-
-
-def _preferences(store: Store, run_id: str) -> dict[str, float | None]:
+def _preferences(frame: polars.DataFrame) -> dict[str, float | None]:
     """By pair id the soft preference, the mean over repeats that have one."""
     found: dict[str, list[float]] = {}
-    for row in store.comparisons(run_id).select("pair_id", "preference").iter_rows():
-        found.setdefault(row[0], []).extend([] if row[1] is None else [row[1]])
+    for pair, preference in frame.select("pair_id", "preference").iter_rows():
+        found.setdefault(pair, []).extend([] if preference is None else [preference])
     return {name: sum(values) / len(values) if values else None for name, values in found.items()}
 
 
@@ -314,7 +314,7 @@ def _with_samples(store: Store, run_id: str, rows: Sequence[Row], read: _Reading
     from dataclasses import replace
 
     wanted = {name for row in rows if row.moved for name in row.measure.examples[:_SAMPLES]}
-    pairs = {pair.id: pair for pair in _pairs(store, run_id, sorted(wanted))}
+    pairs = {pair.id: pair for pair in store.pairs(run_id, wanted)}
     at = {name: k for k, name in enumerate(read.ids)}
 
     def sample(row: Row, name: str) -> Sample:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from calibration.explained import FLOOR, Word
 
 from .page import page
-from .words import counted, cut, markdown, number, p_value, plain, safe, span, wrap
+from .words import LENGTHS, counted, cut, markdown, number, p_value, plain, safe, span, unit_of, wrap
 
 if TYPE_CHECKING:
     from calibration.estimates import Estimate
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from ..hacking.report import HackReport, Row, Screened
     from ..types import Measure
-    from .words import Unit
 
 __all__ = ["hack_html", "hack_json", "hack_markdown", "hack_text", "hack_values", "headline", "verdict_words"]
 
@@ -134,9 +133,6 @@ _LEGEND = (
 )
 
 
-_LENGTHS = ("characters", "words", "tokens")
-
-
 def _cut(report: HackReport) -> str:
     """The sentence about cut answers; empty where there are none."""
     found = report.cut
@@ -162,18 +158,16 @@ def _text_row(row: Row, pairs: int) -> str:
 
 
 def _side(measure: Measure, figure: Estimate) -> str:
-    if measure.unit in _LENGTHS:
+    if measure.unit in LENGTHS:
         return f"{figure.value:,.0f}"
-    return number(figure.value, "share" if measure.unit.startswith("share") else "plain")
+    return number(figure.value, unit_of(measure.name, measure.unit, "candidate"))
 
 
 def gap_words(measure: Measure) -> tuple[str, str]:
-    """The difference of a measure and its interval; that of lengths (of logarithms) as percent longer."""
+    """The difference of a measure and its interval, as ``unit_of`` writes it."""
     gap = measure.difference
     assert gap is not None
-    unit: Unit = "points" if measure.unit.startswith("share") else "signed"
-    if measure.unit in _LENGTHS:
-        unit = "ln"
+    unit = unit_of(measure.name, measure.unit, "difference")
     return number(gap.value, unit), span(gap, unit)
 
 

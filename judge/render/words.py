@@ -16,10 +16,12 @@ if TYPE_CHECKING:
     from calibration.estimates import Estimate
 
 __all__ = [
+    "LENGTHS",
     "Unit",
     "columns",
     "counted",
     "cut",
+    "ends",
     "listed",
     "markdown",
     "markdown_code",
@@ -29,12 +31,16 @@ __all__ = [
     "prose",
     "safe",
     "span",
+    "unit_of",
     "wrap",
 ]
 
 Unit = Literal["share", "points", "signed", "plain", "ln"]
 """How a number is written: 0.531 as ``53.1%``, ``+53.1 pp``, ``+0.531`` or ``0.531``. ``ln`` is the logarithm of a
 ratio of lengths, written as how much longer that is: ``+70.1%``."""
+
+LENGTHS = ("characters", "words", "tokens")
+"""Units of lengths: sides are means, rounded; the differences of ``length.*`` are of logarithms."""
 
 WIDTH = 80
 _UNSAFE = re.compile(
@@ -121,6 +127,25 @@ def number(value: float, unit: Unit = "plain") -> str:
     return f"{scaled + 0.0:{sign}.{digits}f}{ending}"
 
 
+def unit_of(name: str, unit: str, of: str) -> Unit:
+    """How a measure's number is written, on every surface; ``of`` is candidate, baseline or difference.
+
+    The difference of two shares is in points, that of lengths (which is of logarithms) in percent, that of anything
+    else has a sign, except where it is a ratio; a side is what the measure's unit says.
+
+    >>> unit_of("refusal.harmless", "share", "difference"), unit_of("length.words", "words", "difference")
+    ('points', 'ln')
+    >>> unit_of("length.words_ratio", "ratio of words", "difference"), unit_of("length.cut", "share", "candidate")
+    ('plain', 'share')
+    """
+    difference = of == "difference"
+    if difference and name.startswith("length.") and unit in (*LENGTHS, "ln"):
+        return "ln"
+    if unit.startswith(("share", "points")):
+        return "points" if difference else "share"
+    return "signed" if difference and not unit.startswith("ratio") else "plain"
+
+
 def counted(count: int, one: str, many: str = "") -> str:
     """A count with its noun: ``1 label``, ``2 labels``; ``many`` where the plural does not end in s."""
     return f"{count} {one if count == 1 else many or f'{one}s'}"
@@ -135,8 +160,12 @@ def p_value(value: float | None) -> str:
 
 def span(estimate: Estimate, unit: Unit = "plain") -> str:
     """The interval of an estimate in the same unit: ``[49.1, 57.0]``."""
-    ends = [number(end, unit).removesuffix("%").removesuffix(" pp") for end in (estimate.low, estimate.high)]
-    return f"[{', '.join(ends)}]"
+    return ends(estimate.low, estimate.high, unit)
+
+
+def ends(low: float, high: float, unit: Unit = "plain") -> str:
+    """An interval by its ends, as ``span`` writes it."""
+    return f"[{', '.join(number(end, unit).removesuffix('%').removesuffix(' pp') for end in (low, high))}]"
 
 
 def markdown(text: str) -> str:
