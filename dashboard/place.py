@@ -38,12 +38,17 @@ __all__ = [
     "explained",
     "home_line",
     "link",
+    "no_other_run",
     "pick_run",
     "place_of",
     "table",
     "tile",
     "two_runs",
 ]
+
+
+_COMPARED = 20_000
+"""Pairs up to which two runs are compared pair by pair."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +72,27 @@ class Place:
 
     @property
     def judging(self) -> list[RunInfo]:
-        """The runs that judge a candidate, newest first: probes judge the judge."""
-        return [run for run in self.views.runs() if "probe" not in run.header]
+        """The runs that judge a candidate, newest first: probes, and labelled pairs judged again, judge the judge."""
+        return [run for run in self.views.runs() if not self.is_aside(run)]
+
+    def is_aside(self, run: RunInfo) -> bool:
+        """Whether a run was made to measure a judge: it is nobody's latest, here as in the terminal."""
+        return self.views.store.is_aside(run)
+
+    def same_pairs(self, one: RunInfo, other: RunInfo) -> bool:
+        """Whether two runs judged the very same pairs and answers.
+
+        The digest of the eval set says so. Labelled pairs that are judged again stand in a file of their own, with a
+        digest of its own, so there the pairs themselves are compared.
+        """
+        first, second = one.header["evalset"], other.header["evalset"]
+        if first["digest"] == second["digest"]:
+            return True
+        again = any("probe" not in run.header and self.is_aside(run) for run in (one, other))
+        rows = first["rows"]
+        if not again or rows != second["rows"] or rows > _COMPARED:
+            return False
+        return self.views.rejudged(one.run_id, other.run_id).height == rows
 
     def marks(self, folder: Path) -> tuple[object, ...]:
         """What changes when the register or a file of a folder does."""
@@ -126,31 +150,55 @@ def home_line(place: Place) -> None:
 
 
 def pick_run(place: Place) -> Place:
-    """Let the reader choose the run in the sidebar; the newest that judges a candidate unless the URL names another."""
+    """Let the reader choose the run in the sidebar; the latest one, as in the terminal, unless the URL names another.
+
+    A run in the URL that is not here is said, and the page shows nothing: never another run in its place.
+    """
     runs = place.views.runs()
     if not runs:
         return place
-    by_id = {run.run_id: run for run in sorted(runs, key=lambda run: "probe" in run.header)}
-    chosen = st.sidebar.selectbox(
-        "Run",
-        list(by_id),
-        key="run",
-        bind="query-params",
-        format_func=lambda name: f"{name} (probe)" if "probe" in by_id[name].header else name,
-    )
+    by_id = {run.run_id: run for run in sorted(runs, key=place.is_aside)}
+    no_other_run(place, by_id)
+    # No other words for an option than its id: the URL holds what is shown, and would not be found by the id.
+    chosen = st.sidebar.selectbox("Run", list(by_id), key="run", bind="query-params")
     run = by_id[chosen]
     place.views.look(run.run_id)
-    state = "sealed" if run.sealed else "not finished"
+    state = ("sealed" if run.sealed else "not finished") + _aside(place, run)
     st.sidebar.caption(markdown(f"{run.created_at[:16].replace('T', ' ')} · {state}"))
     st.sidebar.caption(markdown(f"{run.rubric} · {run.judge}"))
     return Place(place.home, place.views, run)
 
 
+def _aside(place: Place, run: RunInfo) -> str:
+    """What a run is that judges no candidate, after its state."""
+    if "probe" in run.header:
+        return " · a probe of the judge"
+    return " · labelled pairs judged again" if place.is_aside(run) else ""
+
+
+def no_other_run(place: Place, known: Mapping[str, RunInfo]) -> None:
+    """Stop the page where the URL names a run that this home folder does not hold."""
+    asked = st.query_params.get("run", "")
+    if not asked or asked in known:
+        return
+    st.title("No such run here")
+    latest = next(iter(known))
+    st.error(
+        f"{markdown(asked)} is no run of the home folder {markdown(str(place.home.resolve()))}. Another home "
+        "folder, or an id that was cut?"
+    )
+    with st.container(horizontal=True):
+        st.link_button(f"The latest run, {latest}", link("", run=latest))
+        st.link_button("All runs", link("runs"))
+    command("judge report --list")
+    st.stop()
+
+
 def two_runs(
-    place: Place, runs: Mapping[str, RunInfo], fits: Callable[[Mapping[str, Any], Mapping[str, Any]], bool]
+    place: Place, runs: Mapping[str, RunInfo], fits: Callable[[RunInfo, RunInfo], bool]
 ) -> tuple[str | None, str]:
-    """Let the reader choose a run and one before it; ``runs`` are newest first, ``fits`` says whether two headers may
-    stand side by side.
+    """Let the reader choose a run and one before it; ``runs`` are newest first, ``fits`` says whether two may stand
+    side by side.
 
     After is the run of the sidebar, before the newest other sealed run that fits it: none (``None``) where none does.
     """
@@ -161,10 +209,7 @@ def two_runs(
     fitting = [
         name
         for name, run in runs.items()
-        if name != shown
-        and run.sealed
-        and run.created_at <= runs[shown].created_at
-        and fits(run.header, runs[shown].header)
+        if name != shown and run.sealed and run.created_at <= runs[shown].created_at and fits(run, runs[shown])
     ]
     index = names.index(fitting[0]) if fitting else None
     before = st.selectbox(

@@ -383,6 +383,139 @@ def test_a_run_is_held_against_one_that_compares_or_none(monkeypatch: pytest.Mon
         assert not alone.warning and "No earlier sealed run" in said(alone)
 
 
+@pytest.fixture
+def again(copy: Path) -> Path:
+    """A home whose newest run judges the pairs of the others again, as calibration does: in a file of its own."""
+    folder = copy / "evalsets"
+    folder.mkdir()
+    (folder / "labelled-1.jsonl").write_text((copy / "evals.jsonl").read_text() + "\n", encoding="utf-8")
+    made.judge_rows(
+        copy, folder / "labelled-1.jsonl", "r-000009", spec="scripted:hash", rubric="correctness@1",
+        at="2026-11-25T10:00:00+00:00",
+    )  # fmt: skip
+    return copy
+
+
+def _checked(home: Path, run: str) -> None:
+    """Make the hard checks of a run, as the command does."""
+    code = (
+        "import sys; sys.argv = ['judge', 'check', sys.argv[2], '--home', sys.argv[1]]; from "
+        "judge.cli import main; main()"
+    )
+    env = {**os.environ, "PYTHONPATH": str(REPO)}
+    words = [sys.executable, "-c", code, str(home), run]
+    done = subprocess.run(words, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode in (0, 1), done.stderr
+
+
+def _run_of(at: Any) -> str:
+    return str(next(box.value for box in at.selectbox if box.label == "Run"))
+
+
+def test_the_latest_run_of_the_pages_is_the_latest_of_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, again: Path
+) -> None:
+    """Labelled pairs that were judged again are nobody's latest; asked for by the URL they are shown, and said."""
+    from judge.store import Store
+
+    assert Store(again).run("latest").run_id == "r-000003"
+    assert _run_of(page(monkeypatch, again, "decision")) == "r-000003"
+    asked = page(monkeypatch, again, "decision", run="r-000009")
+    assert _run_of(asked) == "r-000009" and "labelled pairs judged again" in said(asked)
+    assert _run_of(page(monkeypatch, again, "label", labels="(a new draw)")) == "r-000003"
+
+
+def test_labelled_pairs_judged_again_are_compared_by_their_pairs(monkeypatch: pytest.MonkeyPatch, again: Path) -> None:
+    """Another digest of the file is no other pair: runs compare, and checks of the very answers are found."""
+    at = page(monkeypatch, again, "runs", before="r-000003", after="r-000009")
+    (warned,) = (box.value for box in at.warning)
+    assert "another judge said it" in warned and "other pairs" not in warned
+    assert "No hard checks" in said(page(monkeypatch, again, "regressions", run="r-000009"))
+    _checked(again, "r-000003")
+    text = said(page(monkeypatch, again, "regressions", run="r-000009"))
+    assert "checked as those of run r-000003" in text.replace("\\", "") and "No hard checks" not in text
+
+
+@pytest.mark.parametrize("name", ["decision", "runs", "drift", "label"])
+def test_a_run_that_is_not_here_is_said_and_no_other_shown(
+    monkeypatch: pytest.MonkeyPatch, home: Path, name: str
+) -> None:
+    """A URL that names an unknown run gives an error, never the figures or a draw of another."""
+    query = {"labels": "(a new draw)"} if name == "label" else {}
+    at = page(monkeypatch, home, name, run="r-nope", **query)
+    assert any("r-nope" in box.value.replace("\\", "") for box in at.error)
+    assert not [box for box in at.selectbox if box.label == "Run"]
+
+
+def test_pairs_to_label_are_drawn_from_the_run_of_the_url(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+    """The form for a draw has the run that the URL names."""
+    assert _run_of(page(monkeypatch, home, "label", labels="(a new draw)", run="r-000001")) == "r-000001"
+
+
+def test_two_judges_are_no_judge_that_moved(monkeypatch: pytest.MonkeyPatch, copy: Path) -> None:
+    """Where another judge judged, the page says so first, and nothing of drift; the same judge may have moved."""
+    at = page(monkeypatch, copy, "drift", run="r-000002", before="r-000001", after="r-000002")
+    told = next(box.value for box in at.markdown if "shared pairs" in box.value)
+    assert told.startswith("**These are two different judges") and "moved" not in told
+    made.judge_rows(copy, copy / "evals.jsonl", "r-000004", at="2026-11-20T10:00:00+00:00")
+    same = page(monkeypatch, copy, "drift", run="r-000004", before="r-000001", after="r-000004")
+    told = next(box.value for box in same.markdown if "shared pairs" in box.value)
+    assert "mean preference is not shown to have moved" in told
+
+
+def test_a_void_run_is_called_void(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+    """A run whose canary pairs fail has its word in the table of runs and no net win rate."""
+    from judge.canaries import CanaryVerdict
+    from judge.store.views import Views
+
+    fine = {row["run"][0]: row for row in listed(page(monkeypatch, home, "runs"))[0]}
+    assert fine["r-000002"]["state"] == "sealed" and "pp" in fine["r-000002"]["net"]
+    monkeypatch.setattr(
+        Views, "canaries", lambda _views, info: CanaryVerdict("void" if info.run_id == "r-000002" else "passed")
+    )
+    rows = {row["run"][0]: row for row in listed(page(monkeypatch, home, "runs"))[0]}
+    assert (rows["r-000002"]["state"], rows["r-000002"]["net"]) == ("VOID", "–")
+    assert rows["r-000001"]["state"] == "sealed"
+
+
+def test_the_pages_read_canaries_as_the_report_does(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The verdict on a run's canary pairs is the one that its summary gives, which reads the whole run."""
+    from judge.canaries import canary_verdict
+    from judge.store import Store
+    from judge.store.views import Views
+
+    home = tmp_path / "home"
+    rows = made.write_rows(tmp_path / "few.jsonl", made.rows(24))
+    for judge in ("scripted:longer", "scripted:shorter"):
+        code = "import sys; from judge.cli import main; main()"
+        words = [sys.executable, "-c", code, "run", str(rows), "-j", judge, "--home", str(home)]
+        env = {**os.environ, "PYTHONPATH": str(REPO)}
+        done = subprocess.run(words, env=env, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    store, views = Store(home), Views(home)
+    found = {info.run_id: views.canaries(info) for info in views.runs()}
+    for info in views.runs():
+        whole = canary_verdict(info.header, store.canaries(info.run_id), store.comparisons(info.run_id))
+        assert whole.findings and found[info.run_id] == whole
+    assert {verdict.state for verdict in found.values()} == {"passed", "void"}
+    states = {row["run"][0]: row["state"] for row in listed(page(monkeypatch, home, "runs"))[0]}
+    assert states == {name: "VOID" if verdict.void else "sealed" for name, verdict in found.items()}
+
+
+def test_a_command_that_would_change_a_decision_is_code(monkeypatch: pytest.MonkeyPatch, copy: Path) -> None:
+    """A URL in a command is no link with escaped signs: the command stands whole, to be copied."""
+    from judge.register import Register
+
+    wanted = "judge probe e.jsonl --judge 'openai:m?base_url=http://127.0.0.1:1/v1&price_in=0.2&price_out=0.6'"
+    body = dict(next(entry for entry in Register(copy).entries("decision")).body)
+    Register(copy).append(
+        "decision", "r-000003", {**body, "needs": [wanted, f"see it: {wanted}"]}, at="2026-11-30T10:00:00+00:00"
+    )
+    at = page(monkeypatch, copy, "decision", run="r-000003")
+    assert sum(box.value.startswith(wanted) for box in at.code) == 2
+    assert not any("price" in box.value for box in (*at.markdown, *at.caption))
+
+
 def test_a_line_of_drift_joins_only_runs_that_compare(monkeypatch: pytest.MonkeyPatch, copy: Path) -> None:
     """Runs of another eval set, and those with a handful of rows, are left out and counted; of the others a line joins
     those of one rubric and judge.
@@ -619,14 +752,8 @@ def test_hard_checks_show_what_is_newly_broken_and_lead_to_the_answers(
     """After `judge check` the page counts per check what the pass counted, and a pair shows its findings."""
     from judge.store import Findings
 
-    code = (
-        "import sys; sys.argv = ['judge', 'check', 'r-000003', '--home', sys.argv[1]]; from "
-        "judge.cli import main; main()"
-    )
-    env = {**os.environ, "PYTHONPATH": str(REPO)}
-    done = subprocess.run([sys.executable, "-c", code, str(copy)], env=env, capture_output=True, text=True, check=False)
+    _checked(copy, "r-000003")
     (made_pass,) = Findings(copy).runs("r-000003")
-    assert done.returncode in (0, 1), done.stderr
     at = page(monkeypatch, copy, "regressions", run="r-000003")
     assert not at.exception, at.exception
     shown = at.dataframe[0].value

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import streamlit as st
 
+from judge.advice import parted
 from judge.decision import Decision, Ruling, Word
 from judge.errors import InputError
 from judge.register import Entry
@@ -45,6 +46,11 @@ def show(place: Place) -> None:
         else:
             st.markdown("No gate was held against this run. What stands below is what the judge says, and no decision.")
             command(f"judge gate {run.run_id}")
+            if place.is_aside(run):
+                st.caption(
+                    "This run judges labelled pairs again, to compare judges or rubrics; the gate is held against the "
+                    "run of the candidate."
+                )
         _judge_says(place)
         return
     names = {f"{entry.id} · {entry.at[:16].replace('T', ' ')}": entry for entry in found}
@@ -88,14 +94,31 @@ def _decision(place: Place, entry: Entry, decision: Decision) -> None:
         st.caption(f"{len(against) - _REASONS} more rules stand in the way; they are in the table of every rule below.")
     if decision.needs:
         st.subheader("What would change it", anchor=False)
-        st.markdown("\n".join(f"- {prose(need)}" for need in decision.needs[:_NEEDS]))
+        _needs(decision.needs[:_NEEDS])
         rest = decision.needs[_NEEDS:]
         if rest:
             with st.expander(f"{len(rest)} more"):
-                st.markdown("\n".join(f"- {prose(need)}" for need in rest))
+                _needs(rest)
     if decision.rulings:
         st.subheader("Every rule", anchor=False)
         _rules(place, entry, decision)
+
+
+def _needs(needs: Sequence[str]) -> None:
+    """What would change a decision, one below the other."""
+    with st.container(gap="xsmall"):
+        for need in needs:
+            _change("- ", need)
+
+
+def _change(before: str, need: str, say: Callable[[str], object] = st.markdown) -> None:
+    """A need in words; a command in it stands by itself, as it is to be typed: in Markdown its URLs would be links."""
+    for piece, typed in parted(need):
+        if typed:
+            command(piece)
+        else:
+            say(before + prose(piece))
+            before = ""
 
 
 def _reason(place: Place, ruling: Ruling) -> None:
@@ -104,7 +127,7 @@ def _reason(place: Place, ruling: Ruling) -> None:
     with st.container(border=True):
         st.markdown(f"**{_STANDS[ruling.effect]}** · **{markdown(ruling.rule)}**: {prose(ruling.says)}")
         if ruling.change:
-            st.caption("What would change it: " + prose(ruling.change))
+            _change("What would change it: ", ruling.change, st.caption)
         if ruling.pairs:
             many = len(ruling.pairs)
             st.link_button(

@@ -38,7 +38,8 @@ _FEW = 10
 def show(place: Place) -> None:
     """The page."""
     st.title("Drift")
-    runs = list(reversed(place.judging))
+    # Labelled pairs that were judged again are here: the same answers by another judge are what anchors are for.
+    runs = [run for run in reversed(place.views.runs()) if "probe" not in run.header]
     if not runs:
         empty("No run in this home folder.", "Drift is seen over runs, and within one.", "judge demo")
         return
@@ -58,8 +59,8 @@ def _over_runs(place: Place, runs: Sequence[RunInfo], measure: str) -> None:
     same = st.toggle("only runs of the same eval set as the chosen run", value=True, key="same", bind="query-params")
     kept = list(runs)
     if same and place.run is not None:
-        digest = place.run.header["evalset"]["digest"]
-        kept = [run for run in kept if run.header["evalset"]["digest"] == digest]
+        chosen = place.run
+        kept = [run for run in kept if place.same_pairs(run, chosen)]
     others = len(runs) - len(kept)
     by_id = {run.run_id: run for run in kept}
     found = figures.run_rows(place.views.overview(), list(by_id), measure)
@@ -185,7 +186,7 @@ def _judge_moved(place: Place, runs: Sequence[RunInfo]) -> None:
         )
         return
     with st.container(horizontal=True):
-        before, after = two_runs(place, by_id, _same_pairs)
+        before, after = two_runs(place, by_id, place.same_pairs)
     if before is None:
         st.caption(f"No earlier sealed run judged the pairs of {after}. Choose a run that shares some of its answers.")
         return
@@ -208,8 +209,15 @@ def _judge_moved(place: Place, runs: Sequence[RunInfo]) -> None:
     _changed(place, frame, before, after)
 
 
-def _same_pairs(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
-    return bool(first["evalset"]["digest"] == second["evalset"]["digest"])
+def _two_rulers(differing: Sequence[Mapping[str, str]]) -> str:
+    """That two runs were measured with different rulers, in words; empty where judge and rubric are one."""
+    fields = {row["field"]: row for row in differing}
+    words = [
+        f"two different {what}s ({markdown(row['first'])} and {markdown(row['second'])})"
+        for name, what in (("judge.name", "judge"), ("rubric", "rubric"))
+        if (row := fields.get(name)) is not None
+    ]
+    return f"These are {' and '.join(words)}" if words else ""
 
 
 def _anchors(frame: polars.DataFrame, differing: Sequence[Mapping[str, str]]) -> None:
@@ -223,17 +231,22 @@ def _anchors(frame: polars.DataFrame, differing: Sequence[Mapping[str, str]]) ->
         st.info(f"{frame.height} shared pairs, none with a verdict in both runs.")
         return
     shift = moved.shift
-    word = "**has moved**" if moved.p_value < 0.05 else "is not shown to have moved"
-    st.markdown(
-        f"On {known.height:,} shared pairs the judge {word}: mean preference {shift.value:+.3f} "
-        f"[{shift.low:+.3f}, {shift.high:+.3f}], p {moved.p_value:.3f}; the preferred side changed on "
-        f"{moved.flips.value:.1%} [{moved.flips.low:.1%}, {moved.flips.high:.1%}]."
-        + (
-            " Every preference is the very same: it was taken from the cache, or the judge is deterministic."
-            if moved.identical
-            else ""
+    differs = f"{shift.value:+.3f} [{shift.low:+.3f}, {shift.high:+.3f}], p {moved.p_value:.3f}"
+    flips = f"{moved.flips.value:.1%} [{moved.flips.low:.1%}, {moved.flips.high:.1%}]"
+    two = _two_rulers(differing)
+    if two:
+        st.markdown(
+            f"**{two}**: what differs between them is no drift. On {known.height:,} shared pairs their mean preference "
+            f"differs by {differs}; they prefer another side on {flips}."
         )
-    )
+    else:
+        word = "**has moved**" if moved.p_value < 0.05 else "is not shown to have moved"
+        st.markdown(
+            f"On {known.height:,} shared pairs the judge's mean preference {word}: {differs}; the preferred side "
+            f"changed on {flips}."
+        )
+    if moved.identical:
+        st.markdown("Every preference is the very same: it was taken from the cache, or the judge is deterministic.")
     if differing:
         st.warning(
             "Changed between the two: "

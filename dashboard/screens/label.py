@@ -20,7 +20,7 @@ from judge.render.words import markdown
 
 from .. import answers, note
 from ..labelling_desk import Desk, new_draw, open_desk
-from ..place import Place, command, empty, explained, link, table
+from ..place import Place, command, empty, explained, link, no_other_run, table
 from ..views import texts
 
 __all__ = ["TAGS", "show"]
@@ -81,13 +81,20 @@ def _begin(place: Place) -> None:
     if not runs:
         empty("No finished run to draw from.", "Pairs to label are drawn from a run.", "judge demo")
         return
+    no_other_run(place, {run.run_id: run for run in place.views.runs()})
+    asked = st.query_params.get("run", "")
+    if asked and asked not in runs:
+        st.warning(
+            f"{markdown(asked)} is not finished, or measures a judge: labels are drawn from a finished run of a "
+            "candidate."
+        )
     with st.form("draw", border=True):
         st.markdown(
             "**Draw pairs to label.** The draw is fixed once; its chances go into every label, "
             "so that the labels can correct a win rate."
         )
         name = st.text_input("Name of the label file", value="labels", max_chars=40)
-        run = st.selectbox("Run", runs)
+        run = st.selectbox("Run", runs, index=runs.index(asked) if asked in runs else 0)
         how = st.selectbox("Which pairs", list(_KINDS), format_func=lambda kind: f"{kind}: {_KINDS[kind]}")
         n = st.number_input("How many", min_value=1, max_value=5000, value=100)
         seed = st.number_input("Seed", min_value=0, max_value=2**31 - 1, value=0)

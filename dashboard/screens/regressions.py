@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import polars
 import streamlit as st
 
 from judge.render.words import markdown, safe
-from judge.store import CheckRun
+from judge.store import CheckRun, RunInfo
 
 from ..findings import broken, passes
 from ..place import Place, downloads, empty, link, table
@@ -22,13 +24,28 @@ def show(place: Place) -> None:
     found = passes(place)
     for done in found:
         _checks(place, done)
-    if not found:
+    origin = None if found else _origin(place)
+    if origin is not None:
+        st.markdown(
+            f"These answers were checked as those of run {markdown(origin.run_id)}, which this run judges again."
+        )
+        st.link_button(f"The checks of {origin.run_id}", link("regressions", run=origin.run_id))
+    elif not found:
         empty(
             "No hard checks were run on these answers.",
             "A suite checks every answer of both sides: JSON, tools, citations, refusals, budgets.",
             f"judge check {run.run_id}",
         )
     _losing(place)
+
+
+def _origin(place: Place) -> RunInfo | None:
+    """The newest run with checks whose very answers a run of labelled pairs judges again."""
+    run = place.run
+    if run is None or not place.is_aside(run):
+        return None
+    checked = (one for one in place.judging if passes(replace(place, run=one)))
+    return next((one for one in checked if place.same_pairs(one, run)), None)
 
 
 def _checks(place: Place, done: CheckRun) -> None:

@@ -10,6 +10,7 @@ import polars
 import streamlit as st
 
 from judge.render.words import markdown, safe
+from judge.store import RunInfo
 from judge.tailing import Live, Tail, unfinished
 
 from .. import listing
@@ -36,8 +37,9 @@ def show(place: Place) -> None:
     listing.show([_line(row) for row in shown.iter_rows(named=True)], alt="Runs, newest first", key="runs")
     downloads(frame, "runs")
     st.caption(
-        "A cost without a figure is a price that is not known, never zero. The download has every run, with its calls: "
-        "made, given up, possibly paid without an answer, and how many a second."
+        "A cost without a figure is a price that is not known, never zero. VOID: canary pairs failed, and no rate of "
+        "the run may be used. Again: labelled pairs judged again, to compare judges. The download has every run, with "
+        "its calls: made, given up, possibly paid without an answer, and how many a second."
     )
     _compare(place)
     if place.run is not None:
@@ -51,19 +53,18 @@ def _line(row: Mapping[str, Any]) -> listing.Row:
     """A run as it is read."""
     net, calls = row["net"], f"{row['calls']:,}"
     if row["possibly paid"] or row["given up"]:
-        calls += f", {row['given up']:,} given up, {row['possibly paid']:,} possibly paid"
+        calls += f"\n{row['given up']:,} given up\n{row['possibly paid']:,} possibly paid"
     return {
         "run": (row["run"], link("segments", run=row["run"])),
-        "created": row["created"],
-        "state": f"{row['kind']}, {row['state']}" if row["kind"] == "probe" else row["state"],
+        "created": row["created"].replace(" ", "\n"),
+        "state": row["state"].replace(", ", "\n") if row["kind"] == "run" else f"{row['kind']}\n{row['state']}",
         "pairs": row["pairs"],
-        "net": None if net is None else f"{net:+.1f} pp {row['verdict']}",
-        "rubric": row["rubric"],
-        "judge": row["judge"],
+        "net": None if net is None else f"{net:+.1f} pp\n{row['verdict']}",
+        "rubric and judge": f"{row['rubric']}\n{row['judge']}",
         "invalid": None if row["invalid"] is None else f"{row['invalid']:.1%}",
         "flips": None if row["flips"] is None else f"{row['flips']:.1%}",
-        "calls": calls,
         "cost": None if row["cost"] is None else f"${row['cost']:.2f}",
+        "calls": calls,
     }
 
 
@@ -76,12 +77,16 @@ def _frame(place: Place) -> polars.DataFrame:
         net = figures.estimate(cell, "net")
         invalid, flips = figures.estimate(cell, "invalid"), figures.estimate(cell, "flip")
         cost, probe = cell.get("cost"), "probe" in run.header  # a probe judges no candidate: it has no net win rate
+        void = run.sealed and place.views.canaries(run).void
         whole = cost is not None and cost.n == (cell["invalid"].n if "invalid" in cell else 0)
         rows.append(
             {"run": run.run_id, "created": run.created_at[:16].replace("T", " "),
-             "kind": "probe" if probe else "run", "state": "sealed" if run.sealed else "not finished",
-             "pairs": int(run.header["evalset"]["rows"]), "net": 100 * net.value if net and not probe else None,
-             "verdict": "–" if probe else figures.verdict(net), "rubric": safe(run.rubric), "judge": safe(run.judge),
+             "kind": "probe" if probe else "again" if place.is_aside(run) else "run",
+             "state": ("VOID" if void else "sealed") if run.sealed else "not finished",
+             "pairs": int(run.header["evalset"]["rows"]),
+             "net": 100 * net.value if net and not probe and not void else None,
+             "verdict": "–" if probe else "void" if void else figures.verdict(net),
+             "rubric": safe(run.rubric), "judge": safe(run.judge),
              "invalid": invalid.value if invalid else None,
              "flips": flips.value if flips else None, "cost": cost.total if cost is not None and whole else None,
              "calls": run.calls, "possibly paid": run.possibly_paid, "given up": run.given_up,
@@ -92,12 +97,12 @@ def _frame(place: Place) -> polars.DataFrame:
 
 def _compare(place: Place) -> None:
     """What two runs differ in, and whether their numbers may stand side by side."""
-    by_id = {run.run_id: run for run in sorted(place.views.runs(), key=lambda run: "probe" in run.header)}
+    by_id = {run.run_id: run for run in sorted(place.views.runs(), key=place.is_aside)}
     if len(by_id) < 2:
         return
     st.subheader("Two runs", anchor=False)
     with st.container(horizontal=True):
-        first, second = two_runs(place, by_id, lambda one, other: not tables.incomparable(one, other))
+        first, second = two_runs(place, by_id, lambda one, other: not _against(place, one, other))
     if first is None:
         st.caption(
             f"No earlier sealed run compares with {second}: none judged the same pairs in the same way. Choose one to "
@@ -108,7 +113,7 @@ def _compare(place: Place) -> None:
         st.caption("Choose two runs.")
         return
     heads = by_id[first].header, by_id[second].header
-    why = tables.incomparable(*heads)
+    why = _against(place, by_id[first], by_id[second])
     if why:
         st.warning(
             "**Not comparable.** Their numbers must not be read as one system getting better or worse: "
@@ -123,6 +128,11 @@ def _compare(place: Place) -> None:
     else:
         st.caption("The two headers are equal.")
     st.link_button("What the judge said otherwise", link("drift", before=first, after=second))
+
+
+def _against(place: Place, one: RunInfo, other: RunInfo) -> list[str]:
+    """Why the numbers of two runs do not compare."""
+    return tables.incomparable(one.header, other.header, same_pairs=place.same_pairs(one, other))
 
 
 @st.cache_resource(max_entries=32, show_spinner=False)

@@ -65,9 +65,16 @@ def header_diff(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[dic
     ]
 
 
-def incomparable(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
-    """Why numbers of two runs must not stand side by side without a word; empty where nothing is against it."""
-    return [why for row in header_diff(first, second) if (why := _MATTER.get(row["field"], ""))]
+def incomparable(first: Mapping[str, Any], second: Mapping[str, Any], *, same_pairs: bool = False) -> list[str]:
+    """Why numbers of two runs must not stand side by side without a word; empty where nothing is against it.
+
+    ``same_pairs`` says that the pairs are known to be the same, whatever the digests of their files are.
+    """
+    return [
+        why
+        for row in header_diff(first, second)
+        if (why := _MATTER.get(row["field"], "")) and not (same_pairs and row["field"] == "evalset.digest")
+    ]
 
 
 def series(header: Mapping[str, Any]) -> str:

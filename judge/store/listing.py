@@ -13,6 +13,7 @@ from ..canaries import PREFIX
 
 __all__ = [
     "AGAINST",
+    "CANARY",
     "COLUMNS",
     "FLIPPED",
     "NO_CANARY",
@@ -46,11 +47,11 @@ ROW = (
 )
 """The columns of a listed row."""
 
-_CANARY = "pair_id >= $canary AND pair_id < $beyond"
+CANARY = "pair_id >= $canary AND pair_id < $beyond"
 """That an id begins with the prefix of canary pairs, as bounds: the minimum and maximum of a block of rows then say
 that it holds none, and its ids are not read."""
-NO_CANARY = f"NOT ({_CANARY})"
-NO_CANARY_ROW = "rowid NOT IN (SELECT rowid FROM comparison WHERE run_id = $run AND " + _CANARY + ")"  # noqa: S608 - ours
+NO_CANARY = f"NOT ({CANARY})"
+NO_CANARY_ROW = "rowid NOT IN (SELECT rowid FROM comparison WHERE run_id = $run AND " + CANARY + ")"  # noqa: S608 - ours
 """The same by row number: few rows are found by the bounds of their ids, and no other id is read."""
 
 COLUMNS = {

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import orjson
 
 from .. import journal
-from ..canaries import PREFIX
+from ..canaries import PREFIX, CanaryVerdict, canary_verdict
 from ..errors import StoreError
 from ..types import Pair, Reply
 from .database import Stream, reading
-from .listing import NO_CANARY, NO_CANARY_ROW, ROW, SORTS, Filter, condition, ordered
+from .listing import CANARY, NO_CANARY, NO_CANARY_ROW, ROW, SORTS, Filter, canary_bounds, condition, ordered
 from .runs import RunInfo, Store, list_runs
 
 if TYPE_CHECKING:
@@ -308,6 +308,14 @@ class Views:
             )
 
         return self._remembered(("detail", run_id, pair_id), lambda: self._burst(read))
+
+    def canaries(self, info: RunInfo) -> CanaryVerdict:
+        """What the canary pairs of a run say, void or not, as its report does."""
+        sql = f"SELECT * FROM comparison WHERE run_id = $run AND {CANARY} ORDER BY pair_id, repeat"  # noqa: S608 - ours
+        found = self._frame(sql, {"run": info.run_id, **canary_bounds()})
+        twins = [orjson.loads(text).get("of", "") for text in found["metadata"].to_list()]
+        sql = "SELECT * FROM comparison WHERE run_id = $run AND pair_id IN (SELECT unnest($twins))"
+        return canary_verdict(info.header, found, self._frame(sql, {"run": info.run_id, "twins": twins}))
 
     def pairs(self, run_id: str, pair_ids: Sequence[str]) -> dict[str, Pair]:
         """The texts of these pairs by id."""
