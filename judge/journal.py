@@ -134,12 +134,12 @@ class Journal:
         self._lines.append(b"%08x %b\n" % (zlib.crc32(body), body))
         self._kinds[kind] = None
 
-    def add_reply(self, record: Mapping[str, Any], reply: Reply, *, encoded: object = None) -> Reply:
+    def add_reply(self, record: Mapping[str, Any], reply: Reply) -> Reply:
         """Take a ``reply`` record for the next ``flush`` and return the reply that it holds: one that cannot be stored
-        becomes an error that keeps what it took, never a crash. ``encoded`` is the reply as JSON, where that is known.
+        becomes an error that keeps what it took, never a crash.
         """
         try:
-            self.add("reply", {**record, "reply": encode_reply(reply) if encoded is None else encoded})
+            self.add("reply", {**record, "reply": encode_reply(reply)})
         except (TypeError, ValueError, RecursionError) as error:
             reply = Reply(
                 error=f"the reply cannot be stored: {error}"[:500], finish="error",
