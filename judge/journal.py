@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from functools import cache
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 import orjson
 
@@ -305,10 +305,15 @@ def records(path: Path, *, head: str = "run") -> Iterator[dict[str, Any]]:
     return (record for record, _body in bodies(path, head=head))
 
 
-def bodies(path: Path, *, head: str = "run") -> Iterator[tuple[dict[str, Any], bytes]]:
-    """``records``, each with the JSON that it stands as in the file."""
+def bodies(
+    path: Path, *, head: str = "run", more: Callable[[], bool] | None = None
+) -> Iterator[tuple[dict[str, Any], bytes]]:
+    """``records``, each with the JSON that it stands as in the file.
+
+    With ``more`` the journal may still be growing: at its end ``more()`` waits a while and says whether to look again.
+    """
     empty = True
-    for _number, line, record in _lines(path):
+    for _number, line, record in _lines(path, more):
         if record is None:
             scan(path)
             break
@@ -328,13 +333,28 @@ def bodies(path: Path, *, head: str = "run") -> Iterator[tuple[dict[str, Any], b
         )
 
 
-def _lines(path: Path) -> Iterator[tuple[int, bytes, dict[str, Any] | None]]:
+def _lines(path: Path, more: Callable[[], bool] | None = None) -> Iterator[tuple[int, bytes, dict[str, Any] | None]]:
     """Number, raw bytes and decoded record of each line; ``None`` for one that is damaged or torn."""
     with path.open("rb") as handle:
-        for number, line in enumerate(handle, 1):
+        for number, line in enumerate(_whole_lines(handle, more) if more is not None else handle, 1):
             body = line[9:-1]
             whole = line.endswith(b"\n") and line[8:9] == b" " and line[:8] == b"%08x" % zlib.crc32(body)
             yield number, line, orjson.loads(body) if whole else None
+
+
+def _whole_lines(handle: BinaryIO, more: Callable[[], bool]) -> Iterator[bytes]:
+    """The lines of a file that grows: one without its end waits for it, and comes as it is once there is no more."""
+    begun = b""
+    while True:
+        for line in handle:
+            begun += line
+            if begun.endswith(b"\n"):
+                yield begun
+                begun = b""
+        if not more():
+            break
+    if begun:
+        yield begun
 
 
 def encode_pair(pair: Pair) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from rubrics import parse
 
 from . import journal as journals
 from . import protocol
+from .alongside import Alongside
 from .backends import probed, ready
 from .batching import Batching, BatchPlan, batched_pairs, require_batches
 from .canaries import VERSION, Canaries, canaries_of
@@ -169,13 +170,14 @@ async def start_run(
         known=store.known(plan.rubric.digest, backend.id) if plan.reuse else None,
         budget=None if plan.max_cost is None else Budget(plan.max_cost, spent=took(probe, _probe_bound(backend))),
     )
-    with Journal(store.journal_path(plan.run_id), create=True) as journal:
-        journal.add("run", header)
-        if probe.attempts:
-            journal.add("probe", {"reply": journals.encode_reply(probe), "bound": _probe_bound(backend)})
-        journal.sync()
-        await _run(canaries_of(plan.evalset, plan.canaries), job, journal, report, batching)
-    store.ingest(journal.path)
+    with Alongside(store, plan.run_id) as along:
+        with Journal(store.journal_path(plan.run_id), create=True) as journal:
+            journal.add("run", header)
+            if probe.attempts:
+                journal.add("probe", {"reply": journals.encode_reply(probe), "bound": _probe_bound(backend)})
+            journal.sync()
+            await _run(canaries_of(plan.evalset, plan.canaries), job, journal, report, along, batching)
+        along.bring_in()
     return plan.run_id
 
 
@@ -222,20 +224,21 @@ async def resume_run(
         if max_cost is not None:
             require_price(header, evalset, rubric, backend)
         _require_space(store.home)
-        with Journal(path) as journal:
-            job, ledger, wanted = _resumed_job(path, header, rubric, backend)
-            journal.append("resume", {"max_cost": max_cost, "versions": _versions()})
-            limit = ledger.max_cost if max_cost is None else max_cost
-            job = replace(
-                job,
-                known=store.known(rubric.digest, backend.id) if header["reuse"] else None,
-                resumed={**job.resumed, **_give_up(ledger, wanted, journal)},
-                budget=None if limit is None else Budget(limit, spent=ledger.most or ledger.cost or 0.0),
-            )
-            await _run(_canaries(header, evalset), job, journal, report, batching)
+        with Alongside(store, run_id) as along:
+            with Journal(path) as journal:
+                job, ledger, wanted = _resumed_job(path, header, rubric, backend)
+                journal.append("resume", {"max_cost": max_cost, "versions": _versions()})
+                limit = ledger.max_cost if max_cost is None else max_cost
+                job = replace(
+                    job,
+                    known=store.known(rubric.digest, backend.id) if header["reuse"] else None,
+                    resumed={**job.resumed, **_give_up(ledger, wanted, journal)},
+                    budget=None if limit is None else Budget(limit, spent=ledger.most or ledger.cost or 0.0),
+                )
+                await _run(_canaries(header, evalset), job, journal, report, along, batching)
+            along.bring_in()
     finally:
         await backend.close()
-    store.ingest(path)
     return run_id
 
 
@@ -260,12 +263,18 @@ def _canaries(header: Mapping[str, Any], evalset: EvalSet) -> Canaries:
 
 
 async def _run(
-    evalset: Canaries, job: Job, journal: Journal, report: Report | None, batching: Batching | None = None
+    evalset: Canaries,
+    job: Job,
+    journal: Journal,
+    report: Report | None,
+    along: Alongside,
+    batching: Batching | None = None,
 ) -> None:
     started = time.monotonic()
     total = (evalset.rows - len(job.done)) * job.repeats
     settled = cached = invalid = calls = 0
     cost: float | None = 0.0
+    along.begin(total)
     try:
         judged = (
             judge_pairs(evalset.pairs(), job, journal=journal)
@@ -280,8 +289,10 @@ async def _run(
                 invalid += entry.invalid
                 paid, _ = entry.paid
                 cost = None if cost is None or paid is None else cost + paid
+                seconds = time.monotonic() - started
+                along.look(settled, seconds)
                 if report is not None:
-                    report(Progress(settled, total, cached, invalid, time.monotonic() - started, cost))
+                    report(Progress(settled, total, cached, invalid, seconds, cost))
         if settled != total:
             raise BackendError(f"{total - settled} of {total} comparisons were not settled")
     except (BackendError, InputError, asyncio.CancelledError, KeyboardInterrupt) as error:

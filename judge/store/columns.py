@@ -53,11 +53,18 @@ Screened = Callable[[Sequence[str]], Mapping[str, Sequence[str]]]
 
 
 def write_segments(
-    path: Path, header: Mapping[str, Any], folder: Path, ledger: Ledger, *, screened: Screened | None = None
+    path: Path,
+    header: Mapping[str, Any],
+    folder: Path,
+    ledger: Ledger,
+    *,
+    screened: Screened | None = None,
+    more: Callable[[], bool] | None = None,
 ) -> int:
     """Write a journal's settled rows as Parquet files of bounded size; returns the number of comparisons.
 
     ``screened`` finds what the screen saw in the same two texts before: a key is a digest of them in their places.
+    ``more`` waits for more of a journal that still grows (``journal.bodies``).
 
     Pairs come in the order in which their last reply was written. One whose reply carries an error stays open until the
     journal ends, because a resume may have asked again.
@@ -68,7 +75,7 @@ def write_segments(
     plan = _Plan(header, rubric)
     segments = _Segments(header, rubric, folder, screened)
     waiting: dict[str, _Open] = {}
-    for record, body in journal.bodies(path):
+    for record, body in journal.bodies(path, more=more):
         kind = record["t"]
         if kind == "reply":
             if "reused" not in record:

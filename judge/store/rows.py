@@ -72,10 +72,10 @@ class Settled:
     @property
     def invalid(self) -> bool:
         """Whether the comparison is invalid, without settling it."""
-        return any(
-            protocol.reading(ask.labels, *_said(reply), flipped=False)[4] is not None
-            for ask, reply in zip(self.asks, self._replies, strict=True)
-        )
+        for ask, reply in zip(self.asks, self._replies, strict=True):
+            if protocol.reading(ask.labels, *_said(reply), flipped=False)[4] is not None:
+                return True
+        return False
 
     @property
     def cached(self) -> int:

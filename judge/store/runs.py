@@ -118,8 +118,11 @@ class Store:
             raise StoreError(f"{run_id!r} is no run id; list them with `judge report --list`")
         return self.runs_folder / f"{run_id}.jsonl"
 
-    def ingest(self, path: Path) -> int:
-        """Replace one run's rows by what its journal says; returns the number of comparisons. Safe to repeat."""
+    def ingest(self, path: Path, *, more: Callable[[], bool] | None = None) -> int:
+        """Replace one run's rows by what its journal says; returns the number of comparisons. Safe to repeat.
+
+        ``more`` waits for more of a journal that still grows (``journal.bodies``).
+        """
         self.home.mkdir(parents=True, exist_ok=True)
         header = next(journal.records(path))
         if header["run_id"] != path.stem:
@@ -131,7 +134,7 @@ class Store:
         ledger = Ledger()
         with scratch(self.home, "ingest") as folder:
             screened = partial(self._screened, header["run_id"]) if self.path.exists() else None
-            count = write_segments(path, header, folder, ledger, screened=screened)
+            count = write_segments(path, header, folder, ledger, screened=screened, more=more)
             failpoints.reached("after_segments")
             roll_up_files(folder, header["run_id"])
             with writing(self.path) as con:
