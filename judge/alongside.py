@@ -61,14 +61,20 @@ class Alongside:
 
     def bring_in(self) -> None:
         """Bring the run in, by the process or without one; call it once the journal is sealed and closed."""
-        if self._process is not None:
-            self._process.communicate(_WHOLE)
-        if self._process is None or self._process.returncode != 0:
+        if self._process is None:
+            self._store.ingest(self._store.journal_path(self._run_id))
+            return
+        assert self._process.stdin is not None
+        with contextlib.suppress(OSError):  # it has died: its return code says so
+            self._process.stdin.write(_WHOLE)
+            self._process.stdin.flush()
+        _load()
+        if self._process.wait() != 0:
             self._store.ingest(self._store.journal_path(self._run_id))
 
     def _end(self) -> None:
         """End the process; what it made lies in a scratch folder, which the next writer removes."""
-        if self._process is not None and self._process.returncode is None:
+        if self._process is not None:
             self._process.kill()
             self._process.communicate()
         self._process = None
@@ -78,6 +84,13 @@ class Alongside:
 
     def __exit__(self, *_error: object) -> None:
         self._end()
+
+
+def _load() -> None:
+    """Load what the report of a run, which comes next, is made with: while another process works it takes no time."""
+    import polars  # noqa: F401
+
+    from . import render, summary  # noqa: F401
 
 
 def _cores() -> int:

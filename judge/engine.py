@@ -337,9 +337,10 @@ class _Open:
         return len(self.replies) == len(self.asks)
 
     def settle(self, job: Job) -> Settled:
-        replies = tuple(self.replies[ask.key] for ask in self.asks)
+        replies = tuple([self.replies[ask.key] for ask in self.asks])
+        reused = tuple([ask.key in self.reused for ask in self.asks])
         comparison = partial(protocol.settle, self.pair, job.rubric, job.backend.id, self.asks, repeat=self.repeat)
-        return Settled(self.pair, self.asks, replies, comparison, tuple(ask.key in self.reused for ask in self.asks))
+        return Settled(self.pair, self.asks, replies, comparison, reused)
 
 
 class _Calls:
