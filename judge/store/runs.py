@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -50,6 +51,8 @@ __all__ = ["Audit", "RunInfo", "Store", "list_runs"]
 AGAIN = "evalsets"
 """The folder of eval sets that calibration writes to judge labelled pairs again."""
 _CHUNK = 2_000
+_QUICKLY_ADDED = 100_000
+"""Comparisons that are added up in about half a second, while the database takes their rows."""
 _ONE_THREAD = "SET threads = 1"
 """For what is looked up beside other work: two threads answer little sooner and take a quarter more CPU."""
 _COUNTS = ("calls", "possibly_paid", "possibly_paid_cost", "given_up", "rate", "probes", "probe_cost", "lost")
@@ -138,24 +141,28 @@ class Store:
             screened = partial(self._screened, header["run_id"]) if self.path.exists() else None
             count = write_segments(path, header, folder, ledger, screened=screened, more=more)
             failpoints.reached("after_segments")
-            roll_up_files(folder, header["run_id"])
-            with writing(self.path) as con:
-                # One transaction: a crash in between leaves the run as it was, and the file is written once.
-                con.execute("BEGIN")
-                for table in ("run", *TABLES):
-                    con.execute(f"DELETE FROM {table} WHERE run_id = ?", [header["run_id"]])  # noqa: S608 - a name from the tuple
-                failpoints.reached("after_delete")
-                for table in TABLES:
-                    if parts := sorted(str(part) for part in folder.glob(f"{table}-*.parquet")):
-                        con.execute(f"INSERT INTO {table} BY NAME SELECT * FROM read_parquet(?)", [parts])  # noqa: S608
-                keep(con, header["run_id"], folder)
-                failpoints.reached("before_listing")
-                row = run_row(header, ledger)
-                con.execute(
-                    f"INSERT INTO run ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})",  # noqa: S608 - names of ours
-                    list(row.values()),
-                )
-                con.execute("COMMIT")
+            with ThreadPoolExecutor(1) as beside:
+                sums = beside.submit(roll_up_files, folder, header["run_id"])
+                if count > _QUICKLY_ADDED:
+                    sums.result()  # adding up a large run takes long, and nobody is to wait for the database meanwhile
+                with writing(self.path) as con:
+                    # One transaction: a crash in between leaves the run as it was, and the file is written once.
+                    con.execute("BEGIN")
+                    for table in ("run", *TABLES):
+                        con.execute(f"DELETE FROM {table} WHERE run_id = ?", [header["run_id"]])  # noqa: S608 - a name from the tuple
+                    failpoints.reached("after_delete")
+                    for table in TABLES:
+                        if parts := sorted(str(part) for part in folder.glob(f"{table}-*.parquet")):
+                            con.execute(f"INSERT INTO {table} BY NAME SELECT * FROM read_parquet(?)", [parts])  # noqa: S608
+                    sums.result()
+                    keep(con, header["run_id"], folder)
+                    failpoints.reached("before_listing")
+                    row = run_row(header, ledger)
+                    con.execute(
+                        f"INSERT INTO run ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})",  # noqa: S608 - names of ours
+                        list(row.values()),
+                    )
+                    con.execute("COMMIT")
         failpoints.reached("after_ingest")
         return count
 
