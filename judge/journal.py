@@ -57,6 +57,7 @@ FORMAT = 2
 
 2: ``probe`` records, ``response_ids`` of a reply, ``asks`` of a pair."""
 
+_READ_BYTES = 1 << 18
 _SYNC_SECONDS = 0.04
 """How long written lines may wait for an fsync; with the fsync itself they are on the disk within about 50 ms."""
 
@@ -335,7 +336,7 @@ def bodies(
 
 def _lines(path: Path, more: Callable[[], bool] | None = None) -> Iterator[tuple[int, bytes, dict[str, Any] | None]]:
     """Number, raw bytes and decoded record of each line; ``None`` for one that is damaged or torn."""
-    with path.open("rb") as handle:
+    with path.open("rb", buffering=_READ_BYTES) as handle:
         for number, line in enumerate(_whole_lines(handle, more) if more is not None else handle, 1):
             body = line[9:-1]
             whole = line.endswith(b"\n") and line[8:9] == b" " and line[:8] == b"%08x" % zlib.crc32(body)
@@ -347,10 +348,13 @@ def _whole_lines(handle: BinaryIO, more: Callable[[], bool]) -> Iterator[bytes]:
     begun = b""
     while True:
         for line in handle:
-            begun += line
-            if begun.endswith(b"\n"):
-                yield begun
+            if not line.endswith(b"\n"):
+                begun += line
+            elif begun:
+                yield begun + line
                 begun = b""
+            else:
+                yield line
         if not more():
             break
     if begun:

@@ -144,11 +144,18 @@ def header_of(plan: RunPlan, judge: JudgeId, notice: str) -> dict[str, Any]:
 
 
 async def start_run(
-    plan: RunPlan, backend: Backend, store: Store, *, report: Report | None = None, batching: Batching | None = None
+    plan: RunPlan,
+    backend: Backend,
+    store: Store,
+    *,
+    report: Report | None = None,
+    batching: Batching | None = None,
+    along: Alongside | None = None,
 ) -> str:
     """Judge an eval set from the beginning; returns the run id once the run is sealed and in the database.
 
-    ``batching`` is needed where the plan wants batches; its own plan is then the run's.
+    ``batching`` is needed where the plan wants batches; its own plan is then the run's. ``along`` is a second process
+    that may be warm already.
     """
     if plan.batch is not None:
         require_batches(backend)
@@ -172,14 +179,16 @@ async def start_run(
         known=store.known(plan.rubric.digest, backend.id) if plan.reuse else None,
         budget=None if plan.max_cost is None else Budget(plan.max_cost, spent=took(probe, _probe_bound(backend))),
     )
-    with Alongside(store, plan.run_id) as along:
+    with along or Alongside() as helper:
         with Journal(store.journal_path(plan.run_id), create=True) as journal:
             journal.add("run", header)
             if probe.attempts:
                 journal.add("probe", {"reply": journals.encode_reply(probe), "bound": _probe_bound(backend)})
             journal.sync()
-            await _run(canaries_of(plan.evalset, plan.canaries), job, journal, report, along, batching)
-        along.bring_in()
+            pairs = canaries_of(plan.evalset, plan.canaries)
+            helper.begin(store, plan.run_id, pairs.rows * plan.repeats)
+            await _run(pairs, job, journal, report, helper, batching)
+        helper.bring_in(store, plan.run_id)
     return plan.run_id
 
 
@@ -226,7 +235,7 @@ async def resume_run(
         if max_cost is not None:
             require_price(header, evalset, rubric, backend)
         _require_space(store.home)
-        with Alongside(store, run_id) as along:
+        with Alongside() as along:
             with Journal(path) as journal:
                 job, ledger, wanted = _resumed_job(path, header, rubric, backend)
                 journal.append("resume", {"max_cost": max_cost, "versions": _versions()})
@@ -237,8 +246,10 @@ async def resume_run(
                     resumed={**job.resumed, **_give_up(ledger, wanted, journal)},
                     budget=None if limit is None else Budget(limit, spent=ledger.most or ledger.cost or 0.0),
                 )
-                await _run(_canaries(header, evalset), job, journal, report, along, batching)
-            along.bring_in()
+                pairs = _canaries(header, evalset)
+                along.begin(store, run_id, pairs.rows * job.repeats)
+                await _run(pairs, job, journal, report, along, batching)
+            along.bring_in(store, run_id)
     finally:
         await backend.close()
     return run_id
@@ -276,7 +287,6 @@ async def _run(
     total = (evalset.rows - len(job.done)) * job.repeats
     settled = cached = invalid = calls = 0
     cost: float | None = 0.0
-    along.begin(total)
     try:
         judged = (
             judge_pairs(evalset.pairs(), job, journal=journal)
