@@ -32,7 +32,7 @@ from . import failpoints, protocol
 from . import journal as journals
 from .errors import BackendError
 from .money import Budget, BudgetSpent, Priced, took
-from .store import Known, Settled
+from .store import Known, ReplyCache, Settled
 from .types import Ask, Pair, Reply
 
 if TYPE_CHECKING:
@@ -167,6 +167,9 @@ class _Desk:
         self._recent: OrderedDict[str, Reply] = OrderedDict()
         self._finished: list[_Open] = []
         self._resumed: set[str] = set()
+        self._cache = job.known if isinstance(job.known, ReplyCache) else None
+        if self._cache is not None:
+            self._cache.hold()
 
     @property
     def hungry(self) -> bool:
@@ -250,6 +253,8 @@ class _Desk:
             if not entry.whole:
                 job = self.job
                 entry.asks = protocol.plan(entry.pair, job.rubric, job.backend.id, seed=job.seed, repeat=entry.repeat)
+        if self._exhausted and not self._unsearched:
+            self._let_go()  # the calls that are in flight may take long, and others may want to write
         asked = len(self.ready)
         self._queue(entries)
         self._size = min(4 * self._size, _MOST_SEARCHED) if len(self.ready) == asked else _SEARCH
@@ -306,9 +311,14 @@ class _Desk:
             self._finished.append(entry)
 
     def close(self) -> None:
-        """Give up a lookup that nobody waits for any more."""
+        """Give up a lookup that nobody waits for any more, and let go of the database."""
         if self.search is not None:
             self.search.cancel()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        if self._cache is not None:
+            self._cache.close()
 
     def finished(self) -> Iterator[Settled]:
         """The pairs that have all their replies, settled; call it only after the journal was flushed."""

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 __all__ = [
     "TABLES",
     "TYPES",
-    "Known",
     "Settled",
     "comparison_row",
     "identity",
@@ -28,6 +27,7 @@ __all__ = [
     "run_row",
     "settled",
     "settled_records",
+    "stored_reply",
 ]
 
 TABLES = ("comparison", "pair", "reply")
@@ -108,27 +108,6 @@ def _said(reply: Reply | str) -> tuple[str, Sequence[float] | None, str, str | N
 
 _MOST_LOST = 1_000
 """Keys that are named among those possibly paid for; all are counted."""
-
-
-class Known(Mapping[str, Reply]):
-    """Stored replies by key; ``bodies`` holds each as the JSON in which it is stored, so that a journal that takes it
-    over need not make that anew. A reply is read when it is asked for.
-    """
-
-    def __init__(self, bodies: Mapping[str, str]) -> None:
-        self.bodies = bodies
-
-    def __getitem__(self, key: str) -> Reply:
-        return stored_reply(self.bodies[key])
-
-    def __contains__(self, key: object) -> bool:
-        return key in self.bodies
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.bodies)
-
-    def __len__(self) -> int:
-        return len(self.bodies)
 
 
 def settled(path: Path, rubric: Rubric | None = None, *, ledger: Ledger | None = None) -> Iterator[Settled]:

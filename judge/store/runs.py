@@ -23,13 +23,13 @@ from ..ledger import Ledger
 from ..types import JudgeId, Order, Pair
 from ..writing import write_whole
 from .columns import write_segments
-from .database import Stream, reading, writing
+from .database import ONE_THREAD, Stream, reading, writing
 from .findings import Findings
+from .known import ReplyCache
 from .rollups import VERSION, keep, roll_up_files, take_out
 from .rows import (
     TABLES,
     TYPES,
-    Known,
     comparison_row,
     identity,
     row_digest,
@@ -53,8 +53,6 @@ AGAIN = "evalsets"
 _CHUNK = 2_000
 _QUICKLY_ADDED = 100_000
 """Comparisons that are added up in about half a second, while the database takes their rows."""
-_ONE_THREAD = "SET threads = 1"
-"""For what is looked up beside other work: two threads answer little sooner and take a quarter more CPU."""
 _COUNTS = ("calls", "possibly_paid", "possibly_paid_cost", "given_up", "rate", "probes", "probe_cost", "lost")
 
 
@@ -477,7 +475,7 @@ class Store:
         flights = [lost.get(key, 0) - paid for key, paid in frame.select("key", "possibly_paid").iter_rows()]
         return frame.with_columns(polars.Series("in_flight", [max(0, count) for count in flights], dtype=polars.Int64))
 
-    def known(self, rubric_digest: str, judge: JudgeId) -> Callable[[Sequence[str]], Known] | None:
+    def known(self, rubric_digest: str, judge: JudgeId) -> ReplyCache | None:
         """A lookup of stored replies by key for one rubric and judge, or ``None`` where the store has none at all."""
         if not self.path.exists():
             return None
@@ -485,24 +483,12 @@ class Store:
             row = con.execute(
                 "SELECT 1 FROM reply WHERE rubric_digest = ? AND judge = ? LIMIT 1", [rubric_digest, str(judge)]
             ).fetchone()
-        return self._replies if row else None
-
-    def _replies(self, keys: Sequence[str]) -> Known:
-        with reading(self.path) as con:
-            con.execute(_ONE_THREAD)
-            # Where a judge was asked again and answered otherwise, the first answer stays the answer.
-            rows = con.execute(
-                "SELECT key, arg_min(body, made) FROM reply JOIN (SELECT run_id, row_number() OVER "
-                "(ORDER BY created_at, run_id) AS made FROM run) USING (run_id) "
-                "WHERE key IN (SELECT unnest(?)) GROUP BY key",
-                [list(keys)],
-            ).fetchall()
-        return Known(dict(rows))
+        return ReplyCache(self.path) if row else None
 
     def _screened(self, run_id: str, keys: Sequence[str]) -> dict[str, list[str]]:
         """What this version of the screen saw in texts of other runs, by key of the candidate's order."""
         with reading(self.path) as con:
-            con.execute(_ONE_THREAD)
+            con.execute(ONE_THREAD)
             rows = con.execute(
                 "SELECT reply.key, any_value(comparison.flags) FROM reply "
                 "JOIN comparison USING (run_id, pair_id, repeat) "
