@@ -33,7 +33,6 @@ from .journal import Journal
 from .ledger import CRASHED, DEATHS, Ledger
 from .money import Budget, Priced, took
 from .outlays import find_out, subject_of
-from .quick import quick
 from .store import Store
 from .types import JudgeId, Reply, Usage
 
@@ -85,7 +84,6 @@ class RunPlan:
     """What makes the run part of a panel or cascade, as its header keeps it (``panels.Group``)."""
 
 
-@quick
 @dataclass(frozen=True, slots=True)
 class Progress:
     """How far a run is: comparisons settled of all, how many needed no call, how many are invalid, seconds since the

@@ -15,8 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 from rubrics import Outcome, RubricRef
 
-from .quick import quick
-
 if TYPE_CHECKING:
     from calibration.estimates import Estimate
 
@@ -80,7 +78,6 @@ class Message:
     content: str
 
 
-@quick
 @dataclass(frozen=True, slots=True)
 class Item:
     """What was asked: a prompt (or a conversation), with the category and the sources it is judged by.
@@ -100,7 +97,6 @@ class Item:
     tools: tuple[Mapping[str, Any], ...] = ()
 
 
-@quick
 @dataclass(frozen=True, slots=True)
 class Answer:
     """One answer; everything but ``text`` is for reports and never reaches a judge's prompt.
@@ -121,7 +117,6 @@ class Answer:
     finish: str | None = None
 
 
-@quick
 @dataclass(frozen=True, slots=True)
 class Pair:
     """An item and two answers to it; knows nothing of order.
@@ -145,7 +140,6 @@ class Labels:
     tie: str
 
 
-@quick
 @dataclass(frozen=True, slots=True)
 class Ask:
     """One blind prompt in one order.
@@ -168,7 +162,6 @@ class Ask:
     second: str
 
 
-@quick
 @dataclass(frozen=True, slots=True)
 class Usage:
     """What one call took: tokens, and US dollars (``None`` where the price is unknown)."""
@@ -178,7 +171,6 @@ class Usage:
     cost: float | None = None
 
 
-@quick
 @dataclass(frozen=True, slots=True)
 class Reply:
     """One raw answer of a judge.
@@ -205,7 +197,6 @@ class Reply:
     response_ids: tuple[str, ...] = ()
 
 
-@quick
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """One reply read, from the candidate's side: three probabilities and an outcome, or ``invalid`` with a reason."""
@@ -236,7 +227,6 @@ class JudgeId:
         )
 
 
-@quick
 @dataclass(frozen=True, slots=True)
 class Comparison:
     """Both orders of one pair settled.
