@@ -32,7 +32,7 @@ from . import failpoints, protocol
 from . import journal as journals
 from .errors import BackendError
 from .money import Budget, BudgetSpent, Priced, losing, took
-from .store import Known, Settled
+from .store import Known, ReplyCache, Settled
 from .types import Ask, Pair, Reply
 
 if TYPE_CHECKING:
@@ -167,6 +167,9 @@ class _Desk:
         self._recent: OrderedDict[str, Reply] = OrderedDict()
         self._finished: list[_Open] = []
         self._resumed: set[str] = set()
+        self._cache = job.known if isinstance(job.known, ReplyCache) else None
+        if self._cache is not None:
+            self._cache.hold()
 
     @property
     def hungry(self) -> bool:
@@ -242,11 +245,16 @@ class _Desk:
         bodies = stored.bodies if isinstance(stored, Known) else {}
         for entry in entries:
             for key in entry.missing:
-                if key in stored:
-                    self._give(entry, key, stored[key], reused=True, body=bodies.get(key))
+                body = bodies.get(key)
+                if body is not None and "\n" not in body:
+                    self._give_stored(entry, key, body)
+                elif key in stored:
+                    self._give(entry, key, stored[key], reused=True)
             if not entry.whole:
                 job = self.job
                 entry.asks = protocol.plan(entry.pair, job.rubric, job.backend.id, seed=job.seed, repeat=entry.repeat)
+        if self._exhausted and not self._unsearched:
+            self._let_go()  # the calls that are in flight may take long, and others may want to write
         asked = len(self.ready)
         self._queue(entries)
         self._size = min(4 * self._size, _MOST_SEARCHED) if len(self.ready) == asked else _SEARCH
@@ -276,19 +284,26 @@ class _Desk:
             if len(self._recent) > RECENT:
                 self._recent.popitem(last=False)
 
-    def _give(self, entry: _Open, key: str, reply: Reply, *, reused: bool, body: str | None = None) -> Reply:
-        """Journal a reply and put it in its place; one that cannot be stored becomes an error, never a crash.
-
-        ``body`` is the reply as the JSON that an earlier journal holds, where it was looked up.
-        """
+    def _give(self, entry: _Open, key: str, reply: Reply, *, reused: bool) -> Reply:
+        """Journal a reply and put it in its place; one that cannot be stored becomes an error, never a crash."""
         if self.journal is not None:
             record: dict[str, object] = {"key": key, "pair_id": entry.pair.id, **({"reused": True} if reused else {})}
-            encoded = orjson.Fragment(body) if body is not None and "\n" not in body else None
-            reply = self.journal.add_reply(record, reply, encoded=encoded)
+            reply = self.journal.add_reply(record, reply)
+        self._put(entry, key, reply, reused=reused)
+        return reply
+
+    def _give_stored(self, entry: _Open, key: str, body: str) -> None:
+        """The same for a reply that was looked up, as the JSON that an earlier journal holds: it need not be read."""
+        if self.journal is not None:
+            record = {"key": key, "pair_id": entry.pair.id, "reused": True, "reply": orjson.Fragment(body)}
+            self.journal.add("reply", record)
+        self._put(entry, key, body, reused=True)
+
+    @staticmethod
+    def _put(entry: _Open, key: str, reply: Reply | str, *, reused: bool) -> None:
         entry.replies[key] = reply
         if reused:
             entry.reused.add(key)
-        return reply
 
     def _settle_if_whole(self, entry: _Open) -> None:
         if entry.whole:
@@ -296,9 +311,14 @@ class _Desk:
             self._finished.append(entry)
 
     def close(self) -> None:
-        """Give up a lookup that nobody waits for any more."""
+        """Give up a lookup that nobody waits for any more, and let go of the database."""
         if self.search is not None:
             self.search.cancel()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        if self._cache is not None:
+            self._cache.close()
 
     def finished(self) -> Iterator[Settled]:
         """The pairs that have all their replies, settled; call it only after the journal was flushed."""
@@ -314,7 +334,7 @@ class _Open:
 
     def __init__(self, pair: Pair, asks: tuple[Ask, ...], repeat: int) -> None:
         self.pair, self.asks, self.repeat = pair, asks, repeat
-        self.replies: dict[str, Reply] = {}
+        self.replies: dict[str, Reply | str] = {}
         self.reused: set[str] = set()
 
     @property
@@ -327,10 +347,10 @@ class _Open:
         return len(self.replies) == len(self.asks)
 
     def settle(self, job: Job) -> Settled:
-        replies = tuple(self.replies[ask.key] for ask in self.asks)
-        judge = job.backend.id
-        comparison = partial(protocol.settle, self.pair, job.rubric, judge, self.asks, replies, repeat=self.repeat)
-        return Settled(self.pair, self.asks, replies, comparison, tuple(ask.key in self.reused for ask in self.asks))
+        replies = tuple([self.replies[ask.key] for ask in self.asks])
+        reused = tuple([ask.key in self.reused for ask in self.asks])
+        comparison = partial(protocol.settle, self.pair, job.rubric, job.backend.id, self.asks, repeat=self.repeat)
+        return Settled(self.pair, self.asks, replies, comparison, reused)
 
 
 class _Calls:

@@ -356,6 +356,8 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, int, Any]]:
 def _pair(row: Mapping[str, Any], layouts: Layouts, answers: Mapping[str, _Answers]) -> Pair:
     layout = layouts.of(row)
     get, names = layout.get, layouts.names
+    if layout.plain is not None and not answers and (pair := _plain_pair(row, layout)) is not None:
+        return pair
     prompt = get(row, "prompt")
     messages = cells.messages(get(row, "messages"))
     if prompt is None and not messages:
@@ -402,6 +404,20 @@ def _pair(row: Mapping[str, Any], layouts: Layouts, answers: Mapping[str, _Answe
         parts = [text, item.context, item.reference, sides["candidate"].text, sides["baseline"].text]
         name = hashlib.sha256(orjson.dumps(parts)).hexdigest()[:16]
     return Pair(str(name), item, sides["candidate"], sides["baseline"], label=cells.label(get(row, "label")))
+
+
+def _plain_pair(row: Mapping[str, Any], layout: Layout) -> Pair | None:
+    """``_pair`` of a row of a plain layout whose cells are texts, in a third of the time; ``None`` for any other."""
+    assert layout.plain is not None
+    name, prompt, candidate, baseline = texts = layout.plain(row)
+    category, label = layout.get(row, "category"), layout.get(row, "label")
+    for text in texts:
+        if text.__class__ is not str or len(text) > cells.MAX_FIELD:
+            return None
+    if not name or name.startswith(_RESERVED) or not (category is None or category.__class__ is str):
+        return None
+    item = Item(prompt, category=category or "")
+    return Pair(name, item, Answer(candidate), Answer(baseline), cells.label(label) if label is not None else None)
 
 
 _SELDOM = frozenset(("tags", "context", "reference", "checks", "tools"))

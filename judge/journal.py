@@ -31,7 +31,7 @@ from dataclasses import dataclass
 from functools import cache
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 import orjson
 
@@ -58,6 +58,7 @@ FORMAT = 2
 
 2: ``probe`` records, ``response_ids`` of a reply, ``asks`` of a pair."""
 
+_READ_BYTES = 1 << 18
 _SYNC_SECONDS = 0.04
 """How long written lines may wait for an fsync; with the fsync itself they are on the disk within about 50 ms."""
 
@@ -135,12 +136,12 @@ class Journal:
         self._lines.append(b"%08x %b\n" % (zlib.crc32(body), body))
         self._kinds[kind] = None
 
-    def add_reply(self, record: Mapping[str, Any], reply: Reply, *, encoded: object = None) -> Reply:
+    def add_reply(self, record: Mapping[str, Any], reply: Reply) -> Reply:
         """Take a ``reply`` record for the next ``flush`` and return the reply that it holds: one that cannot be stored
-        becomes an error that keeps what it took, never a crash. ``encoded`` is the reply as JSON, where that is known.
+        becomes an error that keeps what it took, never a crash.
         """
         try:
-            self.add("reply", {**record, "reply": encode_reply(reply) if encoded is None else encoded})
+            self.add("reply", {**record, "reply": encode_reply(reply)})
         except (TypeError, ValueError, RecursionError) as error:
             reply = Reply(
                 error=f"the reply cannot be stored: {error}"[:500], finish="error",
@@ -306,10 +307,15 @@ def records(path: Path, *, head: str = "run") -> Iterator[dict[str, Any]]:
     return (record for record, _body in bodies(path, head=head))
 
 
-def bodies(path: Path, *, head: str = "run") -> Iterator[tuple[dict[str, Any], bytes]]:
-    """``records``, each with the JSON that it stands as in the file."""
+def bodies(
+    path: Path, *, head: str = "run", more: Callable[[], bool] | None = None
+) -> Iterator[tuple[dict[str, Any], bytes]]:
+    """``records``, each with the JSON that it stands as in the file.
+
+    With ``more`` the journal may still be growing: at its end ``more()`` waits a while and says whether to look again.
+    """
     empty = True
-    for _number, line, record in _lines(path):
+    for _number, line, record in _lines(path, more):
         if record is None:
             scan(path)
             break
@@ -329,13 +335,31 @@ def bodies(path: Path, *, head: str = "run") -> Iterator[tuple[dict[str, Any], b
         )
 
 
-def _lines(path: Path) -> Iterator[tuple[int, bytes, dict[str, Any] | None]]:
+def _lines(path: Path, more: Callable[[], bool] | None = None) -> Iterator[tuple[int, bytes, dict[str, Any] | None]]:
     """Number, raw bytes and decoded record of each line; ``None`` for one that is damaged or torn."""
-    with path.open("rb") as handle:
-        for number, line in enumerate(handle, 1):
+    with path.open("rb", buffering=_READ_BYTES) as handle:
+        for number, line in enumerate(_whole_lines(handle, more) if more is not None else handle, 1):
             body = line[9:-1]
             whole = line.endswith(b"\n") and line[8:9] == b" " and line[:8] == b"%08x" % zlib.crc32(body)
             yield number, line, orjson.loads(body) if whole else None
+
+
+def _whole_lines(handle: BinaryIO, more: Callable[[], bool]) -> Iterator[bytes]:
+    """The lines of a file that grows: one without its end waits for it, and comes as it is once there is no more."""
+    begun = b""
+    while True:
+        for line in handle:
+            if not line.endswith(b"\n"):
+                begun += line
+            elif begun:
+                yield begun + line
+                begun = b""
+            else:
+                yield line
+        if not more():
+            break
+    if begun:
+        yield begun
 
 
 def encode_pair(pair: Pair) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
+from operator import itemgetter
 from typing import Any
 
 from .cells import Bad
@@ -22,6 +23,7 @@ _ALIASES = {
 FIELDS = (*_ALIASES, "messages", "tags", "context", "reference", "label", "metadata", "checks", "tools")
 _OURS = frozenset({alias for aliases in _ALIASES.values() for alias in aliases} | {*FIELDS, "meta"})
 """Column names that mean something here; every other one is metadata."""
+_TEXTS = ("id", "prompt", "candidate", "baseline")
 
 
 def present(row: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, str]:
@@ -54,9 +56,11 @@ class Layout:
     """Which columns of a row hold which field; rows of one file have few layouts, so each is worked out once.
 
     ``wanted`` are the fields that rows of this layout can have at all: those with a column, and those that --map names.
+    ``plain`` takes the id, the prompt and both answers out of a row of nothing else but a category and a label; it is
+    ``None`` for other layouts.
     """
 
-    __slots__ = ("_columns", "_names", "others", "wanted")
+    __slots__ = ("_columns", "_names", "others", "plain", "wanted")
 
     def __init__(self, keys: Iterable[Any], names: Mapping[str, str]) -> None:
         keys = tuple(keys)
@@ -71,6 +75,10 @@ class Layout:
                 self._columns[name] = found[0]
         self.wanted = frozenset(self._columns) | several
         self.others = tuple(key for key in keys if key not in _OURS and key not in names.values())
+        found_all = self._columns.keys() >= set(_TEXTS) and self.wanted <= {*_TEXTS, "category", "label"}
+        self.plain: Callable[[Mapping[str, Any]], tuple[Any, ...]] | None = None
+        if found_all and not self.others:
+            self.plain = itemgetter(*(self._columns[name] for name in _TEXTS))
 
     def get(self, row: Mapping[str, Any], name: str) -> Any:
         """``value_of`` one field."""

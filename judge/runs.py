@@ -22,6 +22,7 @@ from rubrics import parse
 
 from . import journal as journals
 from . import protocol
+from .alongside import Alongside
 from .backends import probed, ready
 from .batching import Batching, BatchPlan, batched_pairs, require_batches
 from .canaries import VERSION, Canaries, canaries_of
@@ -141,11 +142,18 @@ def header_of(plan: RunPlan, judge: JudgeId, notice: str) -> dict[str, Any]:
 
 
 async def start_run(
-    plan: RunPlan, backend: Backend, store: Store, *, report: Report | None = None, batching: Batching | None = None
+    plan: RunPlan,
+    backend: Backend,
+    store: Store,
+    *,
+    report: Report | None = None,
+    batching: Batching | None = None,
+    along: Alongside | None = None,
 ) -> str:
     """Judge an eval set from the beginning; returns the run id once the run is sealed and in the database.
 
-    ``batching`` is needed where the plan wants batches; its own plan is then the run's.
+    ``batching`` is needed where the plan wants batches; its own plan is then the run's. ``along`` is a second process
+    that may be warm already.
     """
     if plan.batch is not None:
         require_batches(backend)
@@ -169,13 +177,16 @@ async def start_run(
         known=store.known(plan.rubric.digest, backend.id) if plan.reuse else None,
         budget=None if plan.max_cost is None else Budget(plan.max_cost, spent=took(probe, _probe_bound(backend))),
     )
-    with Journal(store.journal_path(plan.run_id), create=True) as journal:
-        journal.add("run", header)
-        if probe.attempts:
-            journal.add("probe", {"reply": journals.encode_reply(probe), "bound": _probe_bound(backend)})
-        journal.sync()
-        await _run(canaries_of(plan.evalset, plan.canaries), job, journal, report, batching)
-    store.ingest(journal.path)
+    with along or Alongside() as helper:
+        with Journal(store.journal_path(plan.run_id), create=True) as journal:
+            journal.add("run", header)
+            if probe.attempts:
+                journal.add("probe", {"reply": journals.encode_reply(probe), "bound": _probe_bound(backend)})
+            journal.sync()
+            pairs = canaries_of(plan.evalset, plan.canaries)
+            helper.begin(store, plan.run_id, pairs.rows * plan.repeats)
+            await _run(pairs, job, journal, report, helper, batching)
+        helper.bring_in(store, plan.run_id)
     return plan.run_id
 
 
@@ -222,20 +233,23 @@ async def resume_run(
         if max_cost is not None:
             require_price(header, evalset, rubric, backend)
         _require_space(store.home)
-        with Journal(path) as journal:
-            job, ledger, wanted = _resumed_job(path, header, rubric, backend)
-            journal.append("resume", {"max_cost": max_cost, "versions": _versions()})
-            limit = ledger.max_cost if max_cost is None else max_cost
-            job = replace(
-                job,
-                known=store.known(rubric.digest, backend.id) if header["reuse"] else None,
-                resumed={**job.resumed, **_give_up(ledger, wanted, journal)},
-                budget=None if limit is None else Budget(limit, spent=ledger.most or ledger.cost or 0.0),
-            )
-            await _run(_canaries(header, evalset), job, journal, report, batching)
+        with Alongside() as along:
+            with Journal(path) as journal:
+                job, ledger, wanted = _resumed_job(path, header, rubric, backend)
+                journal.append("resume", {"max_cost": max_cost, "versions": _versions()})
+                limit = ledger.max_cost if max_cost is None else max_cost
+                job = replace(
+                    job,
+                    known=store.known(rubric.digest, backend.id) if header["reuse"] else None,
+                    resumed={**job.resumed, **_give_up(ledger, wanted, journal)},
+                    budget=None if limit is None else Budget(limit, spent=ledger.most or ledger.cost or 0.0),
+                )
+                pairs = _canaries(header, evalset)
+                along.begin(store, run_id, pairs.rows * job.repeats)
+                await _run(pairs, job, journal, report, along, batching)
+            along.bring_in(store, run_id)
     finally:
         await backend.close()
-    store.ingest(path)
     return run_id
 
 
@@ -260,7 +274,12 @@ def _canaries(header: Mapping[str, Any], evalset: EvalSet) -> Canaries:
 
 
 async def _run(
-    evalset: Canaries, job: Job, journal: Journal, report: Report | None, batching: Batching | None = None
+    evalset: Canaries,
+    job: Job,
+    journal: Journal,
+    report: Report | None,
+    along: Alongside,
+    batching: Batching | None = None,
 ) -> None:
     started = time.monotonic()
     total = (evalset.rows - len(job.done)) * job.repeats
@@ -280,8 +299,10 @@ async def _run(
                 invalid += entry.invalid
                 paid, _ = entry.paid
                 cost = None if cost is None or paid is None else cost + paid
+                seconds = time.monotonic() - started
+                along.look(settled, seconds)
                 if report is not None:
-                    report(Progress(settled, total, cached, invalid, time.monotonic() - started, cost))
+                    report(Progress(settled, total, cached, invalid, seconds, cost))
         if settled != total:
             raise BackendError(f"{total - settled} of {total} comparisons were not settled")
     except (BackendError, InputError, asyncio.CancelledError, KeyboardInterrupt) as error:

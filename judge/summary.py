@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from calibration.bias import FlipSources, flip_sources
-from calibration.estimates import Estimate, accuracy, geometric_mean_ratio, mean, share
+from calibration.estimates import Estimate, accuracy, cluster_codes, geometric_mean_ratio, mean, share
 from rubrics import Outcome
 from rubrics.errors import InputError
 
@@ -263,7 +263,7 @@ def _sliced(frame: polars.DataFrame, by: str) -> polars.DataFrame:
 
 def _slice(name: str, frame: polars.DataFrame, *, tests: int) -> Slice:
     judged = frame.filter(frame["outcome"].is_not_null())
-    clusters = judged["prompt_digest"].to_list()
+    clusters = cluster_codes(judged["prompt_digest"].to_list(), judged.height)
     outcome = np.array(judged["outcome"].to_list(), dtype=object)
     win, tie, loss = ((outcome == word).astype(float) for word in ("win", "tie", "loss"))
     sign = win - loss

@@ -185,6 +185,7 @@ class Options:
 
 def run(options: Options) -> int:
     """Check the input, judge, and print the report; returns the exit code."""
+    from ..alongside import Alongside
     from ..runs import start_run
     from ..store import Store
     from .batching import batching
@@ -196,21 +197,24 @@ def run(options: Options) -> int:
     if options.gold is not None or options.error is not None:
         raise click.UsageError("--gold needs several --judge, and --error needs --cascade")
     env = surroundings(options.home)
-    plan = plan_of(options)
-    elsewhere = {} if options.dry_run else options.elsewhere()
-    backend = opener(env, **elsewhere)(options.judge)
-    store = Store(env.home)
-    if options.dry_run:
-        return dry_run(plan, backend, store, as_json=options.as_json)
-    announce(plan, plan.run_id, f"judge {safe(str(backend.id))}", by_pair=backend.id.by_pair)
+    with Alongside() as along:
+        if not options.dry_run:
+            along.warm_up(options.evalset)
+        plan = plan_of(options)
+        elsewhere = {} if options.dry_run else options.elsewhere()
+        backend = opener(env, **elsewhere)(options.judge)
+        store = Store(env.home)
+        if options.dry_run:
+            return dry_run(plan, backend, store, as_json=options.as_json)
+        announce(plan, plan.run_id, f"judge {safe(str(backend.id))}", by_pair=backend.id.by_pair)
 
-    async def work() -> None:
-        try:
-            await start_run(plan, backend, store, report=progress(), batching=batching(store.home))
-        finally:
-            await backend.close()
+        async def work() -> None:
+            try:
+                await start_run(plan, backend, store, report=progress(), batching=batching(store.home), along=along)
+            finally:
+                await backend.close()
 
-    drive(work(), plan.run_id, options.home)
+        drive(work(), plan.run_id, options.home)
     return finish(store, plan.run_id, as_json=options.as_json)
 
 

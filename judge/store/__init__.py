@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from .findings import CheckRun, Findings
-from .rows import Known, Settled, settled
+from .known import Known, ReplyCache
+from .rows import Settled, settled
 from .runs import Audit, RunInfo, Store
 
-__all__ = ["Audit", "CheckRun", "Findings", "Known", "RunInfo", "Settled", "Store", "settled"]
+__all__ = ["Audit", "CheckRun", "Findings", "Known", "ReplyCache", "RunInfo", "Settled", "Store", "settled"]

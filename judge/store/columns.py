@@ -13,14 +13,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import orjson
 
 from .. import journal, protocol
 from ..ledger import Ledger
 from ..types import JudgeId, Labels, Order
 from .database import raise_if_full
-from .verdicts import CODES, columns
 
 if TYPE_CHECKING:
     import polars
@@ -53,11 +51,18 @@ Screened = Callable[[Sequence[str]], Mapping[str, Sequence[str]]]
 
 
 def write_segments(
-    path: Path, header: Mapping[str, Any], folder: Path, ledger: Ledger, *, screened: Screened | None = None
+    path: Path,
+    header: Mapping[str, Any],
+    folder: Path,
+    ledger: Ledger,
+    *,
+    screened: Screened | None = None,
+    more: Callable[[], bool] | None = None,
 ) -> int:
     """Write a journal's settled rows as Parquet files of bounded size; returns the number of comparisons.
 
     ``screened`` finds what the screen saw in the same two texts before: a key is a digest of them in their places.
+    ``more`` waits for more of a journal that still grows (``journal.bodies``).
 
     Pairs come in the order in which their last reply was written. One whose reply carries an error stays open until the
     journal ends, because a resume may have asked again.
@@ -68,7 +73,7 @@ def write_segments(
     plan = _Plan(header, rubric)
     segments = _Segments(header, rubric, folder, screened)
     waiting: dict[str, _Open] = {}
-    for record, body in journal.bodies(path):
+    for record, body in journal.bodies(path, more=more):
         kind = record["t"]
         if kind == "reply":
             if "reused" not in record:
@@ -76,19 +81,19 @@ def write_segments(
             entry = waiting.get(record["pair_id"])
             if entry is None:
                 continue
-            entry.replies[record["key"]] = record, body
+            entry.take(record, body)
         elif kind == "pair":
             entry = _Open(record, body, plan.asks(record))
             waiting[entry.pair["id"]] = entry
         else:
             ledger.take(record)
             continue
-        if entry.wanted <= entry.replies.keys() and not entry.failed:
+        if entry.whole and not entry.failed:
             del waiting[entry.pair["id"]]
             segments.add(entry)
     ledger.end()
     for entry in waiting.values():
-        if entry.wanted <= entry.replies.keys():
+        if entry.whole:
             segments.add(entry)
     segments.close()
     return segments.comparisons
@@ -97,17 +102,28 @@ def write_segments(
 class _Open:
     """A pair of a journal while its replies are read; ``body`` is the line that its texts stand on."""
 
-    __slots__ = ("asks", "body", "pair", "replies", "wanted")
+    __slots__ = ("asks", "body", "failed", "pair", "replies", "wanted")
 
     def __init__(self, record: Mapping[str, Any], body: bytes, asks: Sequence[Asked | None]) -> None:
         self.pair, self.asks = record["pair"], asks
         self.body = _part(record, body, b'{"t":"pair","pair":', "pair")
         self.wanted = {key for asked in asks if asked is not None for key in asked[:2]}
         self.replies: dict[str, tuple[Mapping[str, Any], bytes]] = {}
+        self.failed: set[str] = set()
+
+    def take(self, record: Mapping[str, Any], body: bytes) -> None:
+        """Take a reply; the last one to a key is the one that counts."""
+        key = record["key"]
+        self.replies[key] = record, body
+        if "error" in record["reply"]:
+            self.failed.add(key)
+        elif self.failed:
+            self.failed.discard(key)
 
     @property
-    def failed(self) -> bool:
-        return any("error" in record["reply"] for record, _body in self.replies.values())
+    def whole(self) -> bool:
+        """Whether every reply is there."""
+        return len(self.replies) >= len(self.wanted) and self.wanted <= self.replies.keys()
 
 
 def _part(record: Mapping[str, Any], body: bytes, before: bytes, name: str) -> str:
@@ -168,6 +184,8 @@ class _Side:
             self.codes.append(0)
             self.texts.append(reply.get("text", ""))
             return
+        from .verdicts import CODES
+
         win, tie, loss, _outcome, invalid, _source, text = protocol.reading(
             labels, reply.get("text", ""), probs, reply.get("finish", "stop"), reply.get("error"), flipped=False
         )
@@ -304,7 +322,10 @@ class _Segments:
 
     def _verdicts(self) -> list[polars.Series]:
         """The columns of the verdicts and the comparisons that they settle to."""
+        import numpy as np
         import polars
+
+        from .verdicts import columns
 
         cf, bf = self._sides
         codes = np.array(cf.codes), np.array(bf.codes)

@@ -21,10 +21,12 @@ from ..errors import StoreError
 if TYPE_CHECKING:
     import duckdb
 
-__all__ = ["Stream", "raise_if_full", "reading", "writing"]
+__all__ = ["ONE_THREAD", "Stream", "raise_if_full", "reading", "writing"]
 
 _WAIT_SECONDS = 15.0
 _WRITER_MEMORY = "128MB"
+ONE_THREAD = "SET threads = 1"
+"""For what is looked up beside other work: two threads answer little sooner and take a quarter more CPU."""
 
 
 @contextmanager

@@ -349,8 +349,12 @@ def _seven(x: Any, n: Any, where: Any, groups: Any, cells: int) -> Any:
 
     squares = by_cell(x * x, where)
     if groups is None:  # each prompt has one row: sums over prompts are those over rows
-        each = by_cell((n > 0).astype(float), where), squares, by_cell(x * n, where), by_cell(n * n, where)
-        return np.stack([by_cell(n, where), by_cell(x, where), squares, *each], axis=1)
+        rows, total = by_cell(n, where), by_cell(x, where)
+        if n.max(initial=0.0) <= 1.0:  # and that row counts once or not at all
+            each = rows, squares, total, rows
+        else:
+            each = by_cell((n > 0).astype(float), where), squares, by_cell(x * n, where), by_cell(n * n, where)
+        return np.stack([rows, total, squares, *each], axis=1)
     total, rows = np.bincount(groups, weights=x), np.bincount(groups, weights=n)
     at = np.zeros(len(total), dtype=np.int64)
     at[groups] = where

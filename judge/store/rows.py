@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 __all__ = [
     "TABLES",
     "TYPES",
-    "Known",
     "Settled",
     "comparison_row",
     "identity",
@@ -28,6 +27,7 @@ __all__ = [
     "run_row",
     "settled",
     "settled_records",
+    "stored_reply",
 ]
 
 TABLES = ("comparison", "pair", "reply")
@@ -37,38 +37,45 @@ TABLES = ("comparison", "pair", "reply")
 class Settled:
     """One pair with its raw replies and the comparison they settle to.
 
-    ``comparison`` may be given as what makes it: it is then settled when it is first asked for. ``reused`` says of each
+    ``comparison`` may be given as what makes it of the replies: it is then settled when it is first asked for. A reply
+    may be given as the JSON that it is stored as, and is then read when it is first asked for. ``reused`` says of each
     reply whether it was taken from an earlier identical judgement instead of asked for.
     """
 
-    __slots__ = ("_comparison", "asks", "pair", "replies", "reused")
+    __slots__ = ("_comparison", "_replies", "asks", "pair", "reused")
 
     def __init__(
         self,
         pair: Pair,
         asks: tuple[Ask, ...],
-        replies: tuple[Reply, ...],
-        comparison: Comparison | Callable[[], Comparison],
+        replies: tuple[Reply | str, ...],
+        comparison: Comparison | Callable[[tuple[Reply, ...]], Comparison],
         reused: tuple[bool, ...],
     ) -> None:
-        self.pair, self.asks, self.replies, self.reused = pair, asks, replies, reused
-        self._comparison = comparison
+        self.pair, self.asks, self.reused = pair, asks, reused
+        self._replies, self._comparison = replies, comparison
+
+    @property
+    def replies(self) -> tuple[Reply, ...]:
+        """The replies, one an ask."""
+        read = tuple(reply if isinstance(reply, Reply) else stored_reply(reply) for reply in self._replies)
+        self._replies = read
+        return read
 
     @property
     def comparison(self) -> Comparison:
         """Both orders settled."""
         if not isinstance(self._comparison, Comparison):
-            self._comparison = self._comparison()
+            self._comparison = self._comparison(self.replies)
         return self._comparison
 
     @property
     def invalid(self) -> bool:
         """Whether the comparison is invalid, without settling it."""
-        return any(
-            protocol.reading(ask.labels, reply.text, reply.probs, reply.finish, reply.error, flipped=False)[4]
-            is not None
-            for ask, reply in zip(self.asks, self.replies, strict=True)
-        )
+        for ask, reply in zip(self.asks, self._replies, strict=True):
+            if protocol.reading(ask.labels, *_said(reply), flipped=False)[4] is not None:
+                return True
+        return False
 
     @property
     def cached(self) -> int:
@@ -78,35 +85,29 @@ class Settled:
     @property
     def paid(self) -> tuple[float | None, int]:
         """US dollars (``None`` once a price is unknown) and tokens of the replies that were asked for."""
+        if all(self.reused):
+            return 0.0, 0
         asked = [reply.usage for reply, reused in zip(self.replies, self.reused, strict=True) if not reused]
         costs = [usage.cost for usage in asked if usage.cost is not None]
         tokens = sum(usage.prompt_tokens + usage.completion_tokens for usage in asked)
         return (sum(costs) if len(costs) == len(asked) else None), tokens
 
 
+def stored_reply(body: str) -> Reply:
+    """A reply of the JSON that it is stored as."""
+    return journal.decode_reply(orjson.loads(body))
+
+
+def _said(reply: Reply | str) -> tuple[str, Sequence[float] | None, str, str | None]:
+    """Text, label probabilities, finish and error of a reply: all that a verdict is read from."""
+    if isinstance(reply, Reply):
+        return reply.text, reply.probs, reply.finish, reply.error
+    raw = orjson.loads(reply)
+    return raw.get("text", ""), raw.get("probs"), raw.get("finish", "stop"), raw.get("error")
+
+
 _MOST_LOST = 1_000
 """Keys that are named among those possibly paid for; all are counted."""
-
-
-class Known(Mapping[str, Reply]):
-    """Stored replies by key; ``bodies`` holds each as the JSON in which it is stored, so that a journal that takes it
-    over need not make that anew. A reply is read when it is asked for.
-    """
-
-    def __init__(self, bodies: Mapping[str, str]) -> None:
-        self.bodies = bodies
-
-    def __getitem__(self, key: str) -> Reply:
-        return journal.decode_reply(orjson.loads(self.bodies[key]))
-
-    def __contains__(self, key: object) -> bool:
-        return key in self.bodies
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.bodies)
-
-    def __len__(self) -> int:
-        return len(self.bodies)
 
 
 def settled(path: Path, rubric: Rubric | None = None, *, ledger: Ledger | None = None) -> Iterator[Settled]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -22,13 +23,13 @@ from ..ledger import Ledger
 from ..types import JudgeId, Order, Pair
 from ..writing import write_whole
 from .columns import write_segments
-from .database import Stream, reading, writing
+from .database import ONE_THREAD, Stream, reading, writing
 from .findings import Findings
+from .known import ReplyCache
 from .rollups import VERSION, keep, roll_up_files, take_out
 from .rows import (
     TABLES,
     TYPES,
-    Known,
     comparison_row,
     identity,
     row_digest,
@@ -53,6 +54,8 @@ _CHUNK = 2_000
 _TEXTS = 500
 """Pairs whose texts are read at once."""
 _MODELS = ("$.candidate.model", "$.baseline.model")
+_QUICKLY_ADDED = 100_000
+"""Comparisons that are added up in about half a second, while the database takes their rows."""
 _COUNTS = ("calls", "possibly_paid", "possibly_paid_cost", "given_up", "rate", "probes", "probe_cost", "lost")
 
 
@@ -121,8 +124,11 @@ class Store:
             raise StoreError(f"{run_id!r} is no run id; list them with `judge report --list`")
         return self.runs_folder / f"{run_id}.jsonl"
 
-    def ingest(self, path: Path) -> int:
-        """Replace one run's rows by what its journal says; returns the number of comparisons. Safe to repeat."""
+    def ingest(self, path: Path, *, more: Callable[[], bool] | None = None) -> int:
+        """Replace one run's rows by what its journal says; returns the number of comparisons. Safe to repeat.
+
+        ``more`` waits for more of a journal that still grows (``journal.bodies``).
+        """
         self.home.mkdir(parents=True, exist_ok=True)
         header = next(journal.records(path))
         if header["run_id"] != path.stem:
@@ -134,26 +140,30 @@ class Store:
         ledger = Ledger()
         with scratch(self.home, "ingest") as folder:
             screened = partial(self._screened, header["run_id"]) if self.path.exists() else None
-            count = write_segments(path, header, folder, ledger, screened=screened)
+            count = write_segments(path, header, folder, ledger, screened=screened, more=more)
             failpoints.reached("after_segments")
-            roll_up_files(folder, header["run_id"])
-            with writing(self.path) as con:
-                # One transaction: a crash in between leaves the run as it was, and the file is written once.
-                con.execute("BEGIN")
-                for table in ("run", *TABLES):
-                    con.execute(f"DELETE FROM {table} WHERE run_id = ?", [header["run_id"]])  # noqa: S608 - a name from the tuple
-                failpoints.reached("after_delete")
-                for table in TABLES:
-                    if parts := sorted(str(part) for part in folder.glob(f"{table}-*.parquet")):
-                        con.execute(f"INSERT INTO {table} BY NAME SELECT * FROM read_parquet(?)", [parts])  # noqa: S608
-                keep(con, header["run_id"], folder)
-                failpoints.reached("before_listing")
-                row = run_row(header, ledger)
-                con.execute(
-                    f"INSERT INTO run ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})",  # noqa: S608 - names of ours
-                    list(row.values()),
-                )
-                con.execute("COMMIT")
+            with ThreadPoolExecutor(1) as beside:
+                sums = beside.submit(roll_up_files, folder, header["run_id"])
+                if count > _QUICKLY_ADDED:
+                    sums.result()  # adding up a large run takes long, and nobody is to wait for the database meanwhile
+                with writing(self.path) as con:
+                    # One transaction: a crash in between leaves the run as it was, and the file is written once.
+                    con.execute("BEGIN")
+                    for table in ("run", *TABLES):
+                        con.execute(f"DELETE FROM {table} WHERE run_id = ?", [header["run_id"]])  # noqa: S608 - a name from the tuple
+                    failpoints.reached("after_delete")
+                    for table in TABLES:
+                        if parts := sorted(str(part) for part in folder.glob(f"{table}-*.parquet")):
+                            con.execute(f"INSERT INTO {table} BY NAME SELECT * FROM read_parquet(?)", [parts])  # noqa: S608
+                    sums.result()
+                    keep(con, header["run_id"], folder)
+                    failpoints.reached("before_listing")
+                    row = run_row(header, ledger)
+                    con.execute(
+                        f"INSERT INTO run ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})",  # noqa: S608 - names of ours
+                        list(row.values()),
+                    )
+                    con.execute("COMMIT")
         failpoints.reached("after_ingest")
         return count
 
@@ -470,7 +480,7 @@ class Store:
         flights = [lost.get(key, 0) - paid for key, paid in frame.select("key", "possibly_paid").iter_rows()]
         return frame.with_columns(polars.Series("in_flight", [max(0, count) for count in flights], dtype=polars.Int64))
 
-    def known(self, rubric_digest: str, judge: JudgeId) -> Callable[[Sequence[str]], Known] | None:
+    def known(self, rubric_digest: str, judge: JudgeId) -> ReplyCache | None:
         """A lookup of stored replies by key for one rubric and judge, or ``None`` where the store has none at all."""
         if not self.path.exists():
             return None
@@ -478,22 +488,12 @@ class Store:
             row = con.execute(
                 "SELECT 1 FROM reply WHERE rubric_digest = ? AND judge = ? LIMIT 1", [rubric_digest, str(judge)]
             ).fetchone()
-        return self._replies if row else None
-
-    def _replies(self, keys: Sequence[str]) -> Known:
-        with reading(self.path) as con:
-            # Where a judge was asked again and answered otherwise, the first answer stays the answer.
-            rows = con.execute(
-                "SELECT key, arg_min(body, made) FROM reply JOIN (SELECT run_id, row_number() OVER "
-                "(ORDER BY created_at, run_id) AS made FROM run) USING (run_id) "
-                "WHERE key IN (SELECT unnest(?)) GROUP BY key",
-                [list(keys)],
-            ).fetchall()
-        return Known(dict(rows))
+        return ReplyCache(self.path) if row else None
 
     def _screened(self, run_id: str, keys: Sequence[str]) -> dict[str, list[str]]:
         """What this version of the screen saw in texts of other runs, by key of the candidate's order."""
         with reading(self.path) as con:
+            con.execute(ONE_THREAD)
             rows = con.execute(
                 "SELECT reply.key, any_value(comparison.flags) FROM reply "
                 "JOIN comparison USING (run_id, pair_id, repeat) "
