@@ -93,7 +93,7 @@ class AgreementReport:
     whose verdict is ``None``, ``missing`` pairs nobody judged, ``no_majority`` pairs on which humans split.
     ``accuracy`` is 3-way against the majority, ``accuracy_bounds`` the same with every invalid verdict wrong, and
     right. ``decisive`` is over pairs where human and judge both decide, ``decided`` the share of decisive human labels
-    on which the judge decides. ``confusion[human][judge]`` counts in ``ORDER``. ``weighted`` says that each pair counts
+    on which the judge decides. ``confusion[human][judge]`` counts in ``order``. ``weighted`` says that each pair counts
     1 / the chance of its draw, so that the figures speak of the run; counts, ``confusion``, ``alt_test`` and
     ``consensus`` are always of the labelled pairs themselves.
     """
@@ -118,6 +118,7 @@ class AgreementReport:
     alt_test: AltTest | None
     consensus: DawidSkene | None
     weighted: bool = False
+    order: tuple[Outcome, ...] = ORDER
 
 
 def draw_weights(gold: GoldSet) -> dict[str, float] | None:

@@ -27,6 +27,7 @@ from hypothesis import strategies as st
 import calibration.change
 import calibration.selfcheck
 from calibration import draws
+from calibration.agreement import agreement_report
 from calibration.change import Side, compare_judges
 from calibration.estimates import Estimate
 from calibration.evidence import Evidence, Said
@@ -37,7 +38,7 @@ from calibration.selfcheck import self_check
 from judge.render import calibration as render
 from judge.render import charts
 from judge.render.document import Absent, Chart, Figure, Figures, Section, Table
-from judge.render.measures import interval_row
+from judge.render.measures import _confusion, interval_row
 from judge.render.svg import WIDTH, draw
 from judge.render.words import columns, counted, cut, number, span, wrap
 from rubrics import Outcome
@@ -680,6 +681,20 @@ def typed(hint: object, defs: dict[str, object]) -> dict[str, object]:
         defs[hint.__name__] = {}
         defs[hint.__name__] = described(hint, defs)
     return {"$ref": f"#/$defs/{hint.__name__}"}
+
+
+def test_the_confusion_table_names_its_rows_and_columns() -> None:
+    """Labels and verdicts are counted under their own names, wins first."""
+    win, tie, loss = Outcome.WIN, Outcome.TIE, Outcome.LOSS
+    said = [(win, win)] * 3 + [(win, loss)] * 2 + [(tie, win)] + [(loss, tie)] * 4
+    gold = GoldSet(
+        tuple(GoldItem(f"p{k}", "", (GoldLabel("ada", human),)) for k, (human, _judge) in enumerate(said)), "g"
+    )
+    report = agreement_report(gold, {f"p{k}": judge for k, (_human, judge) in enumerate(said)}, rounds=50)
+    table = _confusion(report)
+    assert table.columns == ("", "judge: win", "judge: tie", "judge: loss")
+    assert table.rows == (("people: win", "3", "0", "2"), ("people: tie", "1", "0", "0"), ("people: loss", "0", "4", "0"))
+    assert report.order == (loss, tie, win)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["show"]
 
-_ORDER = ("loss", "tie", "win")
 
 
 def show(place: Place) -> None:
@@ -138,9 +137,9 @@ def _confusion(place: Place, report: CalibrationReport, source: str) -> None:
     assert run is not None
     st.subheader("Where it differs", anchor=False)
     rows = [
-        {"row": human, "column": judge, "n": report.agreement.confusion[k][j]}
-        for k, human in enumerate(_ORDER)
-        for j, judge in enumerate(_ORDER)
+        {"row": human.value, "column": judge.value, "n": report.agreement.confusion[k][j]}
+        for k, human in enumerate(report.agreement.order)
+        for j, judge in enumerate(report.agreement.order)
     ]
     chosen = chart(
         charts.confusion(rows, place.ink, x_title="the judge says", y_title="people say"),

@@ -22,7 +22,6 @@ __all__ = ["LISTED", "agreement", "headline", "identity", "interval_row", "level
 
 LISTED = 20
 """Rows that a table shows at most; the JSON holds all of them."""
-_ORDER = ("win", "tie", "loss")
 _LATENT = ("latent; n: pairs that two people decide", "latent; n: pairs that the judge and a person decide")
 _SOFT = "mean of P(win) + P(tie)/2; judge report counts settled verdicts instead"
 
@@ -190,14 +189,15 @@ def _bounds(found: AgreementReport) -> str:
 
 def _confusion(found: AgreementReport) -> Table:
     most = max(max(line) for line in found.confusion) or 1
-    rows = tuple(
-        (f"people: {name}", *(str(count) for count in line)) for name, line in zip(_ORDER, found.confusion, strict=True)
-    )
+    # Wins first, as in every other table; the report counts in the order of the scale.
+    names = tuple(reversed([outcome.value for outcome in found.order]))
+    lines = tuple(line[::-1] for line in found.confusion[::-1])
+    rows = tuple((f"people: {name}", *map(str, line)) for name, line in zip(names, lines, strict=True))
     return Table(
-        ("", *(f"judge: {name}" for name in _ORDER)),
+        ("", *(f"judge: {name}" for name in names)),
         rows,
         title=f"Confusion of the {counted(found.compared, 'compared pair')}",
-        heat=tuple(tuple(count / most for count in line) for line in found.confusion),
+        heat=tuple(tuple(count / most for count in line) for line in lines),
     )
 
 
