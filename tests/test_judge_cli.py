@@ -247,7 +247,16 @@ def test_doctor_finds_what_is_wrong_and_recover_mends_it(home: Path, tmp_path: P
     lines = journal.read_bytes().splitlines(keepends=True)
     journal.write_bytes(lines[0] + b"0" + lines[1][1:] + b"".join(lines[2:]))
     damaged = judge("doctor", home=home)
-    assert (damaged.returncode, "line 2 is damaged" in damaged.stdout) == (1, True)
+    assert (damaged.returncode, "line 2 is damaged" in " ".join(damaged.stdout.split())) == (1, True)
+
+
+def test_doctor_notes_a_home_that_is_not_there(tmp_path: Path) -> None:
+    """A mistyped home is no healthy one: the doctor says that no such folder is here."""
+    missing = tmp_path / "typo"
+    found = judge("doctor", home=missing)
+    assert found.returncode == 0
+    assert f"{missing} is no folder here" in "".join(found.stdout.split("\n")).replace("  ", "")
+    assert not missing.exists()
 
 
 def test_doctor_speaks_json(home: Path) -> None:

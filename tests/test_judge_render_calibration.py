@@ -693,7 +693,11 @@ def test_the_confusion_table_names_its_rows_and_columns() -> None:
     report = agreement_report(gold, {f"p{k}": judge for k, (_human, judge) in enumerate(said)}, rounds=50)
     table = _confusion(report)
     assert table.columns == ("", "judge: win", "judge: tie", "judge: loss")
-    assert table.rows == (("people: win", "3", "0", "2"), ("people: tie", "1", "0", "0"), ("people: loss", "0", "4", "0"))
+    assert table.rows == (
+        ("people: win", "3", "0", "2"),
+        ("people: tie", "1", "0", "0"),
+        ("people: loss", "0", "4", "0"),
+    )
     assert report.order == (loss, tie, win)
 
 

@@ -70,6 +70,8 @@ def command(*, folders: tuple[str, ...], clean: bool, as_json: bool, home: str |
     env = environment()
     store = Store(Path(home) if home else env.home)
     checks = [*_installation(), *_rubrics(), *_disk(store.home, env.cache), *_servers(store.home, env.cache)]
+    if not store.home.is_dir():
+        checks.append(Check("note", "home", f"{store.home} is no folder here: nothing was judged there so far"))
     checks += [*_outlays(store.home), *_runs(store)]
     checks += _leftovers((store.home, env.cache, *map(Path, folders)), clean=clean)
     if as_json:
