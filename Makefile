@@ -14,6 +14,7 @@ help:  ## list the targets
 demo:  ## judge a sample eval set with the embedded model, offline, after installing what that needs (no torch)
 	@$(SETUP) demo
 	@$(BIN)/judge demo
+	@echo '  first: source $(BIN)/activate   (puts the command judge on your path)' >&2
 
 test: static  ## install everything, then lint, check types and run the tests
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 $(PYTEST)
