@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 __all__ = ["show"]
 
 
-
 def show(place: Place) -> None:
     """The page."""
     st.title("Calibration")
