@@ -148,7 +148,6 @@ def _growing(stdin: int) -> Callable[[], bool]:
 
 def _main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for whoever judges: it drains, and ends this one
-    import duckdb  # noqa: F401
     import polars  # noqa: F401
 
     from . import screening  # noqa: F401
