@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Self
 
 from .engine import seldom_collecting
+from .environment import cores
 from .store import Store
 
 __all__ = ["Alongside"]
@@ -74,7 +75,7 @@ class Alongside:
         store.ingest(store.journal_path(run_id))
 
     def _start(self) -> None:
-        if self._process is None and _cores() > 1:
+        if self._process is None and cores() > 1:
             quiet = subprocess.DEVNULL
             with contextlib.suppress(OSError):  # no memory or no process left
                 self._process = subprocess.Popen(  # noqa: S603 - this program itself
@@ -106,11 +107,6 @@ def _load() -> None:
     import polars  # noqa: F401
 
     from . import render, summary  # noqa: F401
-
-
-def _cores() -> int:
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 class _Abandoned(Exception):

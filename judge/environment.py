@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-__all__ = ["Environment", "calm_litellm", "calm_ray", "environment"]
+__all__ = ["Environment", "calm_litellm", "calm_ray", "cores", "environment"]
 
 _SECRET = re.compile(r"_(?:(?:[A-Z]+)?API)?(?:KEY|TOKEN|SECRET|PASSWORD)$|_BEARER_TOKEN_\w+$", re.IGNORECASE)
 
@@ -71,3 +71,9 @@ def calm_ray(token: str = "") -> None:
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
         if "RAY_AUTH_MODE" not in os.environ:
             os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=token)
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1

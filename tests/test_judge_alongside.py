@@ -52,7 +52,7 @@ def eager(monkeypatch: pytest.MonkeyPatch) -> None:
     """The second process starts for every run."""
     monkeypatch.setattr(alongside, "_WORTH", 1)
     monkeypatch.setattr(alongside, "_WORTH_BYTES", 0)
-    monkeypatch.setattr(alongside, "_cores", lambda: 2)
+    monkeypatch.setattr(alongside, "cores", lambda: 2)
 
 
 def refused(*_args: object, **_kwargs: object) -> int:
@@ -67,7 +67,7 @@ def test_the_second_process_brings_in_the_same_rows(
     with monkeypatch.context() as patched:
         patched.setattr(Store, "ingest", refused)
         beside = run(path, Store(tmp_path / "one"))
-    monkeypatch.setattr(alongside, "_cores", lambda: 1)
+    monkeypatch.setattr(alongside, "cores", lambda: 1)
     alone = run(path, Store(tmp_path / "two"))
     assert beside.height == ROWS
     assert beside.rows() == alone.rows()

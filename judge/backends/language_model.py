@@ -11,7 +11,6 @@ CTranslate2: https://github.com/OpenNMT/CTranslate2 (MIT).
 from __future__ import annotations
 
 import atexit
-import os
 import re
 import time
 import weakref
@@ -21,6 +20,7 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
+from ..environment import cores
 from ..errors import BackendUnavailable
 from . import smollm2
 from .measures import Budget, Request, middle_cut
@@ -72,8 +72,7 @@ def _close(model: weakref.ref[LanguageModel]) -> None:
 
 def available_threads() -> int:
     """Cores this process may use, at most eight: each sequence at work can take 0.6 GB."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    return min(len(affinity(0)) if affinity else os.cpu_count() or 1, 8)
+    return min(cores(), 8)
 
 
 class LanguageModel:
