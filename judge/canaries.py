@@ -39,6 +39,8 @@ __all__ = [
     "CanaryVerdict",
     "canaries_of",
     "canary_verdict",
+    "longest_duel",
+    "together",
     "usual_count",
 ]
 
@@ -79,11 +81,18 @@ class Canaries:
         return self.evalset.rows + len(self.canaries)
 
     def pairs(self) -> Iterator[Pair]:
-        """The pairs of the eval set in order, with a canary after every so many."""
-        waiting = list(reversed(self.canaries))
+        """The pairs of the eval set in order, with a canary after every so many; the twin follows its original.
+
+        Further away the engine might have forgotten the original's replies, and a judge that is asked anew may answer a
+        little otherwise.
+        """
+        twins = {str(pair.item.metadata["of"]): pair for pair in self.canaries if _kind(pair.id) == "twin"}
+        waiting = [pair for pair in reversed(self.canaries) if _kind(pair.id) != "twin"]
         stride = max(1, self.evalset.rows // (len(waiting) + 1))
         for number, pair in enumerate(self.evalset.pairs(), 1):
             yield pair
+            if pair.id in twins:
+                yield twins.pop(pair.id)
             if waiting and number % stride == 0:
                 yield waiting.pop()
         yield from reversed(waiting)
@@ -97,9 +106,7 @@ def canaries_of(evalset: EvalSet, count: int | None) -> Canaries:
     """
     if count is None:
         return Canaries(evalset, ())
-    fit = [
-        pair for pair in islice(evalset.pairs(), _READ) if pair.baseline.text.strip() and not pair.baseline.tool_calls
-    ]
+    fit = [pair for pair in islice(evalset.pairs(), _READ) if _is_fit(pair)]
     fit.sort(key=lambda pair: (-min(len(pair.baseline.text), _LEAST_CHARS), _digest(pair.id)))
     made = list(_free(fit))
     for number, pair in zip(range(count), _around(fit, count), strict=False):
@@ -107,6 +114,21 @@ def canaries_of(evalset: EvalSet, count: int | None) -> Canaries:
         junk = _KEYS[(number // 2) % len(_KEYS)] if key else _NULL
         made.append(_duel(pair, "master_key" if key else "null", junk, number))
     return Canaries(evalset, tuple(made))
+
+
+def longest_duel(pair: Pair) -> Pair | None:
+    """The longest canary that costs calls and can be made of a pair (``None``: none can): what a run that is not known
+    yet may draw.
+    """
+    return _duel(pair, "null", max((*_KEYS, _NULL), key=len), 0) if _is_fit(pair) else None
+
+
+def _is_fit(pair: Pair) -> bool:
+    return bool(pair.baseline.text.strip()) and not pair.baseline.tool_calls
+
+
+def _kind(pair_id: str) -> str:
+    return pair_id.split(":")[1]
 
 
 def _digest(name: str) -> str:
@@ -212,6 +234,26 @@ def canary_verdict(
     return CanaryVerdict(state, len(paid), failed, found, total)
 
 
+def together(verdicts: Mapping[int, CanaryVerdict]) -> CanaryVerdict:
+    """What the canaries of several runs over one eval set say together, by the place of the judge: void where one of
+    them is, unknown where one is and none is void.
+    """
+    states = [one.state for one in verdicts.values()]
+    order: tuple[State, ...] = ("void", "unknown", "passed", "none")
+    costs = [one.cost for one in verdicts.values()]
+    return CanaryVerdict(
+        next((state for state in order if state in states), "none"),
+        sum(one.paid for one in verdicts.values()),
+        sum(one.failed for one in verdicts.values()),
+        tuple(
+            replace(finding, detail=f"judge {place}: {finding.detail}")
+            for place, one in verdicts.items()
+            for finding in one.findings
+        ),
+        None if None in costs else sum(cost for cost in costs if cost is not None),
+    )
+
+
 def _too_many(failed: int, n: int) -> bool:
     """Whether a judge that fails one canary in 50 would fail so many of ``n`` with a chance of under 5%."""
     chance = sum(math.comb(n, k) * _SLIP**k * (1 - _SLIP) ** (n - k) for k in range(failed, n + 1))
@@ -219,7 +261,7 @@ def _too_many(failed: int, n: int) -> bool:
 
 
 def _finding(row: Mapping[str, Any], own: Mapping[str, Mapping[str, Any]]) -> Finding:
-    kind = row["pair_id"].split(":")[1]
+    kind = _kind(row["pair_id"])
     metadata = json.loads(row["metadata"])
     if kind == "identical":
         passed, detail = _identical(row)

@@ -16,9 +16,10 @@ import orjson
 
 from calibration.confidence import NotCalibrated
 
+from .canaries import NO_CANARIES, CanaryVerdict, canary_verdict, together
 from .errors import InputError
 from .formats import EvalSet, open_evalset, write_evalset
-from .summary import summarise
+from .summary import summarise, whole_cost
 
 if TYPE_CHECKING:
     import polars
@@ -103,7 +104,8 @@ class Stage:
     passed the others on, ``invalid`` ones among them.
 
     ``gate`` is ``None`` for a last judge that nothing certifies: each of its verdicts stands. ``cost`` is what its
-    calls took in US dollars, ``each`` what one pair takes when it is asked for (``None``: a price is unknown).
+    run took in US dollars, ``each`` what one pair takes when it is asked for (``None``: a price is unknown).
+    ``canaries`` is what the canary pairs of its run say.
     """
 
     place: int
@@ -117,6 +119,7 @@ class Stage:
     invalid: int
     cost: float | None
     each: float | None
+    canaries: CanaryVerdict = NO_CANARIES
 
     @property
     def passed_on(self) -> int:
@@ -175,7 +178,13 @@ def cascade_report(store: Store, group: Group, *, by: str = "category") -> Casca
     costs = [stage.cost for stage in stages]
     each, whole = stages[-1].each, frames[0].height
     gates = sum(stage.gate is not None and stage.reached > 0 for stage in stages)
-    report = summarise(_header(group, stages), _merged(frames), by=by, sealed=all(stage.sealed for stage in stages))
+    report = summarise(
+        _header(group, stages),
+        _merged(frames),
+        by=by,
+        sealed=all(stage.sealed for stage in stages),
+        canaries=together({stage.place: stage.canaries for stage in stages if stage.reached}),
+    )
     return CascadeReport(
         cascade_id=group.id,
         error=float(group.plan["error"]),
@@ -203,6 +212,8 @@ def _stage(store: Store, info: RunInfo, frame: polars.DataFrame, gate: Gate | No
     left = escalated(frame, gate) if gate is not None else sorted(pair for pair, same in rows if not same)
     invalid = frame["outcome"].null_count()
     taken = store.usage(info.run_id)[0]
+    canaries = canary_verdict(info.header, store.canaries(info.run_id), frame)
+    pairs = None if frame["cost"].null_count() else float(frame["cost"].sum())
     stage = Stage(
         place=int(info.header["cascade"]["place"]),
         judge=info.judge,
@@ -213,8 +224,9 @@ def _stage(store: Store, info: RunInfo, frame: polars.DataFrame, gate: Gate | No
         decided=frame.height - (len(left) if gate is not None else invalid),
         identical=int(frame["flags"].str.split(" ").list.contains("identical").sum()),
         invalid=invalid,
-        cost=None if frame["cost"].null_count() else float(frame["cost"].sum()),
+        cost=whole_cost(pairs, canaries, info.header),
         each=None if taken is None else taken / frame.height,
+        canaries=canaries,
     )
     return stage, left
 

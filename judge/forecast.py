@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 from . import protocol
+from .canaries import longest_duel
 from .engine import RECENT, Job
 from .money import FREE, Priced, Quote
 from .types import Ask, Pair
 
-__all__ = ["Forecast", "forecast"]
+__all__ = ["Forecast", "forecast", "with_canaries"]
 
 _WINDOW = 1_000
 
@@ -56,6 +57,35 @@ def forecast(pairs: Iterable[Pair], job: Job, *, rate: float | None = None) -> F
         low = None if low is None or most.least is None else low + most.least
     seconds = counts["calls"] / rate if rate else (0.0 if not counts["calls"] else None)
     return Forecast(**counts, prompt_tokens=tokens[0], completion_tokens=tokens[1], low=low, high=high, seconds=seconds)
+
+
+def with_canaries(
+    found: Forecast, pairs: Iterable[Pair], job: Job, count: int, *, rate: float | None = None
+) -> Forecast:
+    """An upper bound for a run over some of ``pairs``, whose own calls are ``found``: with ``count`` canaries that cost
+    calls, each as dear as the dearest that can be made of any of them. ``low`` is 0: it may be that nothing is judged.
+    """
+    duels = filter(None, map(longest_duel, pairs)) if count else iter(())
+    anew = replace(job, known=None, repeats=1)
+    prompt, completion, cost, calls = 0, 0, 0.0, 0
+    unknown = found.high is None
+    for each in (forecast([duel], anew) for duel in duels):
+        calls = count * each.calls
+        prompt, completion = max(prompt, each.prompt_tokens), max(completion, each.completion_tokens)
+        unknown = unknown or each.high is None
+        cost = max(cost, each.high or 0.0)
+    calls += found.calls
+    return replace(
+        found,
+        pairs=found.pairs + count,
+        verdicts=found.verdicts + 2 * count,
+        calls=calls,
+        prompt_tokens=found.prompt_tokens + count * prompt,
+        completion_tokens=found.completion_tokens + count * completion,
+        low=0.0,
+        high=None if unknown else (found.high or 0.0) + count * cost,
+        seconds=calls / rate if rate else (0.0 if not calls else None),
+    )
 
 
 def _asked(pairs: Iterable[Pair], job: Job, counts: dict[str, int]) -> Iterator[Ask]:

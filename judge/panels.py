@@ -201,7 +201,7 @@ def panel_report(store: Store, group: Group, gold: GoldSet | None = None, *, lev
         if gold is not None
         else (None, [_NO_LABELS])
     )
-    costs = [member.overall.cost for member in members if member.overall is not None]
+    costs = [member.report.cost for member in members if member.report is not None]
     return PanelReport(
         panel_id=group.id,
         rubric=group.first.rubric,
@@ -337,7 +337,11 @@ def _plain(
 
 
 def _warnings(members: Sequence[Member], weighing: Weighing | None) -> tuple[str, ...]:
-    found = []
+    reports = [(member.place, member.report) for member in members if member.report is not None]
+    said = [(place, one.canaries) for place, one in reports if one.canaries.state in ("void", "unknown")]
+    found = [
+        f"judge {place}: {canaries.text} Its votes are in the figures above all the same." for place, canaries in said
+    ]
     if weighing is not None:
         gap, best = weighing.best_gap, weighing.panel.best
         if gap is not None and gap.high < 0:

@@ -152,15 +152,15 @@ def summarise(
     *,
     by: str = "category",
     sealed: bool = True,
-    canaries: polars.DataFrame | None = None,
+    canaries: polars.DataFrame | CanaryVerdict | None = None,
 ) -> RunReport:
     """Summarise the comparisons of one run (columns of ``schema/001_runs.sql``) at the 95% level.
 
     ``by`` names what the slices are: ``category``, or a field of the items' metadata. ``canaries`` are the run's
-    canary pairs, which void it or not and count for nothing else but its cost. Raises ``InputError`` where no item has
-    the field.
+    canary pairs or what they say: they void it or not and count for nothing else but its cost. Raises ``InputError``
+    where no item has the field.
     """
-    verdict = canary_verdict(header, canaries, frame)
+    verdict = canaries if isinstance(canaries, CanaryVerdict) else canary_verdict(header, canaries, frame)
     frame = _sliced(frame, by)
     names = sorted({str(name) for name in frame["category"].to_list()} - {""})
     count = max(1, len(names))
@@ -173,8 +173,7 @@ def summarise(
     cut = cut_answers(frame)
     calls = header.get("calls", {})
     lost, lost_cost = calls.get("possibly_paid", 0), calls.get("possibly_paid_cost", 0.0)
-    probing = calls.get("probe_cost", 0.0)
-    cost = _added(_added(overall.cost, verdict.cost), probing)
+    cost = whole_cost(overall.cost, verdict, header)
     shown = {key: value for key, value in header.items() if key not in ("rubric_text", "t", "format")}
     return RunReport(
         run_id=str(header["run_id"]),
@@ -203,6 +202,13 @@ def summarise(
         screened=flagged,
         cut=cut,
     )
+
+
+def whole_cost(pairs: float | None, canaries: CanaryVerdict, header: Mapping[str, Any]) -> float | None:
+    """What a run took in US dollars: its ``pairs``, its canaries, and finding out the judge's mode; ``None`` where one
+    of them is unknown.
+    """
+    return _added(_added(pairs, canaries.cost), header.get("calls", {}).get("probe_cost", 0.0))
 
 
 def _added(cost: float | None, more: float | None) -> float | None:

@@ -85,6 +85,32 @@ def test_a_good_run_passes_and_counts_only_its_own_pairs(tmp_path: Path) -> None
     assert "All canaries are as they must be" in render.to_text(report)
 
 
+def test_the_twin_of_a_pair_is_not_asked_anew_in_a_large_run(tmp_path: Path) -> None:
+    """A judge that answers a little otherwise each time is asked about the twin's original once: no run is void for it.
+
+    In a run of 50,000 pairs the engine has long forgotten the original's replies by the time other canaries come.
+    """
+    spread = canaries_of(evalset(tmp_path, 6_000), 8)
+    order = [pair.id for pair in spread.pairs()]
+    (twin,) = (pair for pair in spread.canaries if pair.id.startswith("canary:twin"))
+    assert order.index(twin.id) == order.index(twin.item.metadata["of"]) + 1
+    assert len(order) == len(set(order)) == spread.rows
+    asked = [0]
+
+    def wavers(ask: Ask) -> Reply:
+        asked[0] += 1
+        first, tie, second = careful(ask).probs or (0.5, 0.0, 0.5)
+        slip = asked[0] * 1e-6
+        return Reply(probs=(first - slip, tie, second + slip), usage=FREE)
+
+    store = Store(tmp_path / "home")
+    asyncio.run(start_run(plan(tmp_path, canaries=8, rows=6_000), ScriptedBackend(wavers), store))
+    info = store.run()
+    assert asked[0] == 2 * (6_000 + 8)
+    found = canary_verdict(info.header, store.canaries(info.run_id), store.comparisons(info.run_id))
+    assert {finding.passed for finding in found.findings if "twin" in finding.check} == {True}
+
+
 def test_a_judge_that_prefers_junk_voids_its_run_on_every_surface(tmp_path: Path) -> None:
     """Text, Markdown, HTML and JSON say VOID, and the report is not believable."""
     _store, report = judged(tmp_path, ScriptedBackend(backwards))

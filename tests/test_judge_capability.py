@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -298,6 +299,23 @@ def test_ids_of_responses_reach_journal_and_database(server: Any, tmp_path: Path
     assert store.receipts(store.run().run_id)["response_ids"].to_list() == [" ".join(ids) for ids in kept]
 
 
+def test_the_parts_of_a_cost_are_the_whole_run(server: Any, tmp_path: Path, judge: Any) -> None:
+    """Pairs, canary pairs and finding out the mode are rows of their own and add up to what every call took."""
+    rows = [{"id": f"p{n}", "prompt": f"Q{n}?", "candidate": "c" * (n % 5 + 1), "baseline": "bb"} for n in range(40)]
+    (tmp_path / "e.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    _, text, _ = judge("run", "e.jsonl", "-j", spec_of(server.url("parts")))
+    report = json.loads(judge("report", "--json")[1])
+    parts = {name: float(value) for name, value in re.findall(r"^([a-z ]+?) {2,}\$([0-9.]+)", text, re.MULTILINE)}
+    assert list(parts) == ["all pairs", "canary pairs", "finding out the mode", "the whole run"]
+    assert parts.pop("the whole run") == pytest.approx(sum(parts.values()), rel=0.01)
+    store = Store(tmp_path / "home")
+    journal = list(journals.records(store.journal_path(store.run().run_id)))
+    paid = [record["reply"]["usage"]["cost"] for record in journal if record["t"] in ("reply", "probe")
+            and not record.get("reused")]  # fmt: skip
+    assert len(paid) == server.book("parts")["requests"], "every call that the server answered"
+    assert report["cost"] == pytest.approx(sum(paid))
+
+
 def test_reports_show_what_each_category_and_verdict_cost(server: Any, tmp_path: Path, judge: Any) -> None:
     """Terminal, Markdown and HTML: cost of the run, of each category and of a verdict, the probe beside them; a bill
     can be held against the receipts; a free judge has no such section.
@@ -313,13 +331,18 @@ def test_reports_show_what_each_category_and_verdict_cost(server: Any, tmp_path:
     assert report["overall"]["cost_per_verdict"] == pytest.approx(each)
     assert sum(part["cost"] for part in report["categories"]) == pytest.approx(report["overall"]["cost"])
     shown = [line.split() for line in text.splitlines() if "$" in line]
-    assert [row[0] for row in shown[:3]] == ["all", "a", "b"]
-    assert float(shown[0][1].strip("$")) == pytest.approx(report["overall"]["cost"], rel=0.01)
-    assert float(shown[0][2].strip("$")) == pytest.approx(each, rel=0.01)
-    assert "1 call that found out how the judge can answer took $" in " ".join(text.split())
-    assert f"| all | {shown[0][1]} | {shown[0][2]} |" in judge("report", "--md")[1]
+    rows = {" ".join(row[: -1 - (len(row) > 2 and "$" in row[-2])]): row for row in shown}
+    assert list(rows) == ["all pairs", "a", "b", "finding out the mode", "the whole run"]
+    whole, verdict = rows["all pairs"][-2:]
+    assert float(whole.strip("$")) == pytest.approx(report["overall"]["cost"], rel=0.01)
+    assert float(verdict.strip("$")) == pytest.approx(each, rel=0.01)
+    probe = report["header"]["calls"]["probe_cost"]
+    assert float(rows["finding out the mode"][-1].strip("$")) == pytest.approx(probe, rel=0.01)
+    assert report["cost"] == pytest.approx(report["overall"]["cost"] + probe)
+    assert float(rows["the whole run"][-1].strip("$")) == pytest.approx(report["cost"], rel=0.01)
+    assert f"| all pairs | {whole} | {verdict} |" in judge("report", "--md")[1]
     code, _, _ = judge("report", "--html", "r.html", "--receipts", "bill.jsonl")
-    assert code == 0 and shown[0][1] in (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert code == 0 and whole in (tmp_path / "r.html").read_text(encoding="utf-8")
     bill = [json.loads(line) for line in (tmp_path / "bill.jsonl").read_text(encoding="utf-8").splitlines()]
     assert len(bill) == 8 == len({row["response_ids"] for row in bill})
     assert sum(row["cost"] for row in bill) == pytest.approx(report["overall"]["cost"])

@@ -570,6 +570,62 @@ def test_costs_of_a_cascade_are_those_of_its_stages(tmp_path: Path, judge: Calla
     assert "judge 2 for all 12 pairs: about $" in out
 
 
+def test_the_dry_run_of_a_cascade_counts_the_canaries_of_the_next_judge(
+    tmp_path: Path, judge: Callable[..., Any], chat: Any
+) -> None:
+    """The canaries of the next judge are made of the pairs that reach it, so they may all be new where every verdict is
+    stored: what the dry run names is an upper bound of calls and cost all the same.
+    """
+    evalset(tmp_path / "e.jsonl")
+    calibration(tmp_path / "cal.json")
+    with chat.launch() as served:
+        strong = paid(served.url("strong", "ok"), "m")
+        assert judge("run", "e.jsonl", "-j", strong, "--canaries", "0")[0] == 0
+        before = served.book("strong")["requests"]
+        args = ("run", "e.jsonl", "-j", "scripted:longer", "-j", strong, "--cascade", "cal.json")
+        dry = json.loads(judge(*args, "--dry-run", "--json")[1])["judges"][1]
+        code, out, err = judge(*args)
+        assert code == 0, err
+        made = served.book("strong")["requests"] - before
+        assert 0 < made <= dry["calls"] == 2 * 2
+        store = Store(tmp_path / "home")
+        report = cascade_report(store, group_of(store, group_in(out)))
+        assert report.cost
+        assert 0 < report.cost <= dry["high"]
+        none = json.loads(judge(*args, "--dry-run", "--json", "--canaries", "0")[1])["judges"][1]
+        assert (none["calls"], none["high"]) == (0, 0)
+
+
+def test_a_judge_whose_canaries_fail_is_named_by_its_panel_and_voids_its_cascade(
+    tmp_path: Path, judge: Callable[..., Any], chat: Any
+) -> None:
+    """What canary pairs say of one judge stands in the report of all of them, and their cost is in it."""
+    evalset(tmp_path / "e.jsonl")
+    calibration(tmp_path / "cal.json")
+    with chat.launch() as served:
+        first = paid(served.url("first", "ok"), "m")  # this server says the label that is shown first: always a tie
+        code, panel, _ = judge("run", "e.jsonl", "-j", "scripted:longer", "-j", first)
+        assert code == 0
+        args = ("run", "e.jsonl", "-j", "scripted:longer", "-j", first, "--cascade", "cal.json", "--no-cache")
+        cascade = judge(*args)[1]
+        requests = served.book("first")["requests"]
+    text = " ".join(panel.replace("! ", "").split())
+    assert "WARNING: judge 2: VOID: 2 of 4 canary pairs failed" in text
+    store = Store(tmp_path / "home")
+    voted = panel_report(store, group_of(store, group_in(panel)))
+    report = cascade_report(store, group_of(store, group_in(cascade)))
+    assert report.report.canaries.void
+    assert "(judge 2: a real answer ties with a master key)" in " ".join(cascade.split())
+    costs = [
+        record["reply"]["usage"]["cost"]
+        for group in (voted.panel_id, report.cascade_id)
+        for record in records(store.journal_path(group_of(store, group).runs[2].run_id))
+        if record["t"] == "reply" and not record.get("reused")
+    ]
+    assert len(costs) == requests
+    assert (voted.cost or 0.0) + (report.cost or 0.0) == pytest.approx(sum(costs))
+
+
 def members(store: Store, path: Path, backends: list[Any]) -> Group:
     """A panel of backends, judged run by run."""
     for place, backend in enumerate(backends, 1):

@@ -176,8 +176,7 @@ def _judge_says(place: Place) -> None:
         )
         return
     flips, invalid, length, right = (figures.estimate(cell, name) for name in ("flip", "invalid", "length", "right"))
-    cost = cell.get("cost")
-    known = cost is not None and invalid is not None and cost.n == invalid.n
+    cost = figures.whole_cost(cell, place.views.canaries(run), run)
     tiles = [
         ("Net win rate", number(net.value, "points"), f"{span(net, 'points')} {figures.verdict(net)}, n {net.n:,}"),
         (
@@ -192,7 +191,7 @@ def _judge_says(place: Place) -> None:
         ),
         ("Flips on swap", f"{flips.value:.1%}" if flips else "–", "of verdicts, by order"),
         ("No verdict", f"{invalid.value:.1%}" if invalid else "–", f"of {invalid.n:,} pairs" if invalid else ""),
-        ("Cost", f"${cost.total:.2f}" if cost is not None and known else "unknown", "of the judge's calls"),
+        ("Cost", "unknown" if cost is None else f"${cost:.2f}", "of the judge's calls, canary pairs included"),
     ]
     for start in (0, 3):  # two full rows at every width; below each other on a phone
         for column, one in zip(st.columns(3), tiles[start : start + 3], strict=True):

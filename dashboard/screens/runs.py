@@ -76,9 +76,9 @@ def _frame(place: Place) -> polars.DataFrame:
         cell = cells.get((run.run_id,), {})
         net = figures.estimate(cell, "net")
         invalid, flips = figures.estimate(cell, "invalid"), figures.estimate(cell, "flip")
-        cost, probe = cell.get("cost"), "probe" in run.header  # a probe judges no candidate: it has no net win rate
-        void = run.sealed and place.views.canaries(run).void
-        whole = cost is not None and cost.n == (cell["invalid"].n if "invalid" in cell else 0)
+        probe = "probe" in run.header  # a probe judges no candidate: it has no net win rate
+        canaries = place.views.canaries(run)
+        void = run.sealed and canaries.void
         rows.append(
             {"run": run.run_id, "created": run.created_at[:16].replace("T", " "),
              "kind": "probe" if probe else "again" if place.is_aside(run) else "run",
@@ -88,7 +88,7 @@ def _frame(place: Place) -> polars.DataFrame:
              "verdict": "–" if probe else "void" if void else figures.verdict(net),
              "rubric": safe(run.rubric), "judge": safe(run.judge),
              "invalid": invalid.value if invalid else None,
-             "flips": flips.value if flips else None, "cost": cost.total if cost is not None and whole else None,
+             "flips": flips.value if flips else None, "cost": figures.whole_cost(cell, canaries, run),
              "calls": run.calls, "possibly paid": run.possibly_paid, "given up": run.given_up,
              "calls a second": run.rate}
         )  # fmt: skip

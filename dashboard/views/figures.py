@@ -8,9 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from calibration.estimates import Estimate
 from calibration.sums import Sums, accuracy_of, geometric_mean_of, mean_of, share_of
+from judge import summary
 
 if TYPE_CHECKING:
     import polars
+
+    from judge.canaries import CanaryVerdict
+    from judge.store import RunInfo
 
 __all__ = [
     "FEWEST",
@@ -24,6 +28,7 @@ __all__ = [
     "segment_rows",
     "stretch_rows",
     "verdict",
+    "whole_cost",
 ]
 
 LEVEL = 0.95
@@ -88,10 +93,22 @@ def segment_rows(frame: polars.DataFrame) -> list[dict[str, Any]]:
                 **_ends("flip", estimate(cell, "flip")),
                 **_ends("length", estimate(cell, "length")),
                 **_ends("right", estimate(cell, "right")),
-                "cost": cell["cost"].total if "cost" in cell and cell["cost"].n == _n(cell, "invalid") else None,
+                "cost": _cost(cell),
             }
         )
     return sorted(rows, key=lambda row: (row["net"] is None, row["net"] or 0.0))
+
+
+def whole_cost(cell: Cell, canaries: CanaryVerdict, run: RunInfo) -> float | None:
+    """What a run took in US dollars, as its report says it; ``cell`` are the sums over all its pairs, and ``None`` says
+    that a price is unknown.
+    """
+    return summary.whole_cost(_cost(cell), canaries, run.header)
+
+
+def _cost(cell: Cell) -> float | None:
+    """What the pairs of a cell took; ``None`` where one of them has no price."""
+    return cell["cost"].total if "cost" in cell and cell["cost"].n == _n(cell, "invalid") else None
 
 
 def heat_rows(frame: polars.DataFrame, *, least: int = 10) -> list[dict[str, Any]]:

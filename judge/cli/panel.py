@@ -323,7 +323,10 @@ def _error(options: Options) -> float:
 
 
 def _dry_run(plan: RunPlan, options: Options, backends: list[Backend], store: Store) -> int:
-    found = [estimated(plan, backend, store)[0] for backend in backends]
+    found = [
+        estimated(plan, backend, store, part=bool(options.cascade) and place > 0)[0]
+        for place, backend in enumerate(backends)
+    ]
     sums: dict[str, Any] = {}
     for name in ("verdicts", "cached", "calls", "prompt_tokens", "completion_tokens", "low", "high", "seconds"):
         values = [getattr(entry, name) for entry in found]
@@ -348,7 +351,8 @@ def _dry_run(plan: RunPlan, options: Options, backends: list[Backend], store: St
     cost = "unknown: the price of a judge is not known"
     if sums["high"] is not None:
         cost = "none" if sums["high"] == 0 else f"at most ${sums['high']:.4f}, retries not counted"
-    click.echo(f"  all: calls {most}{sums['calls']:,}; cost {cost}; time {most}{time}")
+    longest = most if sums["seconds"] else ""
+    click.echo(f"  all: calls {most}{sums['calls']:,}; cost {cost}; time {longest}{time}")
     if plan.max_cost is not None and sums["high"] is not None and sums["high"] > plan.max_cost:
         click.echo(f"  --max-cost ${plan.max_cost:g} for all together may stop it before its end")
     click.echo("nothing was called and nothing written", err=True)
@@ -372,6 +376,7 @@ def _base(group: Group) -> RunPlan:
         repeats=head["repeats"],
         reuse=head["reuse"],
         allow_unknown_price=head["allow_unknown_price"],
+        canaries=(head.get("canaries") or {}).get("count"),
         batch=BatchPlan(**head["batch"]) if head.get("batch") else None,
     )
 

@@ -263,7 +263,7 @@ def announce(plan: RunPlan, name: str, judged_by: str, *, by_pair: bool = False)
     if more:
         known = f"  and {counted(more, 'canary pair')}, whose verdicts are known beforehand: they watch the judge,"
         click.echo(known, err=True)
-        click.echo("  and count in no figure but the progress below", err=True)
+        click.echo("  and count in no figure but the progress and the cost", err=True)
     if checked.problems:
         left = len(checked.problems)
         click.echo(f"  {counted(left, 'row')} left out (--skip-bad), and counted in the report", err=True)
@@ -279,22 +279,31 @@ def surroundings(home: str | None) -> Environment:
     return replace(env, home=Path(home)) if home else env
 
 
-def estimated(plan: RunPlan, backend: Backend, store: Store) -> tuple[Forecast, tuple[float, str] | None]:
-    """What the run would take, and the calls per second that this judge made in an earlier run, with its id."""
+def estimated(
+    plan: RunPlan, backend: Backend, store: Store, *, part: bool = False
+) -> tuple[Forecast, tuple[float, str] | None]:
+    """What the run would take, and the calls per second that this judge made in an earlier run, with its id.
+
+    With ``part`` an upper bound of what a run over some of the pairs would take: its canaries are made of those.
+    """
     from ..backends.chat import ChatBackend
     from ..batching import batch_prices
     from ..canaries import canaries_of
     from ..engine import Job
-    from ..forecast import forecast
+    from ..forecast import forecast, with_canaries
 
     if isinstance(backend, ChatBackend):
         backend.recall()
     known = store.known(plan.rubric.digest, backend.id) if plan.reuse else None
     job = Job(plan.rubric, backend, seed=plan.seed, repeats=plan.repeats, known=known)
     measured = store.rate(backend.id)
-    pairs = canaries_of(plan.evalset, None if backend.id.by_pair else plan.canaries).pairs()
+    rate = measured[0] if measured else None
+    canaries = None if backend.id.by_pair else plan.canaries
     with batch_prices(backend) if plan.batch is not None else contextlib.nullcontext():
-        return forecast(pairs, job, rate=measured[0] if measured else None), measured
+        if part:
+            own = forecast(plan.evalset.pairs(), job, rate=rate)
+            return with_canaries(own, plan.evalset.pairs(), job, canaries or 0, rate=rate), measured
+        return forecast(canaries_of(plan.evalset, canaries).pairs(), job, rate=rate), measured
 
 
 def dry_run(plan: RunPlan, backend: Backend, store: Store, *, as_json: bool) -> int:

@@ -27,13 +27,17 @@ def dollars(value: float | None) -> str:
 
 
 def cost_table(report: RunReport) -> list[tuple[str, str, str]]:
-    """Name, cost and cost per verdict that was asked for, of the whole run and of each category; empty for a run for
-    which nothing is paid.
+    """Name, cost and cost per verdict that was asked for: all pairs and each category of them, then what else was paid
+    for, and the whole run; empty for a run for which nothing is paid.
     """
     if report.cost == 0 and not report.possibly_paid:
         return []
-    parts = (report.overall, *report.categories)
-    return [(part.name, dollars(part.cost), _each(part.cost, part.cost_per_verdict)) for part in parts]
+    parts = [("all pairs", report.overall), *((part.name, part) for part in report.categories)]
+    rows = [(name, dollars(part.cost), _each(part.cost, part.cost_per_verdict)) for name, part in parts]
+    probing = report.header.get("calls", {}).get("probe_cost", 0.0)
+    beside = [("canary pairs", report.canaries.cost), ("finding out the mode", probing)]
+    rows += [(name, dollars(cost), "") for name, cost in beside if cost != 0]
+    return [*rows, ("the whole run", dollars(report.cost), "")]
 
 
 def _each(cost: float | None, each: float | None) -> str:
@@ -46,14 +50,7 @@ def cost_facts(report: RunReport) -> list[str]:
     """Sentences beside the table: what is not in its rows, and what was not paid for again."""
     if not cost_table(report):
         return []
-    calls = report.header.get("calls", {})
     facts = []
-    if calls.get("probes"):
-        count = "1 call" if calls["probes"] == 1 else f"{calls['probes']} calls"
-        facts.append(
-            f"{count} that found out how the judge can answer took {dollars(calls.get('probe_cost'))}; with it the run "
-            f"cost {dollars(report.cost)}."
-        )
     if report.cost_most is not None and report.cost is not None and report.cost_most > report.cost:
         facts.append(f"With every possibly paid call at its upper bound it cost at most {dollars(report.cost_most)}.")
     if report.cached:

@@ -112,12 +112,12 @@ def _rows(report: PanelReport) -> list[tuple[str, ...]]:
 
 
 def _member_row(member: Member) -> tuple[str, ...]:
-    part = member.overall
-    if part is None:
+    if member.report is None:
         return (str(member.place), "0", *("-" * 8))
+    part = member.report.overall
     rates = [_pct(rate) for rate in (part.win, part.tie, part.loss)]
     return (str(member.place), str(part.judged), *rates, *_net(part.net), _pct(part.flips), str(part.invalid),
-            _money(part.cost))  # fmt: skip
+            _money(member.report.cost))  # fmt: skip
 
 
 def _row(name: str, joint: Joint, flips: str, cost: str) -> tuple[str, ...]:
@@ -167,12 +167,12 @@ def _weighing(found: Weighing) -> list[str]:
 
 
 def _cascade_sections(report: CascadeReport) -> list[tuple[str, list[str]]]:
-    cost = [f"this cascade: {_money(report.cost)}"]
+    cost = [f"this cascade: {_money(report.cost)}, with its canary pairs and with finding out how a judge can answer"]
     if report.all_last is not None:
         last = report.stages[-1]
         cost.append(
-            f"judge {last.place} for all {report.pairs} pairs: about {_money(report.all_last)}, at the mean cost of "
-            f"the {last.reached} that it judged"
+            f"judge {last.place} for all {report.pairs} pairs: about {_money(report.all_last)} without these, at the "
+            f"mean cost of the {last.reached} that it judged"
         )
     else:
         cost.append(f"judge {report.stages[-1].place} for all {report.pairs} pairs: unknown")

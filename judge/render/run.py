@@ -96,7 +96,7 @@ def to_text(report: RunReport) -> str:
         lines += ["", *_worth_lines(report)]
     if costs := cost_table(report):
         lines += ["", f"{'':24}{'cost':>12} {'a verdict':>12}"]
-        lines += [f"{safe(name)[:23]:24}{whole:>12} {each:>12}" for name, whole, each in costs]
+        lines += [f"{safe(name)[:23]:24}{whole:>12} {each:>12}".rstrip() for name, whole, each in costs]
         for fact in cost_facts(report):
             lines += wrap(fact)
     if report.canaries.state == "passed" and not report.canaries.failed:

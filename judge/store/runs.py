@@ -432,8 +432,9 @@ class Store:
             return polars.DataFrame(Stream(con.cursor().sql(sql, params=[run_id, PREFIX])))
 
     def usage(self, run_id: str) -> tuple[float | None, int, float | None]:
-        """What the run's judgements take when each is asked for: US dollars (``None``: a price is unknown), tokens,
-        and mean seconds of a call (``None`` where none was timed). Replies that were reused count like the others.
+        """What judging the run's own pairs takes when each is asked for: US dollars (``None``: a price is unknown),
+        tokens, and mean seconds of a call (``None`` where none was timed). Replies that were reused count like the
+        others; canary pairs do not.
         """
         with reading(self.path) as con:
             row = con.execute(
@@ -441,8 +442,9 @@ class Store:
                 "count(*) - count(json_extract_string(body, '$.usage.cost')), "
                 "sum(coalesce(CAST(json_extract_string(body, '$.usage.prompt_tokens') AS BIGINT), 0) + "
                 "coalesce(CAST(json_extract_string(body, '$.usage.completion_tokens') AS BIGINT), 0)), "
-                "avg(CAST(json_extract_string(body, '$.latency_ms') AS DOUBLE)) / 1000 FROM reply WHERE run_id = ?",
-                [run_id],
+                "avg(CAST(json_extract_string(body, '$.latency_ms') AS DOUBLE)) / 1000 FROM reply "
+                "WHERE run_id = ? AND NOT starts_with(pair_id, ?)",
+                [run_id, PREFIX],
             ).fetchone()
         cost, unpriced, tokens, seconds = row or (None, 1, 0, None)
         return (None if unpriced else float(cost or 0.0)), int(tokens or 0), float(seconds) if seconds else None
