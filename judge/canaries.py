@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal
 
+from .money import total
 from .protocol import shown
 from .types import Answer, Finding, Item, Pair, Severity
 
@@ -95,6 +96,7 @@ class Canaries:
                 yield twins.pop(pair.id)
             if waiting and number % stride == 0:
                 yield waiting.pop()
+        yield from twins.values()
         yield from reversed(waiting)
 
 
@@ -226,12 +228,10 @@ def canary_verdict(
     free = [finding for finding in found if finding.check.startswith(("canary.identical", "canary.twin"))]
     paid = [finding for finding in found if finding not in free and finding.passed is not None]
     failed = sum(finding.passed is False for finding in paid)
-    costs = [row["cost"] for row in rows]
     void = any(finding.passed is False for finding in free) or _too_many(failed, len(paid))
     wanted = planned["count"] > 0
     state: State = "void" if void else "unknown" if wanted and not paid else "passed"
-    total = None if any(cost is None for cost in costs) else float(sum(costs))
-    return CanaryVerdict(state, len(paid), failed, found, total)
+    return CanaryVerdict(state, len(paid), failed, found, total(row["cost"] for row in rows))
 
 
 def together(verdicts: Mapping[int, CanaryVerdict]) -> CanaryVerdict:
@@ -240,7 +240,6 @@ def together(verdicts: Mapping[int, CanaryVerdict]) -> CanaryVerdict:
     """
     states = [one.state for one in verdicts.values()]
     order: tuple[State, ...] = ("void", "unknown", "passed", "none")
-    costs = [one.cost for one in verdicts.values()]
     return CanaryVerdict(
         next((state for state in order if state in states), "none"),
         sum(one.paid for one in verdicts.values()),
@@ -250,7 +249,7 @@ def together(verdicts: Mapping[int, CanaryVerdict]) -> CanaryVerdict:
             for place, one in verdicts.items()
             for finding in one.findings
         ),
-        None if None in costs else sum(cost for cost in costs if cost is not None),
+        total(one.cost for one in verdicts.values()),
     )
 
 

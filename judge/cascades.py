@@ -19,6 +19,7 @@ from calibration.confidence import NotCalibrated
 from .canaries import NO_CANARIES, CanaryVerdict, canary_verdict, together
 from .errors import InputError
 from .formats import EvalSet, open_evalset, write_evalset
+from .money import total
 from .summary import summarise, whole_cost
 
 if TYPE_CHECKING:
@@ -175,7 +176,6 @@ def cascade_report(store: Store, group: Group, *, by: str = "category") -> Casca
         stages.append(stage)
     if not frames:
         raise InputError(f"{group.id} has no comparison yet; finish it with: judge resume {group.id}")
-    costs = [stage.cost for stage in stages]
     each, whole = stages[-1].each, frames[0].height
     gates = sum(stage.gate is not None and stage.reached > 0 for stage in stages)
     report = summarise(
@@ -192,7 +192,7 @@ def cascade_report(store: Store, group: Group, *, by: str = "category") -> Casca
         stages=tuple(stages),
         report=_without_unit_costs(report),
         people=tuple(left or ()) if report.sealed else (),
-        cost=None if None in costs else sum(cost for cost in costs if cost is not None),
+        cost=total(stage.cost for stage in stages),
         all_last=None if each is None else each * whole,
         certificates=gates,
         together=max(0.0, 1 - gates * DELTA),
@@ -203,7 +203,8 @@ def _idle(place: int, info: RunInfo | None, spec: str, gate: Gate | None, left: 
     """A stage that has judged nothing: because nothing reached it, or not yet."""
     judge = info.judge if info is not None else spec.partition("?")[0]
     run_id = info.run_id if info is not None else None
-    return Stage(place, judge, run_id, left == [], gate, len(left or ()), 0, 0, 0, 0.0, None)
+    cost = info.probe_cost if info is not None else 0.0
+    return Stage(place, judge, run_id, left == [], gate, len(left or ()), 0, 0, 0, cost, None)
 
 
 def _stage(store: Store, info: RunInfo, frame: polars.DataFrame, gate: Gate | None) -> tuple[Stage, list[str]]:
@@ -248,14 +249,13 @@ def _header(group: Group, stages: Sequence[Stage]) -> dict[str, Any]:
     """The header of the first run, in the name of the cascade."""
     runs = list(group.runs.values())
     notices = dict.fromkeys(str(info.header["judge_notice"]) for info in runs if info.header["judge_notice"])
-    bounds, probes = [info.possibly_paid_cost for info in runs], [info.probe_cost for info in runs]
     calls = {
         "calls": sum(info.calls for info in runs),
         "possibly_paid": sum(info.possibly_paid for info in runs),
-        "possibly_paid_cost": None if None in bounds else sum(bound for bound in bounds if bound is not None),
+        "possibly_paid_cost": total(info.possibly_paid_cost for info in runs),
         "given_up": sum(info.given_up for info in runs),
         "probes": sum(info.probes for info in runs),
-        "probe_cost": None if None in probes else sum(cost for cost in probes if cost is not None),
+        "probe_cost": total(info.probe_cost for info in runs),
     }
     name = ", then ".join(stage.judge for stage in stages)
     judge = {"name": name, "revision": "", "decoding": "", "by_pair": False}

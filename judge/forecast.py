@@ -67,23 +67,22 @@ def with_canaries(
     """
     duels = filter(None, map(longest_duel, pairs)) if count else iter(())
     anew = replace(job, known=None, repeats=1)
-    prompt, completion, cost, calls = 0, 0, 0.0, 0
-    unknown = found.high is None
+    prompt, completion, cost, unpriced, made = 0, 0, 0.0, False, 0
     for each in (forecast([duel], anew) for duel in duels):
-        calls = count * each.calls
+        made = count
         prompt, completion = max(prompt, each.prompt_tokens), max(completion, each.completion_tokens)
-        unknown = unknown or each.high is None
+        unpriced = unpriced or each.high is None
         cost = max(cost, each.high or 0.0)
-    calls += found.calls
+    calls = found.calls + 2 * made
     return replace(
         found,
-        pairs=found.pairs + count,
-        verdicts=found.verdicts + 2 * count,
+        pairs=found.pairs + made,
+        verdicts=found.verdicts + 2 * made,
         calls=calls,
-        prompt_tokens=found.prompt_tokens + count * prompt,
-        completion_tokens=found.completion_tokens + count * completion,
+        prompt_tokens=found.prompt_tokens + made * prompt,
+        completion_tokens=found.completion_tokens + made * completion,
         low=0.0,
-        high=None if unknown else (found.high or 0.0) + count * cost,
+        high=None if unpriced or found.high is None else found.high + made * cost,
         seconds=calls / rate if rate else (0.0 if not calls else None),
     )
 

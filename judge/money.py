@@ -6,7 +6,7 @@ What is reserved counts as spent: many calls in flight cannot pass the limit tog
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from typing import Protocol, runtime_checkable
 from .errors import BackendError
 from .types import Ask, Reply
 
-__all__ = ["FREE", "Budget", "BudgetSpent", "Priced", "Quote", "lose", "losing", "took"]
+__all__ = ["FREE", "Budget", "BudgetSpent", "Priced", "Quote", "lose", "losing", "took", "total"]
 
 _LOST: ContextVar[Callable[[int], None] | None] = ContextVar("lost", default=None)
 
@@ -44,6 +44,17 @@ class Priced(Protocol):
     def quote(self, ask: Ask) -> Quote:
         """The upper bound of one ask, retries not counted."""
         ...
+
+
+def total(costs: Iterable[float | None]) -> float | None:
+    """US dollars together; ``None`` where one price is unknown, which is not 0.
+
+    >>> total([0.25, 0.5]), total([0.25, None]), total([])
+    (0.75, None, 0.0)
+    """
+    found = list(costs)
+    known = [cost for cost in found if cost is not None]
+    return float(sum(known)) if len(known) == len(found) else None
 
 
 class BudgetSpent(BackendError):

@@ -26,6 +26,7 @@ from calibration.panel import fit_panel, majority
 
 from .errors import InputError, StoreError
 from .evidence import run_evidence
+from .money import total
 from .runs import rubric_of
 from .summary import summarise
 from .types import Outcome
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from rubrics import TieRule
 
     from .store import RunInfo, Store
-    from .summary import RunReport, Slice
+    from .summary import RunReport
 
 __all__ = ["Agreement", "Group", "Joint", "Member", "PanelReport", "Weighing", "group_of", "panel_report"]
 
@@ -92,18 +93,16 @@ def group_of(store: Store, group_id: str) -> Group:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One judge of a panel; ``report`` is that of its run (``None`` before its first comparison)."""
+    """One judge of a panel; ``report`` is that of its run (``None`` before its first comparison), ``cost`` what the run
+    took in US dollars (``None``: a price is unknown).
+    """
 
     place: int
     judge: str
     run_id: str | None
     sealed: bool
     report: RunReport | None
-
-    @property
-    def overall(self) -> Slice | None:
-        """Its figures over all pairs."""
-        return None if self.report is None else self.report.overall
+    cost: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +191,8 @@ def panel_report(store: Store, group: Group, gold: GoldSet | None = None, *, lev
                 evidence[place] = run_evidence(store, info)
         judge = info.judge if info is not None else spec.partition("?")[0]
         sealed = info is not None and info.sealed
-        members.append(Member(place, judge, info.run_id if info is not None else None, sealed, report))
+        cost = report.cost if report is not None else info.probe_cost if info is not None else 0.0
+        members.append(Member(place, judge, info.run_id if info is not None else None, sealed, report, cost))
     if not evidence:
         raise InputError(f"{group.id} has no comparison yet; finish it with: judge resume {group.id}")
     votes = _Votes(evidence)
@@ -201,7 +201,6 @@ def panel_report(store: Store, group: Group, gold: GoldSet | None = None, *, lev
         if gold is not None
         else (None, [_NO_LABELS])
     )
-    costs = [member.report.cost for member in members if member.report is not None]
     return PanelReport(
         panel_id=group.id,
         rubric=group.first.rubric,
@@ -210,7 +209,7 @@ def panel_report(store: Store, group: Group, gold: GoldSet | None = None, *, lev
         agreements=_agreements(votes, weighing, level),
         majority=_joint(votes, votes.plain(), level),
         weighing=weighing,
-        cost=None if None in costs else sum(cost for cost in costs if cost is not None),
+        cost=total(member.cost for member in members),
         warnings=_warnings(members, weighing),
         notes=tuple(notes),
     )

@@ -22,6 +22,7 @@ from rubrics.errors import InputError
 
 from .canaries import NO_CANARIES, CanaryVerdict, canary_verdict
 from .cuts import Cut, cut_answers
+from .money import total
 from .screening import FLAGS
 
 if TYPE_CHECKING:
@@ -195,7 +196,7 @@ def summarise(
             *_cut_caveats(cut),
         ),
         by=by,
-        cost_most=_added(cost, lost_cost),
+        cost_most=total((cost, lost_cost)),
         possibly_paid=lost,
         repeats=repeats,
         canaries=verdict,
@@ -208,12 +209,7 @@ def whole_cost(pairs: float | None, canaries: CanaryVerdict, header: Mapping[str
     """What a run took in US dollars: its ``pairs``, its canaries, and finding out the judge's mode; ``None`` where one
     of them is unknown.
     """
-    return _added(_added(pairs, canaries.cost), header.get("calls", {}).get("probe_cost", 0.0))
-
-
-def _added(cost: float | None, more: float | None) -> float | None:
-    """Two costs together; unknown where one of them is."""
-    return None if cost is None or more is None else cost + more
+    return total((pairs, canaries.cost, header.get("calls", {}).get("probe_cost", 0.0)))
 
 
 def _flagged(frame: polars.DataFrame) -> tuple[Flagged, ...]:

@@ -85,12 +85,14 @@ def test_a_good_run_passes_and_counts_only_its_own_pairs(tmp_path: Path) -> None
     assert "All canaries are as they must be" in render.to_text(report)
 
 
-def test_the_twin_of_a_pair_is_not_asked_anew_in_a_large_run(tmp_path: Path) -> None:
+def test_the_twin_of_a_pair_is_not_asked_anew_in_a_large_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A judge that answers a little otherwise each time is asked about the twin's original once: no run is void for it.
 
-    In a run of 50,000 pairs the engine has long forgotten the original's replies by the time other canaries come.
+    In a run of 50,000 pairs the engine has long forgotten the original's replies by the time other canaries come; here
+    it forgets sooner.
     """
-    spread = canaries_of(evalset(tmp_path, 6_000), 8)
+    monkeypatch.setattr("judge.engine.RECENT", 16)
+    spread = canaries_of(evalset(tmp_path, 600), 8)
     order = [pair.id for pair in spread.pairs()]
     (twin,) = (pair for pair in spread.canaries if pair.id.startswith("canary:twin"))
     assert order.index(twin.id) == order.index(twin.item.metadata["of"]) + 1
@@ -104,9 +106,9 @@ def test_the_twin_of_a_pair_is_not_asked_anew_in_a_large_run(tmp_path: Path) -> 
         return Reply(probs=(first - slip, tie, second + slip), usage=FREE)
 
     store = Store(tmp_path / "home")
-    asyncio.run(start_run(plan(tmp_path, canaries=8, rows=6_000), ScriptedBackend(wavers), store))
+    asyncio.run(start_run(plan(tmp_path, canaries=8, rows=600), ScriptedBackend(wavers), store))
     info = store.run()
-    assert asked[0] == 2 * (6_000 + 8)
+    assert asked[0] == 2 * (600 + 8)
     found = canary_verdict(info.header, store.canaries(info.run_id), store.comparisons(info.run_id))
     assert {finding.passed for finding in found.findings if "twin" in finding.check} == {True}
 

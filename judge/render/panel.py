@@ -113,11 +113,11 @@ def _rows(report: PanelReport) -> list[tuple[str, ...]]:
 
 def _member_row(member: Member) -> tuple[str, ...]:
     if member.report is None:
-        return (str(member.place), "0", *("-" * 8))
+        return (str(member.place), "0", *("-" * 7), _money(member.cost))
     part = member.report.overall
     rates = [_pct(rate) for rate in (part.win, part.tie, part.loss)]
     return (str(member.place), str(part.judged), *rates, *_net(part.net), _pct(part.flips), str(part.invalid),
-            _money(member.report.cost))  # fmt: skip
+            _money(member.cost))  # fmt: skip
 
 
 def _row(name: str, joint: Joint, flips: str, cost: str) -> tuple[str, ...]:
