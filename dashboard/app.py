@@ -13,7 +13,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from dashboard.place import empty, home_line, pick_run, place_of
+from dashboard.place import empty, home_line, pick_run, place_of, void_line
 from judge.advice import note_home
 
 _PAGES = {
@@ -60,6 +60,8 @@ def _page(name: str) -> None:
             "judge demo",
         )
         return
+    if name not in _WITHOUT_RUN:
+        void_line(place)
     import_module(f"dashboard.screens.{name}").show(place)
 
 

@@ -44,6 +44,7 @@ __all__ = [
     "table",
     "tile",
     "two_runs",
+    "void_line",
 ]
 
 
@@ -167,6 +168,12 @@ def pick_run(place: Place) -> Place:
     st.sidebar.caption(markdown(f"{run.created_at[:16].replace('T', ' ')} · {state}"))
     st.sidebar.caption(markdown(f"{run.rubric} · {run.judge}"))
     return Place(place.home, place.views, run)
+
+
+def void_line(place: Place) -> None:
+    """Say above everything that a page shows of a run that its canary pairs failed: no rate below counts."""
+    if place.run is not None and (canaries := place.views.canaries(place.run)).void:
+        st.error(f"**{markdown(canaries.text)}** No rate of this run may be used.")
 
 
 def _aside(place: Place, run: RunInfo) -> str:

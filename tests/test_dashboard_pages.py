@@ -476,6 +476,10 @@ def test_a_void_run_is_called_void(monkeypatch: pytest.MonkeyPatch, home: Path) 
     rows = {row["run"][0]: row for row in listed(page(monkeypatch, home, "runs"))[0]}
     assert (rows["r-000002"]["state"], rows["r-000002"]["net"]) == ("VOID", "–")
     assert rows["r-000001"]["state"] == "sealed"
+    for name in ("decision", "segments", "pairs", "regressions", "hacking", "calibration"):
+        told = [str(box.value) for box in page(monkeypatch, home, name, run="r-000002").error]
+        assert any("VOID" in text and "No rate of this run may be used" in text for text in told), name
+        assert not any("VOID" in str(box.value) for box in page(monkeypatch, home, name, run="r-000001").error)
 
 
 def test_the_pages_read_canaries_as_the_report_does(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
